@@ -1,0 +1,33 @@
+/* The command table. One file per verb (cmd_NAME.c), one row here; `podium --help`, `podium help
+ * VERB`, completions and man pages are printed from the rows and from each verb's option table.
+ *
+ * A verb gets argv after its own name. It parses with pd_opt_parse, and on `--help` prints its page
+ * with pd_cmd_help. It returns an exit code through pd_cmd_fail / 0. */
+#ifndef PD_CMD_CMD_H
+#define PD_CMD_CMD_H
+
+#include "base/err.h"
+#include "base/opt.h"
+
+struct pd_cmd {
+    const char *name;
+    const char *group;   /* heading in `podium --help` */
+    const char *summary; /* one line, lower case, no full stop */
+    int (*run)(const struct pd_cmd *self, int argc, char **argv);
+};
+
+/* Rows: X(name, function, group, summary). Sorted as a user meets them. */
+#define PD_CMD_LIST(X)
+
+#define X(name, fn, group, summary) int fn(const struct pd_cmd *self, int argc, char **argv);
+PD_CMD_LIST(X)
+#undef X
+
+/* `usage` lines ("podium generate --model M --prompts F --out F"), paragraphs of text, options,
+ * examples: one page on stdout. Any part may be NULL. Returns 0. */
+int pd_cmd_help(const struct pd_cmd *self, const char *usage, const char *text,
+                const struct pd_opt *options, const char *examples);
+/* "podium VERB: message" on stderr (with a hint to --help for PD_USAGE); returns the exit code. */
+int pd_cmd_fail(const struct pd_cmd *self, const struct pd_err *err);
+
+#endif
