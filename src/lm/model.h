@@ -1,0 +1,108 @@
+/* A model: its description, its table of parameters, its tokenizer.
+ *
+ * pd_model_open takes a Hugging Face folder (config.json + *.safetensors, sharded or not), a .gguf
+ * file, or a run folder (whose model/ it opens). The parameter table (tensor/params.h) carries
+ * Hugging Face names and shapes whatever the file was; a decoder never looks at names: it goes
+ * through the roles below.
+ *
+ *   PD_MODEL_INFERENCE  each data pointer lies in the mapped file, in the file's own dtype (F32 F16
+ *                       BF16 Q8_0 Q4_0 Q4_1), or in memory of the model where the file's layout
+ *                       differs (the permuted q/k rows of llama GGUFs). Opening touches no weights
+ *                       that need no change.
+ *   PD_MODEL_TRAINING   all data are fp32 in one 64-byte-aligned slab, and grads in another.
+ *
+ * The table and the roles are fixed after opening; the data of a training model are the caller's to
+ * change. Opening is single-threaded; reading an open model is safe from any thread. */
+#ifndef PD_LM_MODEL_H
+#define PD_LM_MODEL_H
+
+#include "lm/chat.h"
+#include "lm/config.h"
+#include "lm/tokenizer.h"
+#include "tensor/params.h"
+
+/* A linear map by role. y = x W^T + b with W (out, in); `in_out` says that W stands (in, out) in
+ * the table instead (GPT-2's Conv1D). Absent bias: b NULL. Absent map: w NULL. */
+struct pd_lin {
+    struct pd_param *w, *b;
+    bool in_out;
+};
+struct pd_norm {
+    struct pd_param *w, *b; /* b NULL for RMSNorm */
+};
+
+struct pd_block {
+    struct pd_norm norm1; /* before attention (before both in a one-norm parallel block) */
+    struct pd_norm norm2; /* before the MLP; w NULL when cfg.n_norms is 1 */
+    struct pd_lin qkv[3]; /* n_qkv of them; outputs side by side form the row of cfg.qkv */
+    int n_qkv;            /* 3: q, k, v; 1: already fused */
+    struct pd_param *q_norm, *k_norm; /* (D), or NULL */
+    struct pd_lin out;                /* (H, A*D) */
+    struct pd_lin up[2];              /* gated: gate, up; else: up */
+    int n_up;
+    struct pd_lin down; /* (H, F) */
+};
+
+enum pd_model_purpose { PD_MODEL_INFERENCE, PD_MODEL_TRAINING };
+
+/* Which heads the table shall hold, or-ed. */
+enum {
+    PD_HEAD_LM = 1,    /* the output matrix (the embedding itself when tied) */
+    PD_HEAD_SCORE = 2, /* score.weight (1, H), no bias: a reward or value model */
+    PD_HEAD_VALUE = 4, /* v_head.summary.{weight (1, H), bias (1)}: beside LM, for a shared value
+                          head; never written into a Hugging Face folder */
+};
+
+struct pd_model_options {
+    enum pd_model_purpose purpose;
+    unsigned heads;        /* 0 = what the files hold */
+    bool init_head_normal; /* a head the files lack: normal(0, initializer_range), else zeros */
+    uint64_t seed;         /* of that head */
+    bool
+        no_grads; /* PD_MODEL_TRAINING without the gradient slab (reference, frozen reward model) */
+};
+
+struct pd_model {
+    struct pd_config cfg;
+    struct pd_params params;
+    struct pd_tokenizer *tok;
+    struct pd_chat chat;
+
+    struct pd_param *embed;     /* (V, H) */
+    struct pd_param *pos_embed; /* (max_positions, H) for PD_LM_POS_LEARNED, else NULL */
+    struct pd_block *blocks;    /* cfg.n_layers */
+    struct pd_norm final_norm;
+    struct pd_lin lm_head; /* w == embed when tied; w NULL without PD_HEAD_LM */
+    struct pd_lin score;   /* PD_HEAD_SCORE */
+    struct pd_lin value;   /* PD_HEAD_VALUE */
+    unsigned heads;
+    bool fresh_score; /* the score head was not in the files */
+
+    char *path;                   /* what was opened, after resolving run folders */
+    struct pd_model_files *files; /* private: maps, owned buffers, config.json as read */
+};
+
+PD_CHECKED enum pd_rc pd_model_open(struct pd_model **out, const char *path,
+                                    const struct pd_model_options *opt, struct pd_err *err);
+/* Random weights at the shape of a config.json: matrices normal(0, initializer_range), norms one,
+ * biases zero. tok may be NULL; the model takes it. PD_MODEL_TRAINING. */
+PD_CHECKED enum pd_rc pd_model_init_like(struct pd_model **out, const char *config_json,
+                                         unsigned heads, uint64_t seed, struct pd_tokenizer *tok,
+                                         struct pd_err *err);
+void pd_model_free(struct pd_model *m); /* accepts NULL */
+
+/* Only the description, without opening weights. */
+PD_CHECKED enum pd_rc pd_model_read_config(const char *path, struct pd_config *cfg,
+                                           struct pd_err *err);
+
+/* A folder that transformers opens as it is: config.json, model.safetensors (sharded past 5 GB;
+ * dtype F32, F16 or BF16), generation_config.json, and the tokenizer's files. With PD_HEAD_SCORE an
+ * AutoModelForSequenceClassification, else an AutoModelForCausalLM. dir is created; each file
+ * is replaced atomically, the weights last. */
+PD_CHECKED enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir,
+                                       enum pd_dtype dtype, struct pd_err *err);
+
+/* Parameter p as fp32 into out (p->n floats), dequantising. */
+void pd_model_read_f32(const struct pd_param *p, float *out);
+
+#endif
