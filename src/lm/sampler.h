@@ -14,7 +14,7 @@
 #include "base/rng.h"
 #include <stdint.h>
 
-struct pd_ids {
+struct pd_id_span {
     const int32_t *ids;
     int64_t n;
 };
@@ -29,9 +29,9 @@ struct pd_sampling {
     double repetition_penalty; /* > 0, 1 = off */
     int64_t no_repeat_ngram;   /* 0 = off */
     int64_t min_new_tokens;    /* eos is forbidden before */
-    const struct pd_ids *bad_words;
+    const struct pd_id_span *bad_words;
     int n_bad_words;
-    struct pd_ids eos;
+    struct pd_id_span eos;
 };
 /* Hugging Face's GenerationConfig defaults (temperature 1, top-k 50, top-p 1, rest off). */
 void pd_sampling_default(struct pd_sampling *s);
@@ -57,13 +57,13 @@ void pd_sampler_free(struct pd_sampler *s); /* accepts NULL */
  * n_new are the answer. rng is advanced by exactly one number (none when greedy). PD_NONFINITE
  * when the logits hold NaN or nothing is left to choose from. */
 PD_CHECKED enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how,
-                                      float *logits, struct pd_ids context, int64_t n_new,
+                                      float *logits, struct pd_id_span context, int64_t n_new,
                                       struct pd_rng *rng, struct pd_draw *out, struct pd_err *err);
 /* The distribution itself: candidates with p > 0, in descending order of p (ties by id), living in
  * the sampler until its next call. Greedy gives the one token. */
 PD_CHECKED enum pd_rc pd_sampler_distribution(struct pd_sampler *s, const struct pd_sampling *how,
-                                              float *logits, struct pd_ids context, int64_t n_new,
-                                              const struct pd_candidate **out, int64_t *n,
-                                              struct pd_err *err);
+                                              float *logits, struct pd_id_span context,
+                                              int64_t n_new, const struct pd_candidate **out,
+                                              int64_t *n, struct pd_err *err);
 
 #endif
