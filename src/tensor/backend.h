@@ -1,0 +1,36 @@
+/* The compute backend: threads, instruction set, matmul precision; chosen once per process.
+ *
+ * The kernel sources under tensor/kernel/ are compiled once per instruction set (baseline x86-64,
+ * AVX2+FMA, AVX-512: flags only, the same C) and give one `struct pd_kernels` each; cpuid picks
+ * the best, PD_ISA=ref|avx2|avx512 overrides. The public functions of ops.h, attention.h and
+ * optim.h go through that table; another device is another table.
+ *
+ * Threads: the tensor library is parallel inside and is called from one compute thread of a
+ * process (it keeps scratch memory between calls). Results do not depend on the number of threads:
+ * work is cut by shape, never by thread, and sums run in a fixed order. */
+#ifndef PD_TENSOR_BACKEND_H
+#define PD_TENSOR_BACKEND_H
+
+#include "base/err.h"
+
+enum pd_compute {
+    PD_COMPUTE_AUTO, /* bf16 where the CPU has AVX-512 BF16 or AMX, else fp32 */
+    PD_COMPUTE_F32,
+    PD_COMPUTE_BF16, /* bf16 operands, fp32 accumulation; activations stay fp32 in memory */
+};
+
+/* threads <= 0: all online cores (OMP_NUM_THREADS is honoured). May be called again to change the
+ * number of threads. PD_INVALID for a PD_ISA that is unknown or that this CPU lacks. Functions of
+ * this library called before it use the defaults. */
+PD_CHECKED enum pd_rc pd_backend_init(int threads, struct pd_err *err);
+void pd_backend_release(void); /* frees scratch and cached primitives (for leak checkers) */
+
+int pd_backend_threads(void);
+const char *pd_backend_isa(void); /* "ref", "avx2", "avx512" */
+bool pd_backend_fast_bf16(void);  /* what PD_COMPUTE_AUTO asks */
+/* "auto", "fp32" | "f32" | "float32", "bf16" | "bfloat16"; AUTO is resolved to F32 or BF16. */
+PD_CHECKED enum pd_rc pd_compute_parse(const char *text, enum pd_compute *out, struct pd_err *err);
+enum pd_compute pd_compute_resolve(enum pd_compute c);
+const char *pd_compute_name(enum pd_compute c); /* "auto", "fp32", "bf16" */
+
+#endif
