@@ -6,7 +6,7 @@ set(PD_SANITIZE "" CACHE STRING "address;undefined | thread | fuzzer")
 
 add_compile_options(
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes
-    -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wnull-dereference
+    -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wnull-dereference -Wno-format-truncation
     -fno-math-errno -fno-trapping-math)
 if(PD_WERROR)
     add_compile_options(-Werror)

@@ -9,7 +9,7 @@ void pd_crypt_init(void);
 void pd_crypt_random(void *p, size_t n);
 /* Lower-case RFC 4122 version 4. */
 void pd_uuid_new(char out[37]);
-bool pd_uuid_valid(struct pd_str s); /* any version, either case, hyphenated */
+bool pd_uuid_valid(struct pd_str s);          /* any version, either case, hyphenated */
 void pd_token_new(char *out, size_t n_chars); /* n_chars of [A-Za-z0-9_-] and NUL */
 
 struct pd_sha256 {

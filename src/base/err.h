@@ -55,7 +55,7 @@ struct pd_err {
 #define PD_WHERE         __FILE__ ":" PD_STRINGIFY(__LINE__)
 
 /* Fill *err (if not NULL) and evaluate to the code: `return PD_FAIL(err, PD_PARSE, "...", ...)`. */
-#define PD_FAIL(err, code, ...) pd_err_set((err), (code), 0, PD_WHERE, __VA_ARGS__)
+#define PD_FAIL(err, code, ...)     pd_err_set((err), (code), 0, PD_WHERE, __VA_ARGS__)
 /* The same, and ": strerror(errno)" is appended. Evaluate right after the failing call. */
 #define PD_FAIL_SYS(err, code, ...) pd_err_set_sys((err), (code), PD_WHERE, __VA_ARGS__)
 
@@ -77,7 +77,7 @@ enum pd_rc pd_err_prefix(struct pd_err *err, const char *fmt, ...) PD_PRINTF(2, 
 const char *pd_rc_name(enum pd_rc rc); /* "PARSE" */
 const char *pd_rc_text(enum pd_rc rc); /* "cannot be parsed" */
 int pd_rc_http(enum pd_rc rc);         /* 400 */
-int pd_rc_exit(enum pd_rc rc);         /* 0 done, 1 failed, 2 usage, 3 interrupted with state saved */
+int pd_rc_exit(enum pd_rc rc); /* 0 done, 1 failed, 2 usage, 3 interrupted with state saved */
 
 /* A broken invariant: print where and what, then abort. Stays in release builds. */
 _Noreturn void pd_bug_at(const char *where, const char *fmt, ...) PD_PRINTF(2, 3);

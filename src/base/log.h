@@ -6,7 +6,8 @@
 
 enum pd_log_level { PD_LOG_DEBUG, PD_LOG_INFO, PD_LOG_WARN, PD_LOG_ERROR };
 void pd_log_set_level(enum pd_log_level min);
-/* pd_log(PD_LOG_INFO, "serve", "listening addr=%s", a) -> `ts=... level=info comp=serve listening addr=...` */
+/* pd_log(PD_LOG_INFO, "serve", "listening addr=%s", a) -> `ts=... level=info comp=serve listening
+ * addr=...` */
 void pd_log(enum pd_log_level level, const char *component, const char *fmt, ...) PD_PRINTF(3, 4);
 
 #endif

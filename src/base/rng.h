@@ -1,9 +1,9 @@
 /* Random numbers, two kinds.
  *
- * struct pd_rng: PCG64 (XSL-RR 128/64, O'Neill 2014), seeded from (seed, stream): the same pair gives
- * the same sequence everywhere, streams are independent, the state is 32 plain bytes that a checkpoint stores.
- * struct pd_mt: MT19937, only where the order of torch.randperm on the CPU must be reproduced.
- * Neither is for secrets: see base/crypt.h. Owner thread only. */
+ * struct pd_rng: PCG64 (XSL-RR 128/64, O'Neill 2014), seeded from (seed, stream): the same pair
+ * gives the same sequence everywhere, streams are independent, the state is 32 plain bytes that a
+ * checkpoint stores. struct pd_mt: MT19937, only where the order of torch.randperm on the CPU must
+ * be reproduced. Neither is for secrets: see base/crypt.h. Owner thread only. */
 #ifndef PD_BASE_RNG_H
 #define PD_BASE_RNG_H
 

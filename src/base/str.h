@@ -16,7 +16,7 @@ struct pd_str {
     size_t len;
 };
 
-#define PD_STR(lit) ((struct pd_str){"" lit, sizeof(lit) - 1})
+#define PD_STR(lit)   ((struct pd_str){"" lit, sizeof(lit) - 1})
 /* For printf("%.*s", PD_STR_ARG(s)). */
 #define PD_STR_ARG(s) (int)(s).len, (s).ptr
 
@@ -28,8 +28,8 @@ bool pd_str_ends(struct pd_str s, struct pd_str suffix);
 struct pd_str pd_str_trim(struct pd_str s); /* ASCII white space off both ends */
 /* Cut the next token before `sep` off *rest; false when *rest was exhausted. */
 bool pd_str_split(struct pd_str *rest, char sep, struct pd_str *token);
-bool pd_str_to_i64(struct pd_str s, int64_t *out);  /* whole string, no overflow */
-bool pd_str_to_f64(struct pd_str s, double *out);   /* whole string, finite */
+bool pd_str_to_i64(struct pd_str s, int64_t *out); /* whole string, no overflow */
+bool pd_str_to_f64(struct pd_str s, double *out);  /* whole string, finite */
 /* Offset of the first byte that is not valid UTF-8 (surrogates and overlongs refused), or len. */
 size_t pd_utf8_valid_prefix(struct pd_str s);
 

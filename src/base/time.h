@@ -1,4 +1,5 @@
-/* Clocks and the one text form of a moment: RFC 3339 UTC with microseconds, "2024-05-01T12:00:00.000000Z". */
+/* Clocks and the one text form of a moment: RFC 3339 UTC with microseconds,
+ * "2024-05-01T12:00:00.000000Z". */
 #ifndef PD_BASE_TIME_H
 #define PD_BASE_TIME_H
 

@@ -10,7 +10,7 @@ static const struct pd_cmd commands[] = {
 #define X(name, fn, group, summary) {name, group, summary, fn},
     PD_CMD_LIST(X)
 #undef X
-    {NULL, NULL, NULL, NULL},
+        {NULL, NULL, NULL, NULL},
 };
 
 static const struct pd_cmd *find(const char *name)
@@ -82,7 +82,8 @@ int main(int argc, char **argv)
     bool help = strcmp(verb, "help") == 0;
     const struct pd_cmd *c = find(help ? argv[2] : verb);
     if (!c) {
-        fprintf(stderr, "podium: no verb '%s'; `podium --help` lists them\n", help ? argv[2] : verb);
+        fprintf(stderr, "podium: no verb '%s'; `podium --help` lists them\n",
+                help ? argv[2] : verb);
         return 2;
     }
     pd_sig_install();
