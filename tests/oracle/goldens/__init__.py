@@ -1,0 +1,1 @@
+"""Makers of the golden files, one module a kind."""
