@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "lm/stream.h"
+#include "tensor/backend.h"
 #include <stdint.h>
 
 struct pd_model;
@@ -25,8 +26,8 @@ struct pd_kv;
 struct pd_kv_node;
 
 struct pd_decoder_opts {
-    bool train; /* parameters are fp32 and backward may be called */
-    bool bf16;  /* matmuls in bf16 with fp32 accumulation */
+    bool train;              /* parameters are fp32 and backward may be called */
+    enum pd_compute compute; /* precision of the matmuls; AUTO is resolved for this CPU */
 };
 
 /* Borrows the model, which must outlive the decoder; packs its weights. PD_NOTFOUND names a missing

@@ -16,7 +16,7 @@
 struct pd_param;
 
 struct pd_logprob_items {
-    const int64_t *rows;    /* (n) rows of hidden */
+    const int32_t *rows;    /* (n) rows of hidden */
     const int32_t *targets; /* (n) ids in [0, V) */
     int64_t n;
     float temperature; /* > 0; 1 = the model's own distribution */
@@ -36,9 +36,8 @@ PD_CHECKED enum pd_rc pd_head_logprob_backward(struct pd_decoder *dec, const flo
 
 /* score[i] = w . hidden[rows[i]] + b. w: (1, H) or (H); b: (1) or NULL. rows NULL = 0..n-1. */
 void pd_head_score_forward(const struct pd_param *w, const struct pd_param *b, const float *hidden,
-                           int64_t n_hidden, const int64_t *rows, int64_t n, float *score);
+                           const int32_t *rows, int64_t n, float *score);
 void pd_head_score_backward(struct pd_param *w, struct pd_param *b, const float *hidden,
-                            int64_t n_hidden, const int64_t *rows, int64_t n, const float *dscore,
-                            float *dhidden);
+                            const int32_t *rows, int64_t n, const float *dscore, float *dhidden);
 
 #endif
