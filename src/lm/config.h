@@ -12,17 +12,10 @@
 #ifndef PD_LM_CONFIG_H
 #define PD_LM_CONFIG_H
 
-#include "base/err.h"
-#include <stdint.h>
+#include "tensor/ops.h"
 
 enum pd_lm_norm { PD_LM_LAYERNORM, PD_LM_RMSNORM };
 enum pd_lm_pos { PD_LM_POS_LEARNED, PD_LM_POS_ROPE, PD_LM_POS_ALIBI };
-enum pd_lm_act {
-    PD_LM_SILU,      /* x sigmoid(x) */
-    PD_LM_GELU,      /* 0.5 x (1 + erf(x / sqrt 2)) */
-    PD_LM_GELU_TANH, /* the tanh form: gelu_new, gelu_pytorch_tanh, gelu_fast */
-    PD_LM_RELU,
-};
 enum pd_lm_scaling {
     PD_LM_SCALE_NONE,
     PD_LM_SCALE_LINEAR,
@@ -70,7 +63,7 @@ struct pd_config {
 
     enum pd_lm_norm norm;
     double norm_eps;
-    enum pd_lm_act act;
+    enum pd_act act;
     bool gated; /* mlp = down(act(gate x) * up x), else down(act(up x)) */
     bool parallel_residual;
     int n_norms;  /* norms a block has: 2, or 1 (parallel blocks only) */

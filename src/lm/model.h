@@ -102,7 +102,4 @@ PD_CHECKED enum pd_rc pd_model_read_config(const char *path, struct pd_config *c
 PD_CHECKED enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir,
                                        enum pd_dtype dtype, struct pd_err *err);
 
-/* Parameter p as fp32 into out (p->n floats), dequantising. */
-void pd_model_read_f32(const struct pd_param *p, float *out);
-
 #endif
