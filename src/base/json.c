@@ -7,37 +7,39 @@
 
 enum { MAX_DEPTH = 64 };
 
-/* json-c clamps integers past 64 bits to the limits. Refuse instead: find a bare integer of 19 or
- * more digits outside strings and check that it fits. Returns its offset or len. */
-static size_t find_huge_integer(struct pd_str t)
+/* json-c clamps integers past 64 bits, and takes 'keys', NaN and Infinity. Look at every token
+ * outside strings first; at a bad one, *why says what is wrong. Returns its offset, or len. */
+static size_t find_bad_token(struct pd_str t, const char **why)
 {
-    bool in_string = false;
-    for (size_t i = 0; i < t.len; i++) {
+    static const struct pd_str words[] = {{"true", 4}, {"false", 5}, {"null", 4}};
+    for (size_t i = 0, start; i < t.len; i++) {
         char c = t.ptr[i];
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-            continue;
-        }
         if (c == '"') {
-            in_string = true;
+            for (i++; i < t.len && t.ptr[i] != '"'; i++)
+                if (t.ptr[i] == '\\')
+                    i++;
         } else if (c == '-' || (c >= '0' && c <= '9')) {
-            size_t start = i;
             bool real = false;
-            for (; i < t.len; i++) {
-                c = t.ptr[i];
-                if (c == '.' || c == 'e' || c == 'E')
-                    real = true;
-                else if (!(c == '-' || c == '+' || (c >= '0' && c <= '9')))
-                    break;
-            }
+            for (start = i; i < t.len && strchr("+-.eE0123456789", t.ptr[i]) && t.ptr[i]; i++)
+                real |= strchr(".eE", t.ptr[i]) != NULL;
+            struct pd_str number = {t.ptr + start, i - start};
             int64_t ignored;
-            if (!real && i - start >= 19 &&
-                !pd_str_to_i64((struct pd_str){t.ptr + start, i - start}, &ignored))
+            *why = "an integer that does not fit 64 bits";
+            if (!real && number.len >= 19 && !pd_str_to_i64(number, &ignored))
                 return start;
             i--;
+        } else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') {
+            struct pd_str rest = {t.ptr + i, t.len - i};
+            size_t k = 0;
+            while (k < 3 && !pd_str_starts(rest, words[k]))
+                k++;
+            *why = "an unknown word";
+            if (k == 3)
+                return i;
+            i += words[k].len - 1;
+        } else if (!c || !strchr("{}[],: \t\r\n", c)) {
+            *why = "an unexpected character";
+            return i;
         }
     }
     return t.len;
@@ -50,11 +52,12 @@ enum pd_rc pd_json_parse(struct pd_str text, struct json_object **out, struct pd
     size_t valid = pd_utf8_valid_prefix(text);
     if (valid < text.len)
         return PD_FAIL(err, PD_PARSE, "not UTF-8 at byte %zu", valid);
-    size_t huge = find_huge_integer(text);
-    if (huge < text.len)
-        return PD_FAIL(err, PD_PARSE, "the integer at byte %zu does not fit 64 bits", huge);
     if (pd_str_trim(text).len == 0)
         return PD_FAIL(err, PD_PARSE, "empty where JSON is expected");
+    const char *why;
+    size_t bad = find_bad_token(text, &why);
+    if (bad < text.len)
+        return PD_FAIL(err, PD_PARSE, "not JSON at byte %zu: %s", bad, why);
 
     struct json_tokener *tok = json_tokener_new_ex(MAX_DEPTH);
     if (!tok)
