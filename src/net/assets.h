@@ -6,10 +6,10 @@
 #include "net/http.h"
 
 struct pd_asset {
-    const char *name;         /* "index.html", "assets/app.3f9a1c.js" */
-    const char *type;         /* "text/html; charset=utf-8" */
-    const char *etag;         /* with its quotes */
-    const unsigned char *gz;  /* gzip bytes */
+    const char *name;        /* "index.html", "assets/app.3f9a1c.js" */
+    const char *type;        /* "text/html; charset=utf-8" */
+    const char *etag;        /* with its quotes */
+    const unsigned char *gz; /* gzip bytes */
     size_t gz_len, raw_len;
     bool immutable;
 };

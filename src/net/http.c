@@ -82,8 +82,9 @@ enum pd_rc pd_req_query_i64(const struct pd_req *req, const char *key, int64_t m
     struct pd_str v = pd_req_query(req, key);
     int64_t n = fallback;
     if (v.ptr && (!pd_str_to_i64(v, &n) || n < min || n > max))
-        return PD_FAIL(err, PD_INVALID, "query parameter %s must be a whole number from %lld to %lld",
-                       key, (long long)min, (long long)max);
+        return PD_FAIL(err, PD_INVALID,
+                       "query parameter %s must be a whole number from %lld to %lld", key,
+                       (long long)min, (long long)max);
     *out = n;
     return PD_OK;
 }
@@ -144,8 +145,8 @@ enum pd_rc pd_req_body_fd(struct pd_req *req, int *fd, struct pd_err *err)
         if (!f)
             return PD_FAIL_SYS(err, PD_IO, "cannot make a temporary file for the request body");
         in->spool_fd = dup(fileno(f));
-        bool ok = in->spool_fd >= 0 && fwrite(req->body.ptr ? req->body.ptr : "", 1, req->body.len,
-                                              f) == req->body.len;
+        bool ok = in->spool_fd >= 0 &&
+                  fwrite(req->body.ptr ? req->body.ptr : "", 1, req->body.len, f) == req->body.len;
         ok = fclose(f) == 0 && ok;
         if (!ok)
             return PD_FAIL_SYS(err, PD_IO, "cannot write the request body to a temporary file");
@@ -196,10 +197,11 @@ void pd_resp_redirect(struct pd_req *req, const char *to)
 void pd_resp_header(struct pd_req *req, const char *name, const char *value)
 {
     struct pd_req_int *in = req->in;
-    if (strpbrk(value, "\r\n") || in->n_resp_headers == sizeof in->resp_headers / sizeof in->resp_headers[0])
+    if (strpbrk(value, "\r\n") ||
+        in->n_resp_headers == sizeof in->resp_headers / sizeof in->resp_headers[0])
         pd_bug("header %s cannot be sent", name);
-    in->resp_headers[in->n_resp_headers++] = (struct pd_pair){
-        pd_str_from(name), pd_str_from(pd_arena_strdup(&req->arena, value))};
+    in->resp_headers[in->n_resp_headers++] =
+        (struct pd_pair){pd_str_from(name), pd_str_from(pd_arena_strdup(&req->arena, value))};
 }
 
 void pd_resp_static(struct pd_req *req, int status, const char *type, const void *p, size_t n)
@@ -233,19 +235,27 @@ void pd_resp_stream(struct pd_req *req, int status, const char *type)
 
 bool pd_resp_stream_began(const struct pd_req *req)
 {
-    return req->in->kind == PD__STREAM && req->in->phase >= PD__ANSWERED;
+    return req->in->began;
 }
 
 enum pd_rc pd_resp_write(struct pd_req *req, const void *p, size_t n, struct pd_err *err)
 {
     struct pd__stream *s = &req->in->stream;
     PD_ASSERT(req->in->kind == PD__STREAM);
-    if (req->in->phase < PD__ANSWERED)
+    if (!req->in->began) {
+        req->in->began = true;
         pd__answer_ready(req);
+    }
     pthread_mutex_lock(&s->lock);
-    while (!s->gone && s->buf.len - s->at > STREAM_HIGH_WATER)
-        pthread_cond_wait(&s->room, &s->lock);
-    bool gone = s->gone;
+    bool cut = false;
+    while (!s->gone && !cut && s->buf.len - s->at > STREAM_HIGH_WATER) {
+        struct timespec ts;
+        clock_gettime(CLOCK_REALTIME, &ts);
+        ts.tv_sec += 1;
+        (void)pthread_cond_timedwait(&s->room, &s->lock, &ts);
+        cut = pd__server_gives_up(req->in->srv);
+    }
+    bool gone = s->gone || cut;
     if (!gone) {
         pd_buf_add(&s->buf, p, n);
         pd__stream_wake(req);

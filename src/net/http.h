@@ -6,11 +6,12 @@
  * base/err.h. Handlers never free and never see the HTTP library.
  *
  * Answers come in four kinds: a body in memory (JSON or text), constant memory (an asset), a stream
- * written while it is sent (an export; the handler blocks while the client is slow), and server-sent
- * events (a source polled by the server's ticker thread).
+ * written while it is sent (an export; the handler blocks while the client is slow), and
+ * server-sent events (a source polled by the server's ticker thread).
  *
  * Routes are rows of a table: {method, pattern, handler, policy, door, body limit, flags, summary}.
- * What `policy` and `door` mean belongs to the application: see struct pd_http_app in net/server.h. */
+ * What `policy` and `door` mean belongs to the application: see struct pd_http_app in net/server.h.
+ */
 #ifndef PD_NET_HTTP_H
 #define PD_NET_HTTP_H
 
@@ -18,6 +19,8 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "net/uri.h"
+
+#include <stdio.h>
 
 enum pd_method { PD_GET, PD_POST, PD_PUT, PD_PATCH, PD_DELETE, PD_N_METHODS };
 
@@ -32,7 +35,8 @@ enum {
 
 struct pd_route {
     enum pd_method method;
-    const char *pattern; /* "/ui/datasets/{id}/tasks"; {name} matches one segment, {name*} the rest */
+    const char
+        *pattern; /* "/ui/datasets/{id}/tasks"; {name} matches one segment, {name*} the rest */
     pd_handler handler;
     int policy;      /* who may: the application's enum */
     int door;        /* which face of the server, for the shape of errors */
@@ -49,9 +53,9 @@ struct pd_req {
     void *user; /* set by the application's gate; in the arena */
     const struct pd_route *route;
     enum pd_method method;
-    bool local;        /* came over the unix socket: the data folder's owner */
-    const char *path;  /* raw path, without query and door prefix */
-    int door;          /* forced by a path prefix, or -1 */
+    bool local;       /* came over the unix socket: the data folder's owner */
+    const char *path; /* raw path, without query and door prefix */
+    int door;         /* forced by a path prefix, or -1 */
     struct pd_str params[PD_REQ_MAX_PARAMS]; /* decoded, in the order of the pattern */
     struct pd_pair *query;
     size_t n_query;
@@ -63,8 +67,10 @@ struct pd_req {
 };
 
 /* ---- reading */
-struct pd_str pd_req_param(const struct pd_req *req, const char *name); /* {name}; ptr NULL if none */
-struct pd_str pd_req_query(const struct pd_req *req, const char *key);  /* first; ptr NULL if absent */
+struct pd_str pd_req_param(const struct pd_req *req,
+                           const char *name); /* {name}; ptr NULL if none */
+struct pd_str pd_req_query(const struct pd_req *req,
+                           const char *key); /* first; ptr NULL if absent */
 /* Whole number in [min, max]; PD_INVALID names the parameter; absent gives `fallback`. */
 PD_CHECKED enum pd_rc pd_req_query_i64(const struct pd_req *req, const char *key, int64_t min,
                                        int64_t max, int64_t fallback, int64_t *out,
@@ -73,8 +79,7 @@ const char *pd_req_header(const struct pd_req *req, const char *name); /* NULL i
 struct pd_str pd_req_cookie(const struct pd_req *req, const char *name);
 /* The body as a JSON object, owned by the arena. PD_PARSE when it is none. An empty body gives an
  * empty object. */
-PD_CHECKED enum pd_rc pd_req_json(struct pd_req *req, struct json_object **out,
-                                  struct pd_err *err);
+PD_CHECKED enum pd_rc pd_req_json(struct pd_req *req, struct json_object **out, struct pd_err *err);
 /* The body as urlencoded pairs; value of `key`, ptr NULL if absent. */
 struct pd_str pd_req_form(struct pd_req *req, const char *key);
 /* A file descriptor over the body, at its start, owned by the request. Routes with SPOOL. */
@@ -85,7 +90,7 @@ PD_CHECKED enum pd_rc pd_req_body_fd(struct pd_req *req, int *fd, struct pd_err 
 struct pd_jw *pd_resp_json(struct pd_req *req, int status);
 /* Any bytes: the buffer to append to. `type` is static. */
 struct pd_buf *pd_resp_body(struct pd_req *req, int status, const char *type);
-void pd_resp_empty(struct pd_req *req, int status); /* 204, 304 */
+void pd_resp_empty(struct pd_req *req, int status);        /* 204, 304 */
 void pd_resp_redirect(struct pd_req *req, const char *to); /* 303 */
 /* Adds a header; values with CR, LF or NUL are refused by pd_bug: they never come from outside. */
 void pd_resp_header(struct pd_req *req, const char *name, const char *value);
@@ -113,7 +118,8 @@ struct pd_sse {
     int every_ms;
 };
 void pd_resp_sse(struct pd_req *req, const struct pd_sse *source);
-/* "id: ID\nevent: NAME\ndata: ...\n\n"; newlines in data are split over data lines; id may be NULL. */
+/* "id: ID\nevent: NAME\ndata: ...\n\n"; newlines in data are split over data lines; id may be NULL.
+ */
 void pd_sse_event(struct pd_buf *out, const char *id, const char *name, struct pd_str data);
 
 #endif

@@ -51,6 +51,7 @@ struct pd_req_int {
     struct pd_err reject; /* rc != PD_OK: answer this once the body is drained */
     /* answer */
     enum pd__answer kind;
+    bool began; /* the streaming handler's own note that the head is on its way */
     int status;
     const char *type;
     struct pd_buf out;
@@ -69,6 +70,7 @@ void pd__answer_ready(struct pd_req *req);
 void pd__stream_wake(struct pd_req *req); /* lock held */
 void pd__ticker_add(struct pd_http_server *s, struct pd_req *req);
 void pd__req_unref(struct pd_req *req);
+bool pd__server_gives_up(struct pd_http_server *s); /* stopping, and the grace time is over */
 struct pd_req *pd__req_new(struct pd_http_server *s, const char *uri);
 
 #endif

@@ -16,7 +16,7 @@ void pd_router_release(struct pd_router *r);
 void pd_router_add(struct pd_router *r, const struct pd_route *rows, size_t n);
 
 struct pd_route_match {
-    const struct pd_route *route; /* NULL: see allowed */
+    const struct pd_route *route;         /* NULL: see allowed */
     struct pd_str raw[PD_REQ_MAX_PARAMS]; /* still percent-encoded */
     size_t n_params;
     unsigned allowed; /* bit per method that the path knows; 0 = no such path */

@@ -16,10 +16,10 @@
 enum {
     DEFAULT_WORKERS = 8,
     MAX_QUEUED = 4096,
-    MAX_LONG = 32,                /* handlers with a thread of their own */
-    SPOOL_AFTER = 1 << 20,        /* bytes of a body kept in memory on SPOOL routes */
-    DRAIN_MAX = 64 << 20,         /* of a refused body, before the connection is cut */
-    SSE_HIGH_WATER = 256 << 10,   /* a slow client's stream is not polled past this */
+    MAX_LONG = 32,              /* handlers with a thread of their own */
+    SPOOL_AFTER = 1 << 20,      /* bytes of a body kept in memory on SPOOL routes */
+    DRAIN_MAX = 64 << 20,       /* of a refused body, before the connection is cut */
+    SSE_HIGH_WATER = 256 << 10, /* a slow client's stream is not polled past this */
     SSE_PING_MS = 15000,
     TICK_MS = 100,
 };
@@ -37,7 +37,8 @@ struct pd_http_server {
     pthread_cond_t work, idle;
     struct pd_req *head, **tail;
     int queued, n_live, n_long;
-    bool stopping, closing;
+    bool closing;
+    atomic_bool stopping, give_up; /* give_up: streams are cut */
     pthread_t *workers;
     int n_workers;
     /* the ticker */
@@ -195,7 +196,8 @@ static const struct {
     {"Cross-Origin-Resource-Policy", "same-origin"},
 };
 static const char html_csp[] =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src "
+    "'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 static const char data_csp[] = "default-src 'none'; frame-ancestors 'none'";
 
@@ -255,8 +257,9 @@ static void answer_error(struct pd_req *req, int status, const struct pd_err *er
 {
     pd_resp_reset(req);
     if (status >= 500)
-        pd_log(status == 503 ? PD_LOG_WARN : PD_LOG_ERROR, "http", "id=%s path=%s rc=%s where=%s msg=\"%s\"",
-               req->id, req->path, pd_rc_name(err->rc), err->where ? err->where : "", err->msg);
+        pd_log(status == 503 ? PD_LOG_WARN : PD_LOG_ERROR, "http",
+               "id=%s path=%s rc=%s where=%s msg=\"%s\"", req->id, req->path, pd_rc_name(err->rc),
+               err->where ? err->where : "", err->msg);
     req->in->srv->app.error(req, status, err);
 }
 
@@ -285,7 +288,8 @@ static void handle(struct pd_req *req)
     atomic_fetch_add(&s->busy_ns, pd_time_mono_ns() - t0);
     if (pd_resp_stream_began(req)) {
         if (rc != PD_OK)
-            pd_log(PD_LOG_WARN, "http", "id=%s path=%s stream cut: %s", req->id, req->path, err.msg);
+            pd_log(PD_LOG_WARN, "http", "id=%s path=%s stream cut: %s", req->id, req->path,
+                   err.msg);
         stream_end(req, rc != PD_OK);
     } else {
         if (rc != PD_OK)
@@ -328,6 +332,11 @@ static void long_done(struct pd_http_server *s)
     s->n_long--;
     pthread_cond_broadcast(&s->idle);
     pthread_mutex_unlock(&s->lock);
+}
+
+bool pd__server_gives_up(struct pd_http_server *s)
+{
+    return s->give_up;
 }
 
 static void *long_main(void *arg)
@@ -422,14 +431,14 @@ static void read_uri(struct pd_req *req)
     if (q) {
         *q = '\0';
         req->query = pd_arena_alloc(&req->arena, PD_REQ_MAX_QUERY * sizeof *req->query);
-        req->n_query =
-            pd_uri_pairs(&req->arena, pd_str_from(q + 1), req->query, PD_REQ_MAX_QUERY);
+        req->n_query = pd_uri_pairs(&req->arena, pd_str_from(q + 1), req->query, PD_REQ_MAX_QUERY);
     }
     req->path = req->in->uri;
     const struct pd_door_prefix *d = req->in->srv->app.doors;
     for (; d && d->prefix; d++) {
         size_t n = strlen(d->prefix);
-        if (strncmp(req->path, d->prefix, n) == 0 && (req->path[n] == '/' || req->path[n] == '\0')) {
+        if (strncmp(req->path, d->prefix, n) == 0 &&
+            (req->path[n] == '/' || req->path[n] == '\0')) {
             req->door = d->door;
             req->path += n;
             break;
@@ -444,7 +453,8 @@ static void allow_header(struct pd_req *req, unsigned allowed)
         if (!(allowed & (1U << m)))
             continue;
         size_t n = strlen(text);
-        snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "", pd_method_name((enum pd_method)m));
+        snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "",
+                 pd_method_name((enum pd_method)m));
     }
     pd_resp_header(req, "Allow", text);
 }
@@ -495,8 +505,9 @@ static enum MHD_Result arrive(struct pd_req *req, const char *method)
     const char *length = pd_req_header(req, "Content-Length");
     int64_t n = 0;
     if (length && pd_str_to_i64(pd_str_from(length), &n) && (uint64_t)n > m.route->body_max) {
-        (void)PD_FAIL(&err, PD_TOOBIG, "the request body has %lld bytes; at most %zu are taken here",
-                      (long long)n, m.route->body_max);
+        (void)PD_FAIL(&err, PD_TOOBIG,
+                      "the request body has %lld bytes; at most %zu are taken here", (long long)n,
+                      m.route->body_max);
         answer_error(req, 413, &err);
         return send_answer(req);
     }
@@ -524,7 +535,8 @@ static enum MHD_Result receive(struct pd_req *req, const char *p, size_t n)
     if (in->reject.rc != PD_OK)
         return in->received > req->route->body_max + DRAIN_MAX ? MHD_NO : MHD_YES;
     if (in->received > req->route->body_max) {
-        (void)PD_FAIL(&in->reject, PD_TOOBIG, "the request body is larger than the %zu bytes taken here",
+        (void)PD_FAIL(&in->reject, PD_TOOBIG,
+                      "the request body is larger than the %zu bytes taken here",
                       req->route->body_max);
         return MHD_YES;
     }
@@ -534,13 +546,15 @@ static enum MHD_Result receive(struct pd_req *req, const char *p, size_t n)
         if (f)
             (void)fclose(f);
         if (in->spool_fd < 0 || !spool(in, in->mem.ptr ? in->mem.ptr : "", in->mem.len))
-            (void)PD_FAIL_SYS(&in->reject, PD_IO, "cannot keep the request body in a temporary file");
+            (void)PD_FAIL_SYS(&in->reject, PD_IO,
+                              "cannot keep the request body in a temporary file");
         pd_buf_release(&in->mem);
         pd_buf_init(&in->mem, 0);
     }
     if (in->spool_fd >= 0) {
         if (in->reject.rc == PD_OK && !spool(in, p, n))
-            (void)PD_FAIL_SYS(&in->reject, PD_IO, "cannot keep the request body in a temporary file");
+            (void)PD_FAIL_SYS(&in->reject, PD_IO,
+                              "cannot keep the request body in a temporary file");
     } else {
         pd_buf_add(&in->mem, p, n);
         if (in->mem.failed)
@@ -596,7 +610,8 @@ static void count(struct pd_http_server *s, struct pd_req *req)
             atomic_fetch_add(&s->latency_le[i], 1);
     if (s->access_log)
         pd_log(PD_LOG_INFO, "access", "id=%s peer=%s method=%s path=%s status=%d in=%zu ms=%.2f",
-               req->id, req->peer, pd_method_name(req->method), req->path, in->status, in->received, ms);
+               req->id, req->peer, pd_method_name(req->method), req->path, in->status, in->received,
+               ms);
 }
 
 static void completed(void *cls, struct MHD_Connection *conn, void **con_cls,
@@ -657,20 +672,21 @@ static void mhd_log(void *cls, const char *fmt, va_list ap)
 /* ------------------------------------------------------------------ start and stop */
 
 static struct MHD_Daemon *daemon_start(struct pd_http_server *s, int fd, unsigned threads,
-                                       void *(*on_uri)(void *, const char *, struct MHD_Connection *))
+                                       void *(*on_uri)(void *, const char *,
+                                                       struct MHD_Connection *))
 {
-    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
-                           MHD_USE_ERROR_LOG;
+    const unsigned flags =
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem pool[] = {
         {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
         {MHD_OPTION_END, 0, NULL}};
-    return MHD_start_daemon(
-        flags, 0, NULL, NULL, access_handler, s, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
-        MHD_OPTION_NOTIFY_COMPLETED, completed, s, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL,
-        MHD_OPTION_CONNECTION_LIMIT, 6000U, MHD_OPTION_CONNECTION_TIMEOUT, 75U,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(64 << 10), MHD_OPTION_ARRAY, pool,
-        MHD_OPTION_END);
+    return MHD_start_daemon(flags, 0, NULL, NULL, access_handler, s, MHD_OPTION_EXTERNAL_LOGGER,
+                            mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+                            MHD_OPTION_URI_LOG_CALLBACK, on_uri, s, MHD_OPTION_NOTIFY_COMPLETED,
+                            completed, s, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL,
+                            MHD_OPTION_CONNECTION_LIMIT, 6000U, MHD_OPTION_CONNECTION_TIMEOUT, 75U,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(64 << 10),
+                            MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
 }
 
 static enum pd_rc start_listeners(struct pd_http_server *s, const struct pd_http_config *cfg,
@@ -735,12 +751,12 @@ const char *pd_http_server_url(const struct pd_http_server *s)
     return s->url;
 }
 
-/* Waits until no request is under way, at most until `deadline_ns`. */
-static void wait_idle(struct pd_http_server *s, int grace_ms)
+/* Waits until *count (n_live or n_long) is 0, at most grace_ms. */
+static void wait_idle(struct pd_http_server *s, const int *count, int grace_ms)
 {
     int64_t deadline = pd_time_mono_ns() + (int64_t)grace_ms * 1000000;
     pthread_mutex_lock(&s->lock);
-    while ((s->n_live > 0 || s->n_long > 0) && pd_time_mono_ns() < deadline) {
+    while (*count > 0 && pd_time_mono_ns() < deadline) {
         struct timespec ts;
         clock_gettime(CLOCK_REALTIME, &ts);
         ts.tv_nsec += 50 * 1000000;
@@ -763,7 +779,9 @@ void pd_http_server_stop(struct pd_http_server *s, int grace_ms)
     pthread_cond_broadcast(&s->tick_cond);
     pthread_mutex_unlock(&s->tick_lock);
     pthread_join(s->ticker, NULL);
-    wait_idle(s, grace_ms);
+    wait_idle(s, &s->n_live, grace_ms);
+    s->give_up = true;
+    wait_idle(s, &s->n_long, 600000);
     pthread_mutex_lock(&s->lock);
     s->closing = true;
     pthread_cond_broadcast(&s->work);
@@ -774,7 +792,6 @@ void pd_http_server_stop(struct pd_http_server *s, int grace_ms)
         MHD_stop_daemon(s->tcp);
     if (s->local)
         MHD_stop_daemon(s->local);
-    wait_idle(s, 10000); /* streaming handlers notice that their client is gone */
     if (tcp_fd >= 0)
         close(tcp_fd);
     if (local_fd >= 0)
@@ -793,8 +810,10 @@ void pd_http_server_stop(struct pd_http_server *s, int grace_ms)
 
 void pd_http_server_stats(struct pd_http_server *s, struct pd_http_stats *out)
 {
-    *out = (struct pd_http_stats){.requests = s->requests, .bytes_in = s->bytes_in,
-                                  .bytes_out = s->bytes_out, .busy_ns = s->busy_ns};
+    *out = (struct pd_http_stats){.requests = s->requests,
+                                  .bytes_in = s->bytes_in,
+                                  .bytes_out = s->bytes_out,
+                                  .busy_ns = s->busy_ns};
     for (int i = 0; i < 6; i++)
         out->by_class[i] = s->by_class[i];
     for (int i = 0; i < 12; i++)

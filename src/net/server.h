@@ -3,8 +3,8 @@
  * worked on is suspended, so a slow handler never holds up another client's bytes.
  *
  * Threads: a request belongs to one thread at a time (HTTP thread while it arrives, worker while it
- * is handled, HTTP thread again while it leaves); a streamed answer is the exception, its buffer has
- * a lock. Start and stop from one thread. */
+ * is handled, HTTP thread again while it leaves); a streamed answer is the exception, its buffer
+ * has a lock. Start and stop from one thread. */
 #ifndef PD_NET_SERVER_H
 #define PD_NET_SERVER_H
 
@@ -25,7 +25,7 @@ struct pd_http_app {
     const struct pd_door_prefix {
         const char *prefix;
         int door;
-    } *doors;
+    } * doors;
 };
 
 struct pd_http_config {
@@ -49,8 +49,8 @@ void pd_http_server_stop(struct pd_http_server *s, int grace_ms);
 struct pd_http_stats {
     uint64_t requests, by_class[6]; /* answers by status / 100 */
     uint64_t bytes_in, bytes_out;
-    int64_t busy_ns;             /* time in handlers */
-    uint64_t latency_le[12];     /* cumulative counts at pd_http_latency_ms */
+    int64_t busy_ns;         /* time in handlers */
+    uint64_t latency_le[12]; /* cumulative counts at pd_http_latency_ms */
     int queued, streams, connections;
 };
 extern const double pd_http_latency_ms[12];
