@@ -26,6 +26,7 @@ struct pd_dataset {
 
 struct pd_dataset_new {
     int64_t workspace_id;
+    struct pd_str uuid;       /* empty: made */
     struct pd_str name;       /* 1..200, [a-zA-Z0-9-_ ]+, not starting with - or _ */
     struct pd_str guidelines; /* may be empty */
     struct pd_str tmpl, made_by, settings, metadata; /* empty: "custom", "cli", "{}", NULL */

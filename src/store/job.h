@@ -30,6 +30,7 @@ struct pd_job {
     int64_t attempts, created_us, started_us, finished_us, heartbeat_us;
 };
 struct pd_job_new {
+    struct pd_str uuid; /* empty: made; one that is there already: PD_CONFLICT */
     struct pd_str kind, args;
     int64_t dataset_id, snapshot_id, created_by;
 };

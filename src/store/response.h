@@ -30,6 +30,7 @@ struct pd_response {
     const char *username;
     enum pd_answer_status status;
     const char *values; /* JSON object */
+    const char *notes;  /* as below, or NULL */
     bool surplus;
     int64_t active_ms, inserted_us, updated_us;
 };
@@ -41,6 +42,8 @@ struct pd_response_put {
     struct pd_str judgment_uuid; /* empty: made */
     struct pd_str shown;         /* JSON list of field names in the order seen, or ptr NULL */
     struct pd_str source;        /* "ui", "argilla", "label-studio", "import" */
+    struct pd_str notes;         /* JSON object {"why","reason","flag":{"kind","text"}}, kept with the
+                                    response and its judgment as it is; ptr NULL: none */
     int64_t active_ms;           /* of this sitting; added up in the response */
     int64_t guideline_version;   /* -1 = the dataset's current */
     int64_t at_us;               /* 0 = now; imports keep the original moment */
@@ -78,7 +81,7 @@ struct pd_judgment {
     char uuid[37];
     const char *username;
     enum pd_answer_status status;
-    const char *values, *shown, *source; /* shown may be NULL */
+    const char *values, *shown, *source, *notes; /* shown, notes may be NULL */
     bool surplus;
     int64_t active_ms, guideline_version, at_us;
 };
