@@ -8,6 +8,10 @@ tiny-llama         Llama as SmolLM2: H 48, 4 heads of 12, 2 key/value heads, inn
 tiny-llama-untied  Llama: H 40, 5 heads of 16 (so heads x D is not H), 1 key/value head, inner 64, own lm_head, rope theta
                    10000; the config uses the older keys (rope_theta, torch_dtype); the post-processor puts
                    <|begin|> in front; pad is a token of its own, <|pad|>.
+tiny-gpt2-reward   GPT2ForSequenceClassification: H 32, 4 heads, 2 blocks, inner 64, 128 positions, a score head; the
+                   tokenizer of tiny-gpt2 with pad = eos (as TRL sets it where there is none).
+tiny-llama-reward  LlamaForSequenceClassification: H 32, 4 heads, 2 key/value heads, 2 blocks, inner 48, a score
+                   head; the tokenizer of tiny-llama-untied (own pad, <|begin|> in front).
 
 The weights are spread far wider than a real initialisation, and norms and biases are random too:
 with near-zero weights every log-prob would be ln(1/V) and a test would pass on a wrong model.
@@ -161,10 +165,44 @@ def tiny_llama_untied():
     path.write_text(json.dumps(old, indent=2, sort_keys=True) + "\n")
 
 
+def reward_model(name, tokenizer_of, cls, config, seed):
+    """A sequence classification folder with one label, and the tokenizer of another folder."""
+    folder = fresh(name)
+    for file in ["tokenizer.json", "tokenizer_config.json"]:
+        shutil.copy(MODELS / tokenizer_of / file, folder / file)
+    model = cls(config)
+    spread(model, seed)
+    model.save_pretrained(folder)
+
+
+def tiny_rewards():
+    from transformers import GPT2Config, GPT2ForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
+
+    reward_model(
+        "tiny-gpt2-reward", "tiny-gpt2", GPT2ForSequenceClassification,
+        GPT2Config(
+            vocab_size=VOCAB, n_embd=32, n_head=4, n_layer=2, n_inner=64, n_positions=128, num_labels=1,
+            bos_token_id=VOCAB - 1, eos_token_id=VOCAB - 1, pad_token_id=VOCAB - 1,
+        ),
+        seed=4,
+    )
+    reward_model(
+        "tiny-llama-reward", "tiny-llama-untied", LlamaForSequenceClassification,
+        LlamaConfig(
+            vocab_size=VOCAB, hidden_size=32, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2,
+            intermediate_size=48, max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, num_labels=1,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        ),
+        seed=5,
+    )
+
+
 def make():
     tiny_gpt2()
     tiny_llama()
     tiny_llama_untied()
+    tiny_rewards()
     for folder in sorted(MODELS.iterdir()):
         (folder / "generation_config.json").unlink(missing_ok=True)
         size = sum(f.stat().st_size for f in folder.iterdir())
