@@ -1,0 +1,190 @@
+/* Inference: new tokens appended to nodes of the KV cache. The block is the training one; only
+ * what attention reads differs, and that is the pages of a node and its ancestors. */
+#include "lm/decoder_int.h"
+#include "lm/kv.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+struct infer {
+    struct pd_kv *kv;
+    const struct pd_infer_part *parts;
+    int n_parts;
+    int *span_page; /* page of each span of the plan */
+};
+
+static int64_t count_rows(const struct pd_infer_part *parts, int n_parts)
+{
+    int64_t T = 0;
+    for (int i = 0; i < n_parts; i++)
+        T += parts[i].n;
+    return T;
+}
+
+static enum pd_rc check_parts(const struct pd_decoder *dec, const struct pd_kv *kv,
+                              const struct pd_infer_part *parts, int n_parts, struct pd_err *err)
+{
+    int64_t pages = 0, context = dec->model->cfg.max_positions;
+    for (int i = 0; i < n_parts; i++) {
+        const struct pd_kv_node *node = parts[i].node;
+        PD_ASSERT(parts[i].n >= 1);
+        if (node->base + node->len + parts[i].n > context)
+            return PD_FAIL(err, PD_TOOBIG, "%lld tokens are more than the model's context of %lld",
+                           (long long)(node->base + node->len + parts[i].n), (long long)context);
+        pages += pd_kv_pages_for(node->len + parts[i].n) - node->n_pages;
+        for (int64_t t = 0; t < parts[i].n; t++)
+            if (parts[i].ids[t] < 0 || parts[i].ids[t] >= dec->V)
+                return PD_FAIL(err, PD_INVALID, "token id %d is not below the vocabulary size %lld",
+                               parts[i].ids[t], (long long)dec->V);
+    }
+    if (pages > pd_kv_free_pages(kv))
+        return PD_FAIL(err, PD_TOOBIG, "the KV cache is full: %lld more pages are needed",
+                       (long long)pages);
+    return PD_OK;
+}
+
+/* Ids and positions of all rows, side by side. */
+static void lay_rows(struct pd_decoder *dec, const struct infer *in, int64_t T)
+{
+    if (T > dec->cap_pos) {
+        dec->cap_pos = T + T / 2;
+        dec->pos = pd_xrealloc(dec->pos, (size_t)dec->cap_pos * sizeof *dec->pos);
+        dec->ids = pd_xrealloc(dec->ids, (size_t)dec->cap_pos * sizeof *dec->ids);
+    }
+    int64_t row = 0;
+    for (int i = 0; i < in->n_parts; i++) {
+        const struct pd_infer_part *p = &in->parts[i];
+        int64_t pos = p->node->base + p->node->len;
+        for (int64_t t = 0; t < p->n; t++, row++) {
+            dec->ids[row] = p->ids[t];
+            dec->pos[row] = (int32_t)(pos + t);
+        }
+    }
+}
+
+/* One span a page, root first; returns how many. With in NULL only counts. */
+static int64_t plan_spans(struct pd_decoder *dec, const struct infer *in, int64_t at,
+                          const struct pd_kv_node *node, int64_t len)
+{
+    int64_t n = node->parent ? plan_spans(dec, in, at, node->parent, node->parent->len) : 0;
+    for (int64_t t = 0; t < len; t += PD_KV_PAGE, n++) {
+        if (!in)
+            continue;
+        in->span_page[at + n] = node->pages[t / PD_KV_PAGE];
+        dec->plan.spans[at + n] = (struct pd_attn_span){
+            .n = len - t < PD_KV_PAGE ? len - t : PD_KV_PAGE, .pos = node->base + t};
+    }
+    return n;
+}
+
+static void plan_infer(struct pd_decoder *dec, struct infer *in)
+{
+    struct pd__attn_plan *plan = &dec->plan;
+    int64_t spans = 0;
+    for (int i = 0; i < in->n_parts; i++)
+        spans +=
+            plan_spans(dec, NULL, 0, in->parts[i].node, in->parts[i].node->len + in->parts[i].n);
+    pd__plan_reserve(plan, in->n_parts, spans);
+    in->span_page = pd_xalloc((size_t)spans * sizeof *in->span_page);
+    int64_t at = 0;
+    for (int i = 0; i < in->n_parts; i++) {
+        const struct pd_infer_part *p = &in->parts[i];
+        int64_t n = plan_spans(dec, in, at, p->node, p->node->len + p->n);
+        plan->segs[i] = (struct pd_attn_seg){.n = p->n,
+                                             .pos = p->node->base + p->node->len,
+                                             .spans = plan->spans + at,
+                                             .n_spans = (int)n};
+        at += n;
+    }
+    plan->n_segs = in->n_parts;
+    plan->n_spans = spans;
+}
+
+/* The new keys and values of a layer into their pages. */
+static void store_kv(const struct pd_decoder *dec, const struct infer *in, int layer,
+                     const float *qkv)
+{
+    int64_t n = dec->K * dec->D;
+    const float *k = qkv + dec->A * dec->D;
+    for (int i = 0; i < in->n_parts; i++) {
+        const struct pd_infer_part *p = &in->parts[i];
+        for (int64_t t = p->node->len; t < p->node->len + p->n; t++, k += dec->W) {
+            int page = p->node->pages[t / PD_KV_PAGE];
+            int64_t at = t % PD_KV_PAGE * n;
+            memcpy(pd_kv_keys(in->kv, layer, page) + at, k, (size_t)n * sizeof *k);
+            memcpy(pd_kv_values(in->kv, layer, page) + at, k + n, (size_t)n * sizeof *k);
+        }
+    }
+}
+
+static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
+{
+    const struct infer *in = ctx;
+    struct pd__attn_plan *plan = &dec->plan;
+    store_kv(dec, in, layer, a->qkv);
+    for (int64_t i = 0; i < plan->n_spans; i++) {
+        plan->spans[i].k = pd_kv_keys(in->kv, layer, in->span_page[i]);
+        plan->spans[i].v = pd_kv_values(in->kv, layer, in->span_page[i]);
+    }
+    int64_t row = 0;
+    for (int i = 0; i < in->n_parts; i++) {
+        plan->segs[i].q = a->qkv + row * dec->W;
+        plan->segs[i].o = a->o + row * dec->A * dec->D;
+        row += in->parts[i].n;
+    }
+    struct pd_attn shape = pd__attn_shape(dec, layer);
+    shape.ldk = dec->K * dec->D;
+    pd_attn_forward(&shape, plan->segs, plan->n_segs);
+}
+
+/* The wanted rows of x, side by side in dec->gather; returns how many. */
+static int64_t gather_last(struct pd_decoder *dec, const struct infer *in)
+{
+    int64_t n = 0, row = 0;
+    for (int i = 0; i < in->n_parts; i++) {
+        row += in->parts[i].n;
+        if (in->parts[i].want_last)
+            memcpy(dec->gather + n++ * dec->H, dec->x + (row - 1) * dec->H,
+                   (size_t)dec->H * sizeof(float));
+    }
+    return n;
+}
+
+enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
+                            const struct pd_infer_part *parts, int n_parts, const float **hidden,
+                            struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct infer in = {.kv = kv, .parts = parts, .n_parts = n_parts};
+    int64_t T = count_rows(parts, n_parts);
+    PD_TRY(check_parts(dec, kv, parts, n_parts, err));
+    PD_TRY(pd__decoder_work(dec, T, err));
+    dec->saved_rows = -1;
+    for (int i = 0; i < n_parts; i++)
+        if (!pd_kv_node_reserve(kv, parts[i].node, parts[i].n))
+            pd_bug("the KV pool promised pages that it does not have");
+    lay_rows(dec, &in, T);
+    plan_infer(dec, &in);
+    if (dec->rot)
+        pd_rope_table(T, dec->pos, dec->rot, dec->inv_freq, dec->rope_scale, dec->cs);
+    pd__embed(dec, T, dec->ids, dec->pos, dec->x);
+    struct pd__acts a = pd__decoder_work_acts(dec);
+    for (int l = 0; l < dec->L; l++)
+        PD_TRY(pd__block_forward(dec, l, T, &a, dec->x, attend_kv, &in, err));
+    int64_t n = gather_last(dec, &in);
+    pd__norm_forward(dec, &dec->final_norm, n, dec->gather, dec->hidden, NULL);
+    for (int i = 0; i < n_parts; i++)
+        parts[i].node->len += parts[i].n;
+    *hidden = dec->hidden;
+out:
+    pd_free(in.span_page);
+    return rc;
+}
+
+enum pd_rc pd_decoder_logits(struct pd_decoder *dec, const float *hidden, int64_t n, float *logits,
+                             struct pd_err *err)
+{
+    if (dec->head.out == 0)
+        return PD_FAIL(err, PD_INVALID, "the model has no language-model head");
+    return pd_linear_forward(&dec->head, n, hidden, dec->H, logits, dec->V, PD_WRITE_SET, err);
+}

@@ -1,0 +1,534 @@
+#include "lm/generate.h"
+#include "lm/kv.h"
+#include "lm/model.h"
+#include "base/mem.h"
+#include "base/sig.h"
+
+#include <omp.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEFAULT_ROWS = 128, DEFAULT_PREFILL = 1024, LOGIT_ROWS = 128 };
+
+/* A prompt from pd_gen_add until its last answer is done. */
+struct prompt {
+    struct pd_gen_prompt p;
+    int64_t index;
+    struct pd_kv_node *node; /* NULL while it waits */
+    int64_t started, finished;
+    int64_t pages; /* promised to it: its own and those of its running answers */
+    float *hidden; /* (H) after its last token, once computed: first tokens are drawn from it */
+    bool ready;
+};
+
+/* A running answer. */
+struct row {
+    struct prompt *prompt;
+    struct pd_gen_answer a; /* ids point into context, after the prompt */
+    int32_t *context;       /* prompt and answer side by side, as the sampler reads them */
+    int64_t max_new;
+    int64_t pages;
+    struct pd_kv_node *node;
+    struct pd_rng rng;
+    bool over;
+};
+
+struct pd_gen {
+    struct pd_decoder *dec;
+    struct pd_gen_opts opts;
+    int64_t H, V, context;
+    struct pd_kv *kv;
+    int64_t page_bytes, n_pages, promised;
+    struct prompt **queue; /* waiting or with answers to start, in order of adding */
+    int64_t n_queue, cap_queue, n_added;
+    struct row *rows; /* running, dense */
+    int64_t n_rows;
+    struct pd_infer_part *parts; /* (max of rows, prompts in one pass) */
+    int64_t cap_parts;
+    float *hidden; /* (max_rows, H) */
+    float *logits; /* (LOGIT_ROWS, V) */
+    struct pd_sampler **samplers;
+    int n_samplers;
+    struct pd_gen_stats stats;
+};
+
+const char *pd_finish_name(enum pd_finish f)
+{
+    return f == PD_FINISH_STOP ? "stop" : "length";
+}
+
+/* ---- life ---- */
+
+/* A quarter of the machine's memory: reserved, and touched only as far as answers need it. */
+static int64_t default_kv_bytes(void)
+{
+    return (int64_t)sysconf(_SC_PHYS_PAGES) / 4 * (int64_t)sysconf(_SC_PAGESIZE);
+}
+
+enum pd_rc pd_gen_new(struct pd_decoder *dec, const struct pd_gen_opts *opts, struct pd_gen **out,
+                      struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    const struct pd_config *cfg = &pd_decoder_model(dec)->cfg;
+    struct pd_gen *g = pd_xalloc(sizeof *g);
+    g->dec = dec;
+    g->opts = *opts;
+    if (g->opts.max_rows <= 0)
+        g->opts.max_rows = DEFAULT_ROWS;
+    if (g->opts.prefill_tokens <= 0)
+        g->opts.prefill_tokens = DEFAULT_PREFILL;
+    g->H = cfg->hidden_size;
+    g->V = cfg->vocab_size;
+    g->context = cfg->max_positions;
+
+    struct pd_kv_shape shape = {cfg->n_layers, (int64_t)cfg->n_kv_heads * cfg->head_dim};
+    g->page_bytes = pd_kv_page_bytes(&shape);
+    int64_t bytes = g->opts.max_kv_bytes > 0 ? g->opts.max_kv_bytes : default_kv_bytes();
+    int64_t most = g->opts.max_rows * 2 * pd_kv_pages_for(g->context); /* never needs more */
+    g->n_pages = bytes / g->page_bytes;
+    if (g->n_pages > most)
+        g->n_pages = most;
+    if (g->n_pages < 2)
+        g->n_pages = 2;
+    PD_TRY(pd_kv_new(&shape, g->n_pages, &g->kv, err));
+
+    g->rows = pd_xalloc((size_t)g->opts.max_rows * sizeof *g->rows);
+    g->hidden = pd_try_aligned((size_t)(g->opts.max_rows * g->H), sizeof *g->hidden);
+    g->logits = pd_try_aligned((size_t)(LOGIT_ROWS * g->V), sizeof *g->logits);
+    if (!g->hidden || !g->logits) {
+        rc = PD_FAIL(err, PD_NOMEM, "no memory for %d rows of logits", LOGIT_ROWS);
+        goto out;
+    }
+    g->n_samplers = omp_get_max_threads();
+    g->samplers = pd_xalloc((size_t)g->n_samplers * sizeof *g->samplers);
+    for (int i = 0; i < g->n_samplers; i++)
+        PD_TRY(pd_sampler_new(g->V, &g->samplers[i], err));
+    *out = g;
+    g = NULL;
+out:
+    pd_gen_free(g);
+    return rc;
+}
+
+static void free_prompt(struct pd_gen *g, struct prompt *p)
+{
+    pd_kv_node_unref(g->kv, p->node);
+    pd_free(p->hidden);
+    pd_free(p);
+}
+
+static void drop_row(struct pd_gen *g, struct row *r)
+{
+    pd_kv_node_unref(g->kv, r->node);
+    g->promised -= r->pages;
+    pd_free(r->context);
+    pd_free(r->a.logprobs);
+    pd_free(r->a.raw_logprobs);
+}
+
+void pd_gen_free(struct pd_gen *g)
+{
+    if (!g)
+        return;
+    for (int64_t i = 0; i < g->n_rows; i++) {
+        struct prompt *p = g->rows[i].prompt;
+        drop_row(g, &g->rows[i]);
+        if (p->started == p->p.n_answers && ++p->finished == p->started)
+            free_prompt(g, p); /* not in the queue any more */
+        else if (p->started < p->p.n_answers)
+            p->finished++;
+    }
+    for (int64_t i = 0; i < g->n_queue; i++)
+        free_prompt(g, g->queue[i]);
+    for (int i = 0; i < g->n_samplers; i++)
+        pd_sampler_free(g->samplers[i]);
+    pd_kv_free(g->kv);
+    pd_aligned_free(g->hidden);
+    pd_aligned_free(g->logits);
+    pd_free(g->samplers);
+    pd_free(g->queue);
+    pd_free(g->rows);
+    pd_free(g->parts);
+    pd_free(g);
+}
+
+/* ---- admission ---- */
+
+static int64_t max_new_of(const struct pd_gen *g, const struct pd_gen_prompt *p)
+{
+    int64_t room = g->context - p->n;
+    return p->max_new_tokens < room ? p->max_new_tokens : room;
+}
+
+enum pd_rc pd_gen_add(struct pd_gen *g, const struct pd_gen_prompt *p, struct pd_err *err)
+{
+    PD_ASSERT(p->n >= 1 && p->n_answers >= 1 && p->max_new_tokens >= 1);
+    if (p->n >= g->context)
+        return PD_FAIL(err, PD_INVALID,
+                       "a prompt of %lld tokens leaves no room in the model's context of %lld",
+                       (long long)p->n, (long long)g->context);
+    int64_t pages = pd_kv_pages_for(p->n) + pd_kv_pages_for(max_new_of(g, p));
+    if (pages > g->n_pages)
+        return PD_FAIL(err, PD_TOOBIG,
+                       "a prompt of %lld tokens with an answer of up to %lld needs %.1f MB of KV "
+                       "cache, more than the %.1f MB there are",
+                       (long long)p->n, (long long)max_new_of(g, p),
+                       (double)(pages * g->page_bytes) / 1e6,
+                       (double)(g->n_pages * g->page_bytes) / 1e6);
+    enum pd_rc rc = pd_sampling_check(&p->sampling, err);
+    if (rc != PD_OK)
+        return rc;
+    struct prompt *q = pd_xalloc(sizeof *q);
+    q->p = *p;
+    q->index = g->n_added++;
+    if (g->n_queue == g->cap_queue) {
+        g->cap_queue = g->cap_queue ? 2 * g->cap_queue : 64;
+        g->queue = pd_xrealloc(g->queue, (size_t)g->cap_queue * sizeof *g->queue);
+    }
+    g->queue[g->n_queue++] = q;
+    return PD_OK;
+}
+
+static void need_parts(struct pd_gen *g, int64_t n)
+{
+    if (n <= g->cap_parts)
+        return;
+    g->cap_parts = 2 * n;
+    g->parts = pd_xrealloc(g->parts, (size_t)g->cap_parts * sizeof *g->parts);
+}
+
+/* Pages are promised for the longest a prompt's first answer can get, so that what was begun
+ * can always be finished. */
+static bool admit(struct pd_gen *g, struct prompt *p)
+{
+    if (p->node)
+        return true;
+    int64_t own = pd_kv_pages_for(p->p.n), answer = pd_kv_pages_for(max_new_of(g, &p->p));
+    if (g->promised + own + answer > g->n_pages)
+        return false;
+    p->pages = own + answer;
+    g->promised += p->pages;
+    p->node = pd_kv_node_new(NULL);
+    return true;
+}
+
+/* One pass over prompts at the head of the queue: as many tokens as the budget allows, enough
+ * prompts to fill the free rows. */
+static enum pd_rc prefill(struct pd_gen *g, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    int64_t tokens = g->opts.prefill_tokens, rows = g->opts.max_rows - g->n_rows;
+    int n_parts = 0;
+    int64_t *who = pd_xalloc((size_t)(g->n_queue + 1) * sizeof *who);
+    for (int64_t i = 0; i < g->n_queue && tokens > 0 && rows > 0; i++) {
+        struct prompt *p = g->queue[i];
+        rows -= p->p.n_answers - p->started;
+        if (p->ready)
+            continue;
+        int64_t left = p->p.n - (p->node ? p->node->len : 0);
+        int64_t n = left < tokens ? left : tokens;
+        if (n < left && n_parts > 0 && left <= g->opts.prefill_tokens)
+            break; /* whole in the next pass */
+        if (!admit(g, p))
+            break;
+        need_parts(g, n_parts + 1);
+        g->parts[n_parts] = (struct pd_infer_part){
+            .node = p->node, .ids = p->p.ids + p->node->len, .n = n, .want_last = n == left};
+        who[n_parts++] = i;
+        tokens -= n;
+    }
+    if (n_parts == 0)
+        goto out;
+    const float *hidden;
+    PD_TRY(pd_decoder_infer(g->dec, g->kv, g->parts, n_parts, &hidden, err));
+    for (int i = 0; i < n_parts; i++) {
+        struct prompt *p = g->queue[who[i]];
+        g->stats.prompt_tokens += g->parts[i].n;
+        if (!g->parts[i].want_last)
+            continue;
+        p->hidden = pd_xalloc((size_t)g->H * sizeof *p->hidden);
+        memcpy(p->hidden, hidden, (size_t)g->H * sizeof *hidden);
+        p->ready = true;
+        hidden += g->H;
+    }
+out:
+    pd_free(who);
+    return rc;
+}
+
+/* ---- drawing tokens ---- */
+
+static void push_token(struct row *r, const struct pd_draw *d)
+{
+    struct pd_gen_answer *a = &r->a;
+    a->ids[a->n] = d->id;
+    a->logprobs[a->n] = d->logprob;
+    a->raw_logprobs[a->n] = d->raw_logprob;
+    a->n++;
+}
+
+/* One token for each of rows[0..n), from g->hidden (n, H). */
+static enum pd_rc draw_tokens(struct pd_gen *g, struct row *rows, int64_t n, struct pd_err *err)
+{
+    enum pd_rc failed = PD_OK;
+    for (int64_t at = 0; at < n; at += LOGIT_ROWS) {
+        int64_t m = n - at < LOGIT_ROWS ? n - at : LOGIT_ROWS;
+        enum pd_rc rc = pd_decoder_logits(g->dec, g->hidden + at * g->H, m, g->logits, err);
+        if (rc != PD_OK)
+            return rc;
+#pragma omp parallel for schedule(dynamic, 1)
+        for (int64_t i = 0; i < m; i++) {
+            struct row *r = &rows[at + i];
+            struct pd_id_span context = {r->context, r->prompt->p.n + r->a.n};
+            struct pd_draw d;
+            struct pd_err e;
+            enum pd_rc row_rc =
+                pd_sampler_draw(g->samplers[omp_get_thread_num()], &r->prompt->p.sampling,
+                                g->logits + i * g->V, context, r->a.n, &r->rng, &d, &e);
+            if (row_rc == PD_OK) {
+                push_token(r, &d);
+                continue;
+            }
+#pragma omp critical(pd_gen_error)
+            {
+                failed = row_rc;
+                if (err)
+                    *err = e;
+            }
+        }
+        if (failed != PD_OK)
+            return failed;
+    }
+    g->stats.new_tokens += n;
+    return PD_OK;
+}
+
+static bool is_eos(const struct pd_sampling *s, int32_t id)
+{
+    for (int64_t i = 0; i < s->eos.n; i++)
+        if (s->eos.ids[i] == id)
+            return true;
+    return false;
+}
+
+/* Whether the token just drawn ends the answer, and how. */
+static bool ends(const struct pd_gen *g, struct row *r)
+{
+    r->a.finish = PD_FINISH_STOP;
+    if (is_eos(&r->prompt->p.sampling, r->a.ids[r->a.n - 1]))
+        return true;
+    if (g->opts.stop && g->opts.stop(g->opts.ctx, &r->prompt->p, &r->a))
+        return true;
+    r->a.finish = PD_FINISH_LENGTH;
+    return r->a.n >= r->max_new;
+}
+
+static void remove_from_queue(struct pd_gen *g, const struct prompt *p)
+{
+    int64_t i = 0;
+    while (g->queue[i] != p)
+        i++;
+    memmove(g->queue + i, g->queue + i + 1, (size_t)(g->n_queue - i - 1) * sizeof *g->queue);
+    g->n_queue--;
+}
+
+/* Hands over the answers that end with their last token, from row `from` on, and closes ranks. */
+static void settle(struct pd_gen *g, int64_t from)
+{
+    for (int64_t i = from; i < g->n_rows; i++)
+        g->rows[i].over = ends(g, &g->rows[i]);
+    int64_t kept = from;
+    for (int64_t i = from; i < g->n_rows; i++) {
+        struct row r = g->rows[i];
+        if (!r.over) {
+            g->rows[kept++] = r;
+            continue;
+        }
+        struct prompt *p = r.prompt;
+        if (g->opts.done)
+            g->opts.done(g->opts.ctx, &p->p, &r.a);
+        drop_row(g, &r);
+        p->finished++;
+        if (p->finished == p->p.n_answers) {
+            g->promised -= p->pages;
+            free_prompt(g, p);
+        }
+    }
+    g->n_rows = kept;
+}
+
+static void init_row(struct pd_gen *g, struct row *r, struct prompt *p)
+{
+    int64_t max_new = max_new_of(g, &p->p);
+    *r = (struct row){.prompt = p, .max_new = max_new, .node = pd_kv_node_new(p->node)};
+    r->context = pd_xalloc((size_t)(p->p.n + max_new) * sizeof *r->context);
+    memcpy(r->context, p->p.ids, (size_t)p->p.n * sizeof *r->context);
+    r->a.prompt = p->index;
+    r->a.answer = p->p.first_answer + (uint64_t)p->started;
+    r->a.ids = r->context + p->p.n;
+    r->a.logprobs = pd_xalloc((size_t)max_new * sizeof *r->a.logprobs);
+    r->a.raw_logprobs = pd_xalloc((size_t)max_new * sizeof *r->a.raw_logprobs);
+    pd_rng_seed(&r->rng, g->opts.seed, pd_rng_mix(p->p.key, r->a.answer));
+}
+
+/* Starts answers of computed prompts in the free rows: their first tokens come from the prompt's
+ * last hidden state. */
+static enum pd_rc start_answers(struct pd_gen *g, struct pd_err *err)
+{
+    int64_t first = g->n_rows;
+    for (int64_t i = 0; i < g->n_queue && g->n_rows < g->opts.max_rows;) {
+        struct prompt *p = g->queue[i];
+        if (!p->ready) {
+            i++;
+            continue;
+        }
+        int64_t pages = pd_kv_pages_for(max_new_of(g, &p->p));
+        if (p->started == 0)
+            p->pages -= pages; /* promised at admission, now to the row */
+        else if (g->promised + pages > g->n_pages) {
+            i++; /* those behind may hold what this one waits for */
+            continue;
+        } else
+            g->promised += pages;
+        struct row *r = &g->rows[g->n_rows];
+        init_row(g, r, p);
+        r->pages = pages;
+        memcpy(g->hidden + (g->n_rows - first) * g->H, p->hidden, (size_t)g->H * sizeof *g->hidden);
+        g->n_rows++;
+        if (++p->started == p->p.n_answers)
+            remove_from_queue(g, p); /* the next one moved to i */
+    }
+    if (g->n_rows == first)
+        return PD_OK;
+    enum pd_rc rc = draw_tokens(g, g->rows + first, g->n_rows - first, err);
+    if (rc == PD_OK)
+        settle(g, first);
+    return rc;
+}
+
+/* The last token of every running answer into the cache, and the next one out. */
+static enum pd_rc advance(struct pd_gen *g, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    need_parts(g, g->n_rows);
+    for (int64_t i = 0; i < g->n_rows; i++) {
+        struct row *r = &g->rows[i];
+        g->parts[i] = (struct pd_infer_part){
+            .node = r->node, .ids = &r->a.ids[r->a.n - 1], .n = 1, .want_last = true};
+    }
+    const float *hidden;
+    PD_TRY(pd_decoder_infer(g->dec, g->kv, g->parts, (int)g->n_rows, &hidden, err));
+    memcpy(g->hidden, hidden, (size_t)(g->n_rows * g->H) * sizeof *hidden);
+    PD_TRY(draw_tokens(g, g->rows, g->n_rows, err));
+    settle(g, 0);
+    g->stats.steps++;
+out:
+    return rc;
+}
+
+/* Refilling a few rows at a time would make many small passes: wait until an eighth is free. */
+static bool worth_refilling(const struct pd_gen *g)
+{
+    int64_t free_rows = g->opts.max_rows - g->n_rows;
+    return g->n_queue > 0 && free_rows > 0 && free_rows >= g->opts.max_rows / 8;
+}
+
+enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    if (worth_refilling(g)) {
+        PD_TRY(prefill(g, err));
+        PD_TRY(start_answers(g, err));
+    }
+    if (g->n_rows > 0)
+        PD_TRY(advance(g, err));
+    int64_t used = (g->n_pages - pd_kv_free_pages(g->kv)) * g->page_bytes;
+    if (used > g->stats.peak_kv_bytes)
+        g->stats.peak_kv_bytes = used;
+    *busy = g->n_rows > 0 || g->n_queue > 0;
+out:
+    return rc;
+}
+
+void pd_gen_stats(const struct pd_gen *g, struct pd_gen_stats *out)
+{
+    *out = g->stats;
+    out->running = g->n_rows;
+    out->waiting = g->n_queue;
+}
+
+/* ---- all at once ---- */
+
+struct collect {
+    struct pd_gen_result *out;
+    const int64_t *first; /* of each prompt, in out->answers */
+};
+
+static void *copy_of(const void *p, size_t n)
+{
+    void *to = pd_xalloc(n);
+    memcpy(to, p, n);
+    return to;
+}
+
+static void collect_answer(void *ctx, const struct pd_gen_prompt *prompt,
+                           const struct pd_gen_answer *a)
+{
+    struct collect *c = ctx;
+    struct pd_gen_answer *to =
+        &c->out->answers[c->first[a->prompt] + (int64_t)(a->answer - prompt->first_answer)];
+    size_t n = (size_t)a->n;
+    *to = *a;
+    to->ids = copy_of(a->ids, n * sizeof *a->ids);
+    to->logprobs = copy_of(a->logprobs, n * sizeof *a->logprobs);
+    to->raw_logprobs = copy_of(a->raw_logprobs, n * sizeof *a->raw_logprobs);
+}
+
+enum pd_rc pd_generate(struct pd_decoder *dec, const struct pd_gen_prompt *prompts,
+                       int64_t n_prompts, const struct pd_gen_opts *opts, struct pd_gen_result *out,
+                       struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_gen *g = NULL;
+    struct pd_gen_result result = {0};
+    int64_t *first = pd_xalloc((size_t)(n_prompts + 1) * sizeof *first);
+    for (int64_t i = 0; i < n_prompts; i++) {
+        first[i] = result.n;
+        result.n += prompts[i].n_answers;
+    }
+    result.answers = pd_xalloc((size_t)(result.n + 1) * sizeof *result.answers);
+    struct collect c = {&result, first};
+    struct pd_gen_opts o = *opts;
+    o.done = collect_answer;
+    o.stop = NULL;
+    o.ctx = &c;
+    PD_TRY(pd_gen_new(dec, &o, &g, err));
+    for (int64_t i = 0; i < n_prompts; i++)
+        PD_TRY(pd_gen_add(g, &prompts[i], err));
+    bool busy = n_prompts > 0;
+    while (busy) {
+        if (pd_sig_stop()) {
+            rc = PD_FAIL(err, PD_INTERRUPTED, "interrupted while generating");
+            goto out;
+        }
+        PD_TRY(pd_gen_step(g, &busy, err));
+    }
+    *out = result;
+    memset(&result, 0, sizeof result);
+out:
+    pd_gen_free(g);
+    pd_gen_result_release(&result);
+    pd_free(first);
+    return rc;
+}
+
+void pd_gen_result_release(struct pd_gen_result *r)
+{
+    for (int64_t i = 0; r->answers && i < r->n; i++) {
+        pd_free(r->answers[i].ids);
+        pd_free(r->answers[i].logprobs);
+        pd_free(r->answers[i].raw_logprobs);
+    }
+    pd_free(r->answers);
+    memset(r, 0, sizeof *r);
+}

@@ -1,0 +1,163 @@
+#include "lm/vocab.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Vectors pass between inlined functions only, so there is no ABI to change. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+#define LANES 8
+typedef float vf __attribute__((vector_size(LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(LANES * 4)));
+typedef float vf_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+/* Function versions are chosen before sanitizers are up, so those builds take the plain one. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&      \
+    !defined(__clang__)
+#define CLONES __attribute__((target_clones("avx2,fma", "default")))
+#else
+#define CLONES
+#endif
+
+INLINE vf load(const float *p)
+{
+    return *(const vf_any *)p;
+}
+
+INLINE vf splat(float x)
+{
+    return x - (vf){0};
+}
+
+INLINE vf choose(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+
+INLINE float lanes_max(vf v)
+{
+    float m = v[0];
+    for (int i = 1; i < LANES; i++)
+        m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+INLINE float lanes_sum(vf v)
+{
+    return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
+}
+
+/* e^x for x <= 0, relative error below 2e-7: x = n ln 2 + r, |r| <= ln 2 / 2, and the Taylor
+ * polynomial of degree 7 in r. Below -87 it is 0; NaN stays NaN. */
+INLINE vf exp_neg(vf x)
+{
+    const vf lo = splat(-87.0f), magic = splat(12582912.0f); /* 1.5 * 2^23 rounds to integer */
+    vf t = choose(x < lo, lo, x);
+    vf k = t * 1.44269504088896341f + magic;
+    vi n = (vi)k - (vi)magic;
+    k -= magic;
+    vf r = t - k * 0.693359375f + k * 2.12194440e-4f;
+    vf p = r * (1.0f / 5040) + (1.0f / 720);
+    p = p * r + (1.0f / 120);
+    p = p * r + (1.0f / 24);
+    p = p * r + (1.0f / 6);
+    p = p * r + 0.5f;
+    p = p * (r * r) + r + 1.0f;
+    p *= (vf)((n + 127) << 23);
+    return choose(x < lo, splat(0), p);
+}
+
+CLONES float pd__vocab_max(int64_t n, const float *x, float *block_max)
+{
+    float top = -INFINITY;
+    int64_t i = 0;
+    for (int64_t b = 0; i < n; b++) {
+        int64_t end = i + PD_VOCAB_BLOCK < n ? i + PD_VOCAB_BLOCK : n;
+        vf m = splat(-INFINITY);
+        for (; i + LANES <= end; i += LANES) {
+            vf v = load(x + i);
+            m = choose(v > m, v, m);
+        }
+        float best = lanes_max(m);
+        for (; i < end; i++)
+            best = x[i] > best ? x[i] : best;
+        block_max[b] = best;
+        top = best > top ? best : top;
+    }
+    return top;
+}
+
+CLONES double pd__vocab_exp(int64_t n, const float *x, float max, float k, float *y,
+                            float *block_sum)
+{
+    double sum = 0;
+    int64_t i = 0;
+    for (int64_t b = 0; i < n; b++) {
+        int64_t end = i + PD_VOCAB_BLOCK < n ? i + PD_VOCAB_BLOCK : n;
+        vf s = splat(0);
+        for (; i + LANES <= end; i += LANES) {
+            vf e = exp_neg((load(x + i) - max) * k);
+            s += e;
+            if (y)
+                *(vf_any *)(y + i) = e;
+        }
+        float block = lanes_sum(s);
+        if (i < end) {
+            vf part = splat(-INFINITY);
+            memcpy(&part, x + i, (size_t)(end - i) * sizeof *x);
+            part = exp_neg((part - max) * k);
+            if (y)
+                memcpy(y + i, &part, (size_t)(end - i) * sizeof *y);
+            block += lanes_sum(part);
+            i = end;
+        }
+        block_sum[b] = block;
+        sum += block;
+    }
+    return sum;
+}
+
+int64_t pd__vocab_at_least(int64_t n, const float *x, const float *block_max, float t, int32_t *out)
+{
+    int64_t found = 0;
+    for (int64_t b = 0; b * PD_VOCAB_BLOCK < n; b++) {
+        if (!(block_max[b] >= t))
+            continue;
+        int64_t end = (b + 1) * PD_VOCAB_BLOCK < n ? (b + 1) * PD_VOCAB_BLOCK : n;
+        for (int64_t i = b * PD_VOCAB_BLOCK; i < end; i++) {
+            out[found] = (int32_t)i;
+            found += x[i] >= t;
+        }
+    }
+    return found;
+}
+
+/* Hoare's selection, descending, pivot the middle of three. */
+float pd__kth_largest(float *x, int64_t n, int64_t k)
+{
+    int64_t lo = 0, hi = n - 1, want = k - 1;
+    while (lo < hi) {
+        float a = x[lo], b = x[lo + (hi - lo) / 2], c = x[hi];
+        float pivot = a > b ? (b > c ? b : (a > c ? c : a)) : (a > c ? a : (b > c ? c : b));
+        int64_t i = lo, j = hi;
+        while (i <= j) {
+            while (x[i] > pivot)
+                i++;
+            while (x[j] < pivot)
+                j--;
+            if (i <= j) {
+                float t = x[i];
+                x[i++] = x[j];
+                x[j--] = t;
+            }
+        }
+        if (want <= j)
+            hi = j;
+        else if (want >= i)
+            lo = i;
+        else
+            break;
+    }
+    return x[want];
+}

@@ -1,0 +1,57 @@
+/* The page pool: shared prompts, counting, and giving back. */
+#include "lm/kv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+static void test_tree(void **state)
+{
+    struct pd_kv_shape shape = {3, 8};
+    struct pd_kv *kv;
+    assert_int_equal(pd_kv_new(&shape, 6, &kv, NULL), PD_OK);
+    struct pd_kv_node *root = pd_kv_node_new(NULL);
+    assert_true(pd_kv_node_reserve(kv, root, 40)); /* two pages */
+    root->len = 40;
+    struct pd_kv_node *a = pd_kv_node_new(root), *b = pd_kv_node_new(root);
+    assert_int_equal(a->base, 40);
+    assert_true(pd_kv_node_reserve(kv, a, 1));
+    assert_true(pd_kv_node_reserve(kv, b, 33));
+    assert_int_equal(pd_kv_free_pages(kv), 1);
+    b->len = 33;
+    assert_true(pd_kv_node_reserve(kv, b, 31)); /* fits the page it has */
+    assert_int_equal(pd_kv_free_pages(kv), 1);
+    assert_false(pd_kv_node_reserve(kv, b, 100));
+    assert_int_equal(b->n_pages, 2);
+
+    /* no two pages share a float */
+    int all[5] = {root->pages[0], root->pages[1], a->pages[0], b->pages[0], b->pages[1]};
+    for (int i = 0; i < 5; i++)
+        for (int l = 0; l < 3; l++)
+            for (int t = 0; t < PD_KV_PAGE * 8; t++) {
+                pd_kv_keys(kv, l, all[i])[t] = (float)(1000 * i + l);
+                pd_kv_values(kv, l, all[i])[t] = (float)(1000 * i + l + 100);
+            }
+    for (int i = 0; i < 5; i++)
+        for (int l = 0; l < 3; l++)
+            for (int t = 0; t < PD_KV_PAGE * 8; t++) {
+                assert_true(pd_kv_keys(kv, l, all[i])[t] == (float)(1000 * i + l));
+                assert_true(pd_kv_values(kv, l, all[i])[t] == (float)(1000 * i + l + 100));
+            }
+
+    pd_kv_node_unref(kv, root); /* the children hold it */
+    assert_int_equal(pd_kv_free_pages(kv), 1);
+    pd_kv_node_unref(kv, a);
+    assert_int_equal(pd_kv_free_pages(kv), 2);
+    pd_kv_node_unref(kv, b);
+    assert_int_equal(pd_kv_free_pages(kv), 6);
+    pd_kv_free(kv);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tree)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
