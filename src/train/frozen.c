@@ -54,7 +54,7 @@ static enum pd_rc fill(struct pd_frozen *f, struct pd_decoder *dec, const struct
     struct pd_stream stream;
     struct pd_progress progress;
     const struct pd_pair **list = pd_xalloc((p->n + 1) * sizeof *list);
-    int64_t *read_rows = pd_xalloc((2 * p->n + 1) * sizeof *read_rows);
+    int32_t *read_rows = pd_xalloc((2 * p->n + 1) * sizeof *read_rows);
     pd_stream_init(&stream);
     pd_progress_init(&progress, "frozen blocks", "pairs", (int64_t)p->n, quiet);
     for (size_t i = 0; i < p->n; i++)

@@ -62,8 +62,7 @@ enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned head
                                   .no_grads = true}; /* made below, after freezing */
     *l = (struct pd_learner){0};
     PD_TRY(pd_compute_parse(opt->dtype, &compute, err));
-    struct pd_decoder_opts d = {.train = true,
-                                .bf16 = pd_compute_resolve(compute) == PD_COMPUTE_BF16};
+    struct pd_decoder_opts d = {.train = true, .compute = compute};
     PD_TRY(pd_model_open(&l->model, path, &mo, err));
     freeze(l->model, opt->freeze_layers);
     freeze_unused_heads(l->model, heads);

@@ -49,8 +49,27 @@ static enum pd_rc number(struct json_object *row, const char *key, double fallba
     return PD_OK;
 }
 
-static enum pd_rc encode_row(struct json_object *row, const struct pd_model *m, struct pd_ids *c,
-                             struct pd_ids *r, struct pd_err *err)
+enum pd_rc pd_text_row_encode(struct json_object *row, const struct pd_model *m,
+                              struct pd_ids *out, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_piece prompt, text, *explicit_prompt = NULL;
+    if (pd_json_get(row, "ids"))
+        return ids_from_json(pd_json_get(row, "ids"), m->cfg.vocab_size, "ids", out, err);
+    if (!m->tok)
+        return PD_FAIL(err, PD_INVALID, "the model has no tokenizer; only \"ids\" can be read");
+    PD_TRY(piece(row, "text", &text, err));
+    if (pd_json_get(row, "prompt")) {
+        PD_TRY(piece(row, "prompt", &prompt, err));
+        explicit_prompt = &prompt;
+    }
+    PD_TRY(pd_text_encode(m, explicit_prompt, &text, out, err));
+out:
+    return rc;
+}
+
+enum pd_rc pd_pair_encode(struct json_object *row, const struct pd_model *m, struct pd_ids *c,
+                          struct pd_ids *r, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_piece prompt, chosen, rejected, *explicit_prompt = NULL;
@@ -134,7 +153,7 @@ static enum pd_rc read_row(struct pd_pairs *p, struct json_object *row, const st
     struct pd_ids c = {0}, r = {0};
     struct pd_pair pair = {.line = line, .strength = -1};
     double strength;
-    PD_TRY(encode_row(row, m, &c, &r, err));
+    PD_TRY(pd_pair_encode(row, m, &c, &r, err));
     PD_TRY(number(row, "margin", 0, 0, &pair.margin, err));
     PD_TRY(number(row, "weight", 1, 0, &pair.weight, err));
     PD_TRY(number(row, "strength", -1, 0, &strength, err));

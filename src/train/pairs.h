@@ -46,6 +46,13 @@ struct pd_pairs_options {
  * left. */
 PD_CHECKED enum pd_rc pd_pairs_read(struct pd_pairs *p, const char *path, const struct pd_model *m,
                                     const struct pd_pairs_options *opt, struct pd_err *err);
+/* The two sides of one row as ids, appended to c and r; nothing is cut or dropped. PD_INVALID says
+ * what is wrong with the row. */
+PD_CHECKED enum pd_rc pd_pair_encode(struct json_object *row, const struct pd_model *m,
+                                     struct pd_ids *c, struct pd_ids *r, struct pd_err *err);
+/* The text of {"prompt"?, "text"} or the ids of {"ids"}, appended to *out. */
+PD_CHECKED enum pd_rc pd_text_row_encode(struct json_object *row, const struct pd_model *m,
+                                         struct pd_ids *out, struct pd_err *err);
 void pd_pairs_release(struct pd_pairs *p); /* fine on a zeroed one */
 /* One line for people on stderr: "pairs.jsonl: 1,553 pairs; dropped 47 longer than ..." */
 void pd_pairs_report(const struct pd_pairs *p, const char *path,

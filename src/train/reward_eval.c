@@ -3,6 +3,7 @@
 #include "train/bt.h"
 
 #include <math.h>
+#include <stdio.h>
 
 static void count_strength(struct pd_reward_summary *s, int strength, bool right)
 {

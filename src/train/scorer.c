@@ -27,16 +27,15 @@ static enum pd_rc score_stream(const struct pd_scorer *s, const struct pd_row *c
     const float *hidden;
     const struct pd_model *m = pd_decoder_model(s->dec);
     struct pd_sequence *seqs = pd_xalloc(n * sizeof *seqs);
-    int64_t *at = pd_xalloc(n * sizeof *at);
+    int32_t *at = pd_xalloc(n * sizeof *at);
     for (size_t i = 0; i < n; i++)
         seqs[i] = (struct pd_sequence){.ids = rows[i]->ids, .len = rows[i]->len};
     pd_stream_clear(stream);
     pd_stream_add_sequences(stream, seqs, (int)n);
     for (size_t i = 0; i < n; i++)
-        at[i] = pd_stream_row(stream, seqs[i].leaf, rows[i]->read_at);
+        at[i] = (int32_t)pd_stream_row(stream, seqs[i].leaf, rows[i]->read_at);
     PD_TRY(pd_decoder_forward(s->dec, stream, false, &hidden, err));
-    pd_head_score_forward(m->score.w, m->score.b, hidden, pd_decoder_hidden_size(s->dec), at,
-                          (int64_t)n, reward);
+    pd_head_score_forward(m->score.w, m->score.b, hidden, at, (int64_t)n, reward);
 out:
     pd_free(at);
     pd_free(seqs);
@@ -84,14 +83,14 @@ enum pd_rc pd_scorer_pairs(const struct pd_scorer *s, const struct pd_pairs *p, 
 }
 
 void pd_pairs_stream(struct pd_stream *s, const struct pd_pair *const *pairs, size_t n,
-                     int64_t *read_rows)
+                     int32_t *read_rows)
 {
     pd_stream_clear(s);
     for (size_t i = 0; i < n; i++) {
         const struct pd_row *c = &pairs[i]->chosen, *r = &pairs[i]->rejected;
         struct pd_sequence both[2] = {{.ids = c->ids, .len = c->len}, {.ids = r->ids, .len = r->len}};
         pd_stream_add_sequences(s, both, 2);
-        read_rows[2 * i] = pd_stream_row(s, both[0].leaf, c->read_at);
-        read_rows[2 * i + 1] = pd_stream_row(s, both[1].leaf, r->read_at);
+        read_rows[2 * i] = (int32_t)pd_stream_row(s, both[0].leaf, c->read_at);
+        read_rows[2 * i + 1] = (int32_t)pd_stream_row(s, both[1].leaf, r->read_at);
     }
 }

@@ -23,6 +23,6 @@ PD_CHECKED enum pd_rc pd_scorer_pairs(const struct pd_scorer *s, const struct pd
 /* Clears s and puts the pairs' trees into it, in order; read_rows (2n) gets the stream rows where
  * the chosen and the rejected reward of each are read: c0, r0, c1, r1 ... */
 void pd_pairs_stream(struct pd_stream *s, const struct pd_pair *const *pairs, size_t n,
-                     int64_t *read_rows);
+                     int32_t *read_rows);
 
 #endif
