@@ -37,6 +37,23 @@ struct pd_opt {
     bool was_set; /* written by the parser */
 };
 
+/* A row of the table; fields after the help sentence are named:
+ *     PD_OPT_ROW("top-k", PD_OPT_I64, &k, "N", "draw from the N likeliest; 0 = off", .min = 0, .max
+ * = 1e6), PD_OPT_HEAD("Sampling"), ... PD_OPT_END */
+#define PD_OPT_ROW(name_, type_, value_, metavar_, ...)                                            \
+    {                                                                                              \
+        .name = (name_), .type = (type_), .value = (value_), .metavar = (metavar_),                \
+        .help = __VA_ARGS__                                                                        \
+    }
+#define PD_OPT_HEAD(text)                                                                          \
+    {                                                                                              \
+        .help = (text)                                                                             \
+    }
+#define PD_OPT_END                                                                                 \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+
 /* Parses argv[0..argc) (verb already cut off). Positionals are collected into *args (borrowed),
  * whose number must lie in [min_args, max_args]. `--help` sets *help and returns PD_OK at once.
  * PD_USAGE on anything wrong. */
