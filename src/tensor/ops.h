@@ -92,7 +92,8 @@ struct pd_logprob {
     const struct pd_linear *head;
     const float *hidden;
     int64_t ld, n;
-    const int32_t *rows, *target;
+    const int32_t *rows;
+    const int32_t *target;
     float temperature; /* > 0 */
     float *logprob, *entropy, *lse;
 };
@@ -106,7 +107,7 @@ PD_CHECKED enum pd_rc pd_logprob_backward(const struct pd_logprob *a, const floa
                                           struct pd_err *err);
 
 /* score (n) = w . hidden[rows[i]] + b; w (H), b one value or NULL; rows NULL = 0..n-1.
- * backward: dhidden[rows[i]] add, dw and db add or NULL. Sums in double, in order of i. */
+ * backward: dhidden[rows[i]] add, dw and db add or NULL. Sums in order of i. */
 void pd_score_forward(int64_t n, int64_t H, const float *hidden, int64_t ld, const int32_t *rows,
                       const float *w, const float *b, float *score);
 void pd_score_backward(int64_t n, int64_t H, const float *hidden, int64_t ld, const int32_t *rows,

@@ -10,20 +10,21 @@
 #include "tensor/params.h"
 
 struct pd_adamw {
-    float beta1, beta2, eps, weight_decay; /* torch's defaults: 0.9, 0.999, 1e-8, 0.01 */
-    int64_t step;                          /* updates done */
-    float *m, *v;                          /* (n) each, zero at first */
-    size_t n;                              /* = pd_params.grad_n */
+    double beta1, beta2, eps, weight_decay; /* torch's defaults: 0.9, 0.999, 1e-8, 0.01 */
+    int64_t step;                           /* updates done */
+    float *m, *v;                           /* (n) each, zero at first */
+    size_t n;                               /* = pd_params.grad_n */
 };
 
 /* After pd_params_alloc_grads. */
-PD_CHECKED enum pd_rc pd_adamw_init(struct pd_adamw *o, const struct pd_params *ps, float beta1,
-                                    float beta2, float eps, float weight_decay, struct pd_err *err);
+PD_CHECKED enum pd_rc pd_adamw_init(struct pd_adamw *o, const struct pd_params *ps, double beta1,
+                                    double beta2, double eps, double weight_decay,
+                                    struct pd_err *err);
 void pd_adamw_release(struct pd_adamw *o);
 /* One update: gradients are used times grad_scale (pd_clip_scale), and not changed; step += 1. */
-void pd_adamw_step(struct pd_adamw *o, struct pd_params *ps, float lr, float grad_scale);
+void pd_adamw_step(struct pd_adamw *o, struct pd_params *ps, double lr, double grad_scale);
 
 /* min(1, max_norm / (norm + 1e-6)); 1 when max_norm <= 0 (no clipping). */
-float pd_clip_scale(double norm, double max_norm);
+double pd_clip_scale(double norm, double max_norm);
 
 #endif

@@ -1,0 +1,162 @@
+#include "tensor/backend.h"
+#include "base/mem.h"
+#include "tensor/kernels.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static const struct pd_kernels *chosen;
+static struct {
+    float *mem;
+    size_t n;
+} scratch[PD_SCRATCH_COUNT];
+
+struct isa {
+    const struct pd_kernels *kernels;
+    bool here; /* this CPU has it */
+};
+
+static bool has_avx2(void)
+{
+#ifdef PD_HAVE_X86_KERNELS
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return false;
+#endif
+}
+static bool has_avx512(void)
+{
+#ifdef PD_HAVE_X86_KERNELS
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+#else
+    return false;
+#endif
+}
+
+/* Best first. */
+static int list_isas(struct isa *list)
+{
+    int n = 0;
+#ifdef PD_HAVE_X86_KERNELS
+    list[n++] = (struct isa){&pd_kernels_avx512, has_avx512()};
+    list[n++] = (struct isa){&pd_kernels_avx2, has_avx2()};
+#endif
+    list[n++] = (struct isa){&pd_kernels_ref, true};
+    return n;
+}
+
+static const struct pd_kernels *best(void)
+{
+    struct isa list[3];
+    const int n = list_isas(list);
+    for (int i = 0; i < n - 1; i++)
+        if (list[i].here)
+            return list[i].kernels;
+    return list[n - 1].kernels;
+}
+
+static enum pd_rc choose(const char *name, const struct pd_kernels **out, struct pd_err *err)
+{
+    struct isa list[3];
+    const int n = list_isas(list);
+    if (!name || !*name) {
+        *out = best();
+        return PD_OK;
+    }
+    for (int i = 0; i < n; i++)
+        if (strcmp(list[i].kernels->isa, name) == 0) {
+            if (!list[i].here)
+                return PD_FAIL(err, PD_INVALID,
+                               "PD_ISA=%s: this CPU does not have it; unset PD_ISA", name);
+            *out = list[i].kernels;
+            return PD_OK;
+        }
+    return PD_FAIL(err, PD_INVALID, "PD_ISA=%s is unknown; use ref, avx2 or avx512", name);
+}
+
+enum pd_rc pd_backend_init(int threads, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    PD_TRY(choose(getenv("PD_ISA"), &chosen, err));
+    if (threads > 0)
+        omp_set_num_threads(threads);
+out:
+    return rc;
+}
+
+const struct pd_kernels *pd_kernels(void)
+{
+    if (!chosen && pd_backend_init(0, NULL) != PD_OK)
+        chosen = best();
+    return chosen;
+}
+
+void pd_backend_release(void)
+{
+    for (int i = 0; i < PD_SCRATCH_COUNT; i++) {
+        pd_aligned_free(scratch[i].mem);
+        scratch[i].mem = NULL;
+        scratch[i].n = 0;
+    }
+}
+
+float *pd_scratch(enum pd_scratch_slot slot, size_t n)
+{
+    if (scratch[slot].n < n || !scratch[slot].mem) {
+        const size_t grow = n + n / 4 + 1024;
+        pd_aligned_free(scratch[slot].mem);
+        scratch[slot].mem = pd_try_aligned(grow, sizeof(float));
+        scratch[slot].n = scratch[slot].mem ? grow : 0;
+    }
+    return scratch[slot].mem;
+}
+
+int pd_backend_threads(void)
+{
+    return omp_get_max_threads();
+}
+
+const char *pd_backend_isa(void)
+{
+    return pd_kernels()->isa;
+}
+
+bool pd_backend_fast_bf16(void)
+{
+#ifdef PD_HAVE_X86_KERNELS
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+enum pd_rc pd_compute_parse(const char *text, enum pd_compute *out, struct pd_err *err)
+{
+    static const struct {
+        const char *text;
+        enum pd_compute c;
+    } names[] = {{"auto", PD_COMPUTE_AUTO}, {"fp32", PD_COMPUTE_F32},
+                 {"f32", PD_COMPUTE_F32},   {"float32", PD_COMPUTE_F32},
+                 {"bf16", PD_COMPUTE_BF16}, {"bfloat16", PD_COMPUTE_BF16}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcasecmp(text, names[i].text) == 0) {
+            *out = pd_compute_resolve(names[i].c);
+            return PD_OK;
+        }
+    return PD_FAIL(err, PD_INVALID, "dtype \"%s\" is unknown; use auto, fp32 or bf16", text);
+}
+
+enum pd_compute pd_compute_resolve(enum pd_compute c)
+{
+    if (c == PD_COMPUTE_AUTO)
+        return pd_backend_fast_bf16() ? PD_COMPUTE_BF16 : PD_COMPUTE_F32;
+    return c;
+}
+
+const char *pd_compute_name(enum pd_compute c)
+{
+    return c == PD_COMPUTE_AUTO ? "auto" : c == PD_COMPUTE_BF16 ? "bf16" : "fp32";
+}

@@ -1,0 +1,143 @@
+/* Vectors of PD_LANES floats through the compiler's vector extensions: one source for SSE2, AVX2
+ * and AVX-512. Comparisons are arranged so that NaN comes out as NaN. */
+#ifndef PD_TENSOR_KERNEL_VEC_H
+#define PD_TENSOR_KERNEL_VEC_H
+
+#include "tensor/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define PD_LANES 16
+#elif defined(__AVX2__)
+#define PD_LANES 8
+#else
+#define PD_LANES 4
+#endif
+
+#define PD_KERNEL_NAME2(isa, name) pd_##isa##_##name
+#define PD_KERNEL_NAME(isa, name)  PD_KERNEL_NAME2(isa, name)
+#define PD_KERNEL(name)            PD_KERNEL_NAME(PD_ISA, name)
+
+#define X(name, args) void PD_KERNEL(name) args;
+PD_KERNEL_LIST(X)
+#undef X
+
+typedef float vf __attribute__((vector_size(PD_LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(PD_LANES * 4)));
+typedef float vf_any __attribute__((vector_size(PD_LANES * 4), aligned(4), may_alias));
+
+#define PD_INLINE static inline __attribute__((always_inline, unused))
+
+PD_INLINE vf v_load(const float *p)
+{
+    return *(const vf_any *)p;
+}
+PD_INLINE void v_store(float *p, vf v)
+{
+    *(vf_any *)p = v;
+}
+PD_INLINE vf v_set(float x)
+{
+    return x - (vf){0};
+}
+PD_INLINE vf v_select(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+PD_INLINE vf v_max(vf a, vf b) /* b when a is NaN */
+{
+    return v_select(a > b, a, b);
+}
+/* The first m < PD_LANES floats; the rest is fill. */
+PD_INLINE vf v_load_part(const float *p, int64_t m, float fill)
+{
+    float t[PD_LANES];
+    for (int i = 0; i < PD_LANES; i++)
+        t[i] = fill;
+    memcpy(t, p, (size_t)m * sizeof *p);
+    return v_load(t);
+}
+PD_INLINE void v_store_part(float *p, int64_t m, vf v)
+{
+    float t[PD_LANES];
+    v_store(t, v);
+    memcpy(p, t, (size_t)m * sizeof *p);
+}
+/* Lanes i + n and i exchanged, for n a power of two. */
+PD_INLINE vf v_swap(vf v, int n)
+{
+    vi to;
+    for (int i = 0; i < PD_LANES; i++)
+        to[i] = i ^ n;
+    return __builtin_shuffle(v, to);
+}
+PD_INLINE float v_sum(vf v)
+{
+#if PD_LANES >= 16
+    v += v_swap(v, 8);
+#endif
+#if PD_LANES >= 8
+    v += v_swap(v, 4);
+#endif
+    v += v_swap(v, 2);
+    v += v_swap(v, 1);
+    return v[0];
+}
+PD_INLINE float v_hmax(vf v)
+{
+    for (int n = PD_LANES / 2; n > 0; n /= 2)
+        v = v_max(v, v_swap(v, n));
+    return v[0];
+}
+
+/* e^x to about 1 ulp over the normal range; below -87.3 it is 0 within 1e-38, above 88.3 +inf-like
+ * large. Range reduction x = n ln2 + r with ln2 in two parts, then a degree 6 minimax in r
+ * (Cephes' expf coefficients). */
+PD_INLINE vf v_exp(vf x)
+{
+    const vf lo = v_set(-87.33654f), hi = v_set(88.37626f);
+    vf t = v_select(x < lo, lo, x);
+    t = v_select(t > hi, hi, t);
+    const vf magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    vf k = t * 1.44269504088896341f + magic;
+    const vi n = (vi)k - (vi)magic;
+    k -= magic;
+    vf r = t - k * 0.693359375f;
+    r -= k * -2.12194440e-4f;
+    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    const vf y = p * (vf)((n + 127) << 23);
+    return v_select(x < lo, (vf){0}, y);
+}
+PD_INLINE vf v_sigmoid(vf x)
+{
+    return 1.0f / (1.0f + v_exp(-x));
+}
+PD_INLINE vf v_tanh(vf x)
+{
+    return 1.0f - 2.0f / (1.0f + v_exp(2.0f * x));
+}
+
+/* for (i in blocks of lanes) { m = lanes of this block } */
+#define PD_FOR_LANES(i, m, n)                                                                      \
+    for (int64_t i = 0, m = (n) < PD_LANES ? (n) : PD_LANES; i < (n);                              \
+         i += PD_LANES, m = (n)-i < PD_LANES ? (n)-i : PD_LANES)
+PD_INLINE vf v_get(const float *p, int64_t m)
+{
+    return m == PD_LANES ? v_load(p) : v_load_part(p, m, 0.0f);
+}
+PD_INLINE void v_put(float *p, int64_t m, vf v)
+{
+    if (m == PD_LANES)
+        v_store(p, v);
+    else
+        v_store_part(p, m, v);
+}
+
+#endif

@@ -1,0 +1,307 @@
+/* Attention over prefix trees against a naive dense attention in double over the whole stream. */
+#include "tensor/attention.h"
+#include "tensor/dtype.h"
+#include "twin.h"
+
+enum { MAX_SEGS = 8, MAX_SPANS = 16 };
+
+/* A stream of segments as a packed batch has them: start row, length, parent. */
+struct tree {
+    int n;
+    int64_t start[MAX_SEGS], len[MAX_SEGS];
+    int parent[MAX_SEGS];
+};
+
+struct problem {
+    struct pd_attn a;
+    struct tree t;
+    int64_t T, pos[512];
+    int seg[512];
+    double *q, *k, *v, *c; /* inputs and the loss's weights on the output */
+};
+
+static bool is_ancestor(const struct tree *t, int a, int s)
+{
+    for (; s >= 0; s = t->parent[s])
+        if (s == a)
+            return true;
+    return false;
+}
+
+static bool sees(const struct problem *p, int64_t i, int64_t j)
+{
+    return is_ancestor(&p->t, p->seg[j], p->seg[i]) && p->pos[j] <= p->pos[i] &&
+           (p->a.window == 0 || p->pos[j] > p->pos[i] - p->a.window);
+}
+
+/* o (T, A*D) and lse (T, A), either may be NULL; returns sum c*o. */
+static double dense(const struct problem *p, double *o, double *lse)
+{
+    const int64_t D = p->a.head_dim, A = p->a.heads, G = A / p->a.kv_heads;
+    double loss = 0, s[512];
+    for (int64_t i = 0; i < p->T; i++)
+        for (int64_t h = 0; h < A; h++) {
+            double mx = -INFINITY, sum = 0;
+            for (int64_t j = 0; j < p->T; j++) {
+                s[j] = -INFINITY;
+                if (!sees(p, i, j))
+                    continue;
+                double dot = 0;
+                for (int64_t d = 0; d < D; d++)
+                    dot += p->q[i * p->a.ldq + h * p->a.hsq + d] *
+                           p->k[j * p->a.ldk + h / G * p->a.hsk + d];
+                s[j] = dot * (double)p->a.scale;
+                if (p->a.alibi)
+                    s[j] += (double)p->a.alibi[h] * (double)p->pos[j];
+                mx = fmax(mx, s[j]);
+            }
+            for (int64_t j = 0; j < p->T; j++)
+                sum += exp(s[j] - mx);
+            for (int64_t d = 0; d < D; d++) {
+                double y = 0;
+                for (int64_t j = 0; j < p->T; j++)
+                    if (isfinite(s[j]))
+                        y += exp(s[j] - mx) / sum * p->v[j * p->a.ldk + h / G * p->a.hsk + d];
+                if (o)
+                    o[i * p->a.ldo + h * p->a.hso + d] = y;
+                loss += p->c[i * p->a.ldo + h * p->a.hso + d] * y;
+            }
+            if (lse)
+                lse[i * A + h] = mx + log(sum);
+        }
+    return loss;
+}
+static double dense_loss(void *ctx)
+{
+    return dense(ctx, NULL, NULL);
+}
+
+/* Segments with the spans of their ancestors and themselves; spans are cut in pieces of `page`. */
+static int build(const struct problem *p, int64_t page, const float *q, const float *k,
+                 const float *v, float *o, float *lse, const float *dout, float *dq, float *dk,
+                 float *dv, struct pd_attn_seg *segs, struct pd_attn_span *spans)
+{
+    int n = 0, tree = -1;
+    for (int s = 0; s < p->t.n; s++) {
+        int chain[MAX_SEGS], depth = 0;
+        const int64_t row = p->t.start[s];
+        if (p->t.parent[s] < 0)
+            tree++;
+        for (int a = s; a >= 0; a = p->t.parent[a])
+            chain[depth++] = a;
+        segs[s] = (struct pd_attn_seg){.q = q + row * p->a.ldq,
+                                       .o = o + row * p->a.ldo,
+                                       .lse = lse + row * p->a.heads,
+                                       .dout = dout ? dout + row * p->a.ldo : NULL,
+                                       .dq = dq ? dq + row * p->a.ldq : NULL,
+                                       .n = p->t.len[s],
+                                       .pos = p->pos[row],
+                                       .spans = &spans[n],
+                                       .tree = tree};
+        while (depth-- > 0)
+            for (int64_t from = 0; from < p->t.len[chain[depth]]; from += page) {
+                const int64_t r = p->t.start[chain[depth]] + from;
+                const int64_t left = p->t.len[chain[depth]] - from;
+                spans[n++] = (struct pd_attn_span){k + r * p->a.ldk,
+                                                   v + r * p->a.ldk,
+                                                   dk ? dk + r * p->a.ldk : NULL,
+                                                   dv ? dv + r * p->a.ldk : NULL,
+                                                   left < page ? left : page,
+                                                   p->pos[r]};
+                segs[s].n_spans++;
+            }
+    }
+    return n;
+}
+
+static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t window, bool alibi)
+{
+    static const float slopes[] = {0.5f, 0.25f, 0.125f, 0.0625f, 0.3f, 0.2f, 0.1f, 0.05f, 0.02f};
+    struct problem p = {.t = *t};
+    struct pd_err err;
+    const int64_t G = heads / kv_heads, E = heads * D;
+    p.a = (struct pd_attn){.heads = heads,
+                           .kv_heads = kv_heads,
+                           .head_dim = D,
+                           .scale = 1.0f / sqrtf((float)D),
+                           .ldq = E + 4,
+                           .hsq = D,
+                           .ldk = kv_heads * D + 2,
+                           .hsk = D,
+                           .ldo = E,
+                           .hso = D,
+                           .kv = PD_DTYPE_F32,
+                           .window = window,
+                           .alibi = alibi ? slopes : NULL};
+    (void)G;
+    for (int s = 0; s < t->n; s++) {
+        const int par = t->parent[s];
+        const int64_t base = par < 0 ? 0 : p.pos[t->start[par]] + t->len[par];
+        for (int64_t i = 0; i < t->len[s]; i++) {
+            p.pos[t->start[s] + i] = base + i;
+            p.seg[t->start[s] + i] = s;
+        }
+        p.T = t->start[s] + t->len[s];
+    }
+    const int64_t T = p.T, nq = T * p.a.ldq, nk = T * p.a.ldk, no = T * p.a.ldo;
+    float *q = floats(nq, 2), *k = floats(nk, 2), *v = floats(nk, 1), *c = floats(no, 1);
+    float *o = zeros(no), *lse = zeros(T * heads), *dq = zeros(nq), *dk = zeros(nk),
+          *dv = zeros(nk);
+    double *o2 = malloc((size_t)no * 8), *lse2 = malloc((size_t)(T * heads) * 8);
+    p.q = doubles(q, nq), p.k = doubles(k, nk), p.v = doubles(v, nk), p.c = doubles(c, no);
+    struct pd_attn_seg segs[MAX_SEGS];
+    struct pd_attn_span *spans = calloc(512, sizeof *spans);
+    (void)dense(&p, o2, lse2);
+    for (int pages = 0; pages < 2; pages++) { /* whole segments, then pages of 5 rows */
+        (void)build(&p, pages ? 5 : 1000, q, k, v, o, lse, c, dq, dk, dv, segs, spans);
+        memset(o, 0x7f, (size_t)no * sizeof *o);
+        pd_attn_forward(&p.a, segs, t->n);
+        near_all("o", o, o2, no, 2e-6);
+        near_all("lse", lse, lse2, T * heads, 2e-6);
+    }
+    ok(pd_attn_backward(&p.a, segs, t->n, &err), &err);
+    check_grad("dv", p.v, nk, dv, dense_loss, &p, 2e-5);
+    check_grad("dk", p.k, nk, dk, dense_loss, &p, 2e-5);
+    check_grad("dq", p.q, nq, dq, dense_loss, &p, 2e-5);
+
+    /* each row alone as a decoding step gives the same numbers */
+    float *alone = zeros(no);
+    (void)build(&p, 7, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
+    for (int s = 0; s < t->n; s++)
+        for (int64_t i = 0; i < t->len[s]; i++) {
+            struct pd_attn_seg one = segs[s];
+            one.q += i * p.a.ldq;
+            one.o = alone + (t->start[s] + i) * p.a.ldo;
+            one.lse = NULL;
+            one.pos += i;
+            one.n = 1;
+            pd_attn_forward(&p.a, &one, 1);
+        }
+    near_all("decoded o", alone, o2, no, 2e-6);
+
+    /* a cache in bf16: the keys and values rounded, nothing else */
+    uint16_t *kh = malloc((size_t)nk * 2), *vh = malloc((size_t)nk * 2);
+    pd_f32_to_bf16(k, kh, (size_t)nk);
+    pd_f32_to_bf16(v, vh, (size_t)nk);
+    for (int64_t i = 0; i < nk; i++) {
+        p.k[i] = (double)pd_bf16_to_f32(kh[i]);
+        p.v[i] = (double)pd_bf16_to_f32(vh[i]);
+    }
+    (void)dense(&p, o2, NULL);
+    p.a.kv = PD_DTYPE_BF16;
+    const int n = build(&p, 7, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
+    for (int s = 0; s < n; s++) {
+        spans[s].k = kh + ((const float *)spans[s].k - k);
+        spans[s].v = vh + ((const float *)spans[s].v - v);
+    }
+    pd_attn_forward(&p.a, segs, t->n);
+    near_all("bf16 o", o, o2, no, 2e-6);
+    free(kh), free(vh), free(alone), free(spans), free(o2), free(lse2);
+    free(q), free(k), free(v), free(c), free(o), free(lse), free(dq), free(dk), free(dv);
+    free(p.q), free(p.k), free(p.v), free(p.c);
+}
+
+static const struct tree single = {1, {0}, {5}, {-1}};
+static const struct tree pair = {3, {0, 20, 31}, {20, 11, 1}, {-1, 0, 0}};
+static const struct tree two_trees = {
+    6, {0, 3, 6, 8, 17, 18}, {3, 3, 2, 9, 1, 17}, {-1, 0, 1, -1, 3, 3}};
+static const struct tree longer = {2, {0, 70}, {70, 67}, {-1, 0}};
+
+static void body(void)
+{
+    run(&single, 1, 1, 8, 0, false);
+    run(&single, 2, 1, 6, 0, false); /* no multiple of a vector */
+    run(&pair, 9, 3, 16, 0, false);
+    run(&two_trees, 4, 2, 8, 0, false);
+    run(&two_trees, 4, 4, 12, 6, false); /* sliding window */
+    run(&two_trees, 8, 1, 8, 0, true);   /* alibi, one kv head */
+    run(&longer, 2, 1, 8, 0, false);     /* more rows and keys than a tile */
+}
+static void test_against_dense(void **state)
+{
+    everywhere(body);
+}
+
+/* Large scores neither overflow nor lose rows; NaN comes through. */
+static void test_extremes(void **state)
+{
+    float q[2] = {300, 300}, k[4] = {300, -300, 1, 1}, v[4] = {1, 2, 3, 4}, o[2], lse;
+    const struct pd_attn a = {.heads = 1,
+                              .kv_heads = 1,
+                              .head_dim = 2,
+                              .scale = 1,
+                              .ldq = 2,
+                              .hsq = 2,
+                              .ldk = 2,
+                              .hsk = 2,
+                              .ldo = 2,
+                              .hso = 2,
+                              .kv = PD_DTYPE_F32};
+    struct pd_attn_span span = {k, v, NULL, NULL, 2, 0};
+    struct pd_attn_seg seg = {
+        .q = q, .o = o, .lse = &lse, .n = 1, .pos = 1, .spans = &span, .n_spans = 1};
+    pd_attn_forward(&a, &seg, 1);
+    assert_true(o[0] == 3 && o[1] == 4 && lse == 600);
+    k[2] = NAN;
+    pd_attn_forward(&a, &seg, 1);
+    assert_true(isnan(o[0]));
+}
+
+/* The same bits for any number of threads. */
+static void test_threads(void **state)
+{
+    enum { A = 6, K = 2, D = 16, T = 120 };
+    const struct pd_attn a = {.heads = A,
+                              .kv_heads = K,
+                              .head_dim = D,
+                              .scale = 0.25f,
+                              .ldq = A * D,
+                              .hsq = D,
+                              .ldk = K * D,
+                              .hsk = D,
+                              .ldo = A * D,
+                              .hso = D,
+                              .kv = PD_DTYPE_F32};
+    struct problem p = {
+        .a = a, .t = {5, {0, 40, 70, 100, 110}, {40, 30, 30, 10, 10}, {-1, 0, 0, -1, 3}}, .T = T};
+    static const int64_t base[] = {0, 40, 40, 0, 10};
+    for (int s = 0; s < 5; s++)
+        p.pos[p.t.start[s]] = base[s];
+    struct pd_err err;
+    struct pd_attn_seg segs[MAX_SEGS];
+    struct pd_attn_span spans[MAX_SPANS];
+    float *q = floats(T * A * D, 1), *k = floats(T * K * D, 1), *v = floats(T * K * D, 1);
+    float *c = floats(T * A * D, 1), *lse = zeros(T * A);
+    float *o[2], *dq[2], *dk[2], *dv[2];
+    for (int i = 0; i < 2; i++) {
+        ok(pd_backend_init(i ? 3 : 1, &err), &err);
+        o[i] = zeros(T * A * D), dq[i] = zeros(T * A * D);
+        dk[i] = zeros(T * K * D), dv[i] = zeros(T * K * D);
+        (void)build(&p, 1000, q, k, v, o[i], lse, c, dq[i], dk[i], dv[i], segs, spans);
+        pd_attn_forward(&a, segs, 5);
+        ok(pd_attn_backward(&a, segs, 5, &err), &err);
+    }
+    same_bits("o", o[0], o[1], T * A * D);
+    same_bits("dq", dq[0], dq[1], T * A * D);
+    same_bits("dk", dk[0], dk[1], T * K * D);
+    same_bits("dv", dv[0], dv[1], T * K * D);
+    for (int i = 0; i < 2; i++)
+        free(o[i]), free(dq[i]), free(dk[i]), free(dv[i]);
+    free(q), free(k), free(v), free(c), free(lse);
+}
+
+static int teardown(void **state)
+{
+    pd_backend_release();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_dense),
+        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, teardown);
+}
