@@ -38,6 +38,7 @@ struct pd_db_backend {
     double (*f64)(void *stmt, int col);
     struct pd_str (*str)(void *stmt, int col);
     int64_t (*changes)(struct pd_db *db);
+    bool (*in_transaction)(struct pd_db *db);
 };
 
 /* where: a file path. Read-only connections refuse writes. */

@@ -32,6 +32,8 @@ PD_CHECKED enum pd_rc pd_lease_return(struct pd_db *db, int64_t dataset_id, int6
                                       int64_t record_id, struct pd_err *err);
 /* Deletes what ran out and lets waiting surplus answers count in their place. Call now and then. */
 PD_CHECKED enum pd_rc pd_lease_expire(struct pd_db *db, struct pd_err *err);
+/* Microseconds UTC, the clock of all leases. */
+int64_t pd_lease_now(void);
 /* Tests: replaces the clock of this file (0 = the real one). */
 void pd_lease_set_clock(int64_t us);
 

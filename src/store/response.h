@@ -31,8 +31,9 @@ struct pd_response {
     enum pd_answer_status status;
     const char *values; /* JSON object */
     const char *notes;  /* as below, or NULL */
+    const char *shown;  /* JSON list or NULL */
     bool surplus;
-    int64_t active_ms, inserted_us, updated_us;
+    int64_t active_ms, guideline_version, inserted_us, updated_us;
 };
 
 struct pd_response_put {
@@ -47,6 +48,8 @@ struct pd_response_put {
     int64_t active_ms;           /* of this sitting; added up in the response */
     int64_t guideline_version;   /* -1 = the dataset's current */
     int64_t at_us;               /* 0 = now; imports keep the original moment */
+    bool autosave;               /* a draft that may come late: changes nothing over an answer that
+                                  * is submitted or discarded already (result: replayed) */
 };
 struct pd_response_result {
     int64_t response_id, dataset_id;

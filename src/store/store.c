@@ -1,0 +1,431 @@
+/* The data folder, its one writer and its readers.
+ *
+ * The writer connection goes from thread to thread by ticket (`turn`). A group is one database
+ * transaction that several callers' savepoints share; it is committed by the caller whose turn ends
+ * with nobody in line, and the others wait for that. A failing caller rolls back to its savepoint
+ * and harms nobody; an error that makes the database drop the whole transaction fails the whole
+ * group. */
+#include "store/store.h"
+#include "base/crypt.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/time.h"
+#include "store/db_int.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_READERS = 16, MAX_GROUP = 256, CHECKPOINT_COMMITS = 100 };
+static const off_t wal_limit_bytes = (off_t)64 << 20;
+
+struct group {
+    size_t members; /* committed savepoints whose owners wait */
+    bool finished;
+    struct pd_err err; /* rc != PD_OK: the commit failed for all */
+};
+
+struct pd_store {
+    char *dir, *db_path;
+    int lock_fd;
+    unsigned char secret[32];
+
+    struct pd_db *writer; /* used only by the thread whose ticket is served */
+    bool full_sync;       /* the writer's present PRAGMA synchronous */
+    struct group *group;  /* the open transaction, or NULL */
+
+    pthread_mutex_t mu; /* guards what follows */
+    pthread_cond_t turn, done, reader_free, housekeeping;
+    uint64_t next_ticket, serving;
+    struct pd_db *idle[MAX_READERS];
+    size_t n_idle, n_readers;
+    size_t commits; /* since the last checkpoint */
+    bool closing;
+
+    pthread_t keeper;
+    bool keeper_runs;
+};
+
+/* ---- opening ---- */
+
+static enum pd_rc load_secret(struct pd_store *s, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    char *path = pd_xasprintf("%s/secret", s->dir);
+    struct pd_buf bytes;
+    pd_buf_init(&bytes, 64);
+    if (!pd_fs_exists(path)) {
+        pd_crypt_random(s->secret, sizeof s->secret);
+        PD_TRY(pd_fs_write_atomic(path, (struct pd_str){(char *)s->secret, sizeof s->secret}, 0600,
+                                  err));
+        goto out;
+    }
+    PD_TRY(pd_fs_read(path, 64, &bytes, err));
+    if (bytes.len != sizeof s->secret) {
+        rc = PD_FAIL(err, PD_INVALID, "%s holds %zu bytes instead of 32: restore it from a backup",
+                     path, bytes.len);
+        goto out;
+    }
+    memcpy(s->secret, bytes.ptr, sizeof s->secret);
+out:
+    pd_buf_release(&bytes);
+    pd_free(path);
+    return rc;
+}
+
+static enum pd_rc make_folders(const char *dir, struct pd_err *err)
+{
+    static const char *const subs[] = {"", "/snapshots", "/runs", "/tmp"};
+    for (size_t i = 0; i < sizeof subs / sizeof *subs; i++) {
+        char *path = pd_xasprintf("%s%s", dir, subs[i]);
+        enum pd_rc rc = pd_fs_mkdirs(path, 0700, err);
+        pd_free(path);
+        if (rc != PD_OK)
+            return rc;
+    }
+    return PD_OK;
+}
+
+/* Moves committed pages from the WAL into the database, away from the writers. Only when the WAL
+ * has outgrown its limit does it take a turn, so that the WAL can start over. */
+static void checkpoint(struct pd_store *s, struct pd_db *db);
+
+static void *keep_house(void *arg)
+{
+    struct pd_store *s = arg;
+    struct pd_db *db = NULL;
+    struct pd_err err;
+    if (pd_db_open(&db, s->db_path, false, &err) != PD_OK) {
+        pd_log(PD_LOG_ERROR, "store", "checkpoints are off: %s", err.msg);
+        return NULL;
+    }
+    pthread_mutex_lock(&s->mu);
+    while (!s->closing) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += 5;
+        if (s->commits < CHECKPOINT_COMMITS)
+            (void)pthread_cond_timedwait(&s->housekeeping, &s->mu, &until);
+        if (s->closing || s->commits == 0)
+            continue;
+        s->commits = 0;
+        pthread_mutex_unlock(&s->mu);
+        checkpoint(s, db);
+        pd_sleep_ms(20);
+        pthread_mutex_lock(&s->mu);
+    }
+    pthread_mutex_unlock(&s->mu);
+    pd_db_close(db);
+    return NULL;
+}
+
+enum pd_rc pd_store_open(struct pd_store **out, const char *dir, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    char *lock = pd_xasprintf("%s/lock", dir);
+    struct pd_store *s = pd_xalloc(sizeof *s);
+    s->lock_fd = -1;
+    s->dir = pd_xstrdup(dir);
+    s->db_path = pd_xasprintf("%s/podium.db", dir);
+    pthread_mutex_init(&s->mu, NULL);
+    pthread_cond_init(&s->turn, NULL);
+    pthread_cond_init(&s->done, NULL);
+    pthread_cond_init(&s->reader_free, NULL);
+    pthread_cond_init(&s->housekeeping, NULL);
+    pd_crypt_init();
+    PD_TRY(make_folders(dir, err));
+    PD_TRY(pd_lock_open(&s->lock_fd, lock, err));
+    PD_TRY(load_secret(s, err));
+    PD_TRY(pd_db_open(&s->writer, s->db_path, false, err));
+    s->full_sync = true;
+    PD_TRY(pd__migrate(s->writer, err));
+    if (pthread_create(&s->keeper, NULL, keep_house, s) != 0) {
+        rc = PD_FAIL(err, PD_NOMEM, "cannot start the store's thread");
+        goto out;
+    }
+    s->keeper_runs = true;
+    *out = s;
+    s = NULL;
+out:
+    pd_store_close(s);
+    pd_free(lock);
+    return rc;
+}
+
+void pd_store_close(struct pd_store *s)
+{
+    if (!s)
+        return;
+    if (s->keeper_runs) {
+        pthread_mutex_lock(&s->mu);
+        s->closing = true;
+        pthread_cond_broadcast(&s->housekeeping);
+        pthread_mutex_unlock(&s->mu);
+        pthread_join(s->keeper, NULL);
+    }
+    PD_ASSERT(s->n_idle == s->n_readers && s->next_ticket == s->serving);
+    for (size_t i = 0; i < s->n_idle; i++)
+        pd_db_close(s->idle[i]);
+    pd_db_close(s->writer); /* the last connection folds the WAL in */
+    if (s->lock_fd >= 0)
+        pd_lock_close(s->lock_fd);
+    pthread_cond_destroy(&s->housekeeping);
+    pthread_cond_destroy(&s->reader_free);
+    pthread_cond_destroy(&s->done);
+    pthread_cond_destroy(&s->turn);
+    pthread_mutex_destroy(&s->mu);
+    explicit_bzero(s->secret, sizeof s->secret);
+    pd_free(s->db_path);
+    pd_free(s->dir);
+    pd_free(s);
+}
+
+const char *pd_store_dir(const struct pd_store *s)
+{
+    return s->dir;
+}
+
+struct pd_str pd_store_secret(const struct pd_store *s)
+{
+    return (struct pd_str){(const char *)s->secret, sizeof s->secret};
+}
+
+/* ---- the writer's turn ---- */
+
+static void take_turn(struct pd_store *s)
+{
+    pthread_mutex_lock(&s->mu);
+    uint64_t mine = s->next_ticket++;
+    while (s->serving != mine)
+        pthread_cond_wait(&s->turn, &s->mu);
+    pthread_mutex_unlock(&s->mu);
+}
+
+/* mu held */
+static void pass_turn(struct pd_store *s)
+{
+    s->serving++;
+    pthread_cond_broadcast(&s->turn);
+}
+
+static void checkpoint(struct pd_store *s, struct pd_db *db)
+{
+    struct pd_err err;
+    char *wal = pd_xasprintf("%s-wal", s->db_path);
+    if (pd_db_script(db, "PRAGMA wal_checkpoint(PASSIVE)", &err) != PD_OK)
+        pd_log(PD_LOG_WARN, "store", "checkpoint: %s", err.msg);
+    struct stat st;
+    if (stat(wal, &st) == 0 && st.st_size > wal_limit_bytes) {
+        take_turn(s);
+        /* An open group holds the write lock; then the next round does it. */
+        if (!s->group && pd_db_script(db, "PRAGMA wal_checkpoint(TRUNCATE)", &err) != PD_OK)
+            pd_log(PD_LOG_WARN, "store", "checkpoint: %s", err.msg);
+        pthread_mutex_lock(&s->mu);
+        pass_turn(s);
+        pthread_mutex_unlock(&s->mu);
+    }
+    pd_free(wal);
+}
+
+static enum pd_rc begin_group(struct pd_store *s, bool durable, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    if (s->full_sync != durable) {
+        rc = pd_db_script(s->writer,
+                          durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", err);
+        if (rc != PD_OK)
+            return rc;
+        s->full_sync = durable;
+    }
+    rc = pd_db_script(s->writer, "BEGIN IMMEDIATE", err);
+    if (rc == PD_OK)
+        s->group = pd_xalloc(sizeof *s->group);
+    return rc;
+}
+
+/* Turn held: end the group for all its members. */
+static void finish_group(struct pd_store *s, enum pd_rc rc, const struct pd_err *why)
+{
+    struct group *g = s->group;
+    if (rc == PD_OK)
+        rc = pd_db_script(s->writer, g->members ? "COMMIT" : "ROLLBACK", &g->err);
+    else
+        g->err = *why;
+    if (rc != PD_OK && s->writer->be->in_transaction(s->writer))
+        (void)pd_db_script(s->writer, "ROLLBACK", NULL);
+    g->err.rc = rc;
+    s->group = NULL;
+    pthread_mutex_lock(&s->mu);
+    g->finished = true;
+    s->commits++;
+    if (s->commits >= CHECKPOINT_COMMITS)
+        pthread_cond_signal(&s->housekeeping);
+    if (g->members == 0)
+        pd_free(g);
+    else
+        pthread_cond_broadcast(&s->done);
+    pthread_mutex_unlock(&s->mu);
+}
+
+static bool others_wait(struct pd_store *s)
+{
+    pthread_mutex_lock(&s->mu);
+    bool yes = s->next_ticket - s->serving > 1;
+    pthread_mutex_unlock(&s->mu);
+    return yes;
+}
+
+static void end_turn(struct pd_store *s)
+{
+    struct group *g = s->group;
+    if (g && (!others_wait(s) || g->members >= MAX_GROUP || !s->full_sync))
+        finish_group(s, PD_OK, NULL);
+    pthread_mutex_lock(&s->mu);
+    pass_turn(s);
+    pthread_mutex_unlock(&s->mu);
+}
+
+enum pd_rc pd_tx_begin(struct pd_tx *tx, struct pd_store *s, enum pd_durability d,
+                       struct pd_err *err)
+{
+    *tx = (struct pd_tx){.store = s, .durable = d == PD_TX_DURABLE};
+    take_turn(s);
+    enum pd_rc rc = PD_OK;
+    if (!s->group)
+        rc = begin_group(s, tx->durable, err);
+    if (rc == PD_OK)
+        rc = pd_db_script(s->writer, "SAVEPOINT caller", err);
+    if (rc != PD_OK) {
+        end_turn(s);
+        return rc;
+    }
+    tx->db = s->writer;
+    tx->open = true;
+    return PD_OK;
+}
+
+/* The database dropped the whole transaction (disk full and the like): everyone in it must know. */
+static bool lost_group(struct pd_store *s, struct pd_err *err)
+{
+    if (s->writer->be->in_transaction(s->writer))
+        return false;
+    struct pd_err why;
+    pd_err_set(&why, PD_IO, 0, PD_WHERE, "the database rolled the transaction back (disk full?)");
+    finish_group(s, PD_IO, &why);
+    if (err)
+        *err = why;
+    return true;
+}
+
+enum pd_rc pd_tx_commit(struct pd_tx *tx, struct pd_err *err)
+{
+    struct pd_store *s = tx->store;
+    PD_ASSERT(tx->open);
+    tx->open = false;
+    if (lost_group(s, err)) {
+        end_turn(s);
+        return PD_IO;
+    }
+    enum pd_rc rc = pd_db_script(s->writer, "RELEASE caller", err);
+    if (rc != PD_OK) {
+        (void)pd_db_script(s->writer, "ROLLBACK TO caller; RELEASE caller", NULL);
+        end_turn(s);
+        return rc;
+    }
+    struct group *g = s->group;
+    g->members++;
+    end_turn(s);
+    pthread_mutex_lock(&s->mu);
+    while (!g->finished)
+        pthread_cond_wait(&s->done, &s->mu);
+    rc = g->err.rc;
+    if (rc != PD_OK && err)
+        *err = g->err;
+    if (--g->members == 0)
+        pd_free(g);
+    pthread_mutex_unlock(&s->mu);
+    return rc;
+}
+
+void pd_tx_abandon(struct pd_tx *tx)
+{
+    if (!tx->open)
+        return;
+    struct pd_store *s = tx->store;
+    tx->open = false;
+    if (!lost_group(s, NULL))
+        (void)pd_db_script(s->writer, "ROLLBACK TO caller; RELEASE caller", NULL);
+    end_turn(s);
+}
+
+enum pd_rc pd_store_write(struct pd_store *s, enum pd_durability d, pd_write_fn *fn, void *arg,
+                          struct pd_err *err)
+{
+    struct pd_tx tx;
+    enum pd_rc rc = pd_tx_begin(&tx, s, d, err);
+    if (rc != PD_OK)
+        return rc;
+    rc = fn(tx.db, arg, err);
+    if (rc == PD_OK)
+        return pd_tx_commit(&tx, err);
+    pd_tx_abandon(&tx);
+    return rc;
+}
+
+/* ---- readers ---- */
+
+static enum pd_rc take_reader(struct pd_store *s, struct pd_db **db, struct pd_err *err)
+{
+    pthread_mutex_lock(&s->mu);
+    while (s->n_idle == 0 && s->n_readers == MAX_READERS)
+        pthread_cond_wait(&s->reader_free, &s->mu);
+    if (s->n_idle > 0) {
+        *db = s->idle[--s->n_idle];
+        pthread_mutex_unlock(&s->mu);
+        return PD_OK;
+    }
+    s->n_readers++;
+    pthread_mutex_unlock(&s->mu);
+    enum pd_rc rc = pd_db_open(db, s->db_path, true, err);
+    if (rc != PD_OK) {
+        pthread_mutex_lock(&s->mu);
+        s->n_readers--;
+        pthread_cond_signal(&s->reader_free);
+        pthread_mutex_unlock(&s->mu);
+    }
+    return rc;
+}
+
+static void give_reader(struct pd_store *s, struct pd_db *db)
+{
+    pthread_mutex_lock(&s->mu);
+    s->idle[s->n_idle++] = db;
+    pthread_cond_signal(&s->reader_free);
+    pthread_mutex_unlock(&s->mu);
+}
+
+enum pd_rc pd_read_begin(struct pd_store *s, struct pd_db **db, struct pd_err *err)
+{
+    struct pd_db *r = NULL;
+    enum pd_rc rc = take_reader(s, &r, err);
+    if (rc != PD_OK)
+        return rc;
+    rc = pd_db_script(r, "BEGIN", err);
+    if (rc != PD_OK) {
+        give_reader(s, r);
+        return rc;
+    }
+    *db = r;
+    return PD_OK;
+}
+
+void pd_read_end(struct pd_store *s, struct pd_db *db)
+{
+    if (!db)
+        return;
+    (void)pd_db_script(db, "ROLLBACK", NULL);
+    give_reader(s, db);
+}
