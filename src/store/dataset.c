@@ -80,7 +80,10 @@ enum pd_rc pd_dataset_create(struct pd_db *db, const struct pd_dataset_new *in, 
                      (long long)in->min_submitted);
         goto out;
     }
-    pd_uuid_new(uuid);
+    if (!uuid.len) {
+        pd_uuid_new(made);
+        uuid = pd_str_from(made);
+    }
     rc =
         pd_db_i64(db, id, NULL, err,
                   "INSERT INTO dataset(uuid, workspace_id, name, allow_extra_metadata, "

@@ -1,6 +1,7 @@
 /* The part of a connection that no backend needs to know: parameter lists, the statement cache,
  * test faults. */
 #include "store/db.h"
+#include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "store/db_int.h"
@@ -221,4 +222,11 @@ enum pd_rc pd_db_i64(struct pd_db *db, int64_t *out, bool *found, struct pd_err 
         rc = pd_rows_next(r, &more, err);
     pd_rows_close(r);
     return rc;
+}
+
+void pd__db_undo(struct pd_db *db, const char *sql)
+{
+    struct pd_err err;
+    if (db->be->script(db, sql, &err) != PD_OK)
+        pd_log(PD_LOG_WARN, "store", "%s: %s", sql, err.msg);
 }

@@ -24,6 +24,9 @@ extern const struct pd_db_backend pd__db_sqlite;
 /* schema.c: bring the database to the newest version. */
 PD_CHECKED enum pd_rc pd__migrate(struct pd_db *db, struct pd_err *err);
 
+/* A rollback whose own failure changes nothing. */
+void pd__db_undo(struct pd_db *db, const char *sql);
+
 /* Small helpers shared by the entity files. */
 void pd__row_uuid(const struct pd_rows *r, int col, char out[37]);
 /* Grow a list in an arena: returns the slot for item n. */

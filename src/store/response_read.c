@@ -6,7 +6,7 @@
 #define RESPONSE                                                                                   \
     "SELECT p.id, p.uuid, p.record_id, p.dataset_id, p.account_id, p.n, r.uuid, u.uuid, "          \
     "u.username, p.status, p.vals, p.shown, p.surplus, p.active_ms, p.guideline_version, "         \
-    "p.inserted_at, p.updated_at, p.notes FROM response p JOIN record r ON r.id = p.record_id "             \
+    "p.inserted_at, p.updated_at, p.notes FROM response p JOIN record r ON r.id = p.record_id "    \
     "JOIN account u ON u.id = p.account_id "
 
 static enum pd_answer_status status_of(struct pd_str s)
@@ -124,7 +124,7 @@ enum pd_rc pd_response_mine(struct pd_db *db, struct pd_arena *a, int64_t datase
 
 #define JUDGMENT                                                                                   \
     "SELECT j.id, j.uuid, j.record_id, j.account_id, j.n, u.username, j.status, j.vals, j.shown, " \
-    "j.source, j.surplus, j.active_ms, j.guideline_version, j.at, j.notes FROM judgment j "                 \
+    "j.source, j.surplus, j.active_ms, j.guideline_version, j.at, j.notes FROM judgment j "        \
     "JOIN account u ON u.id = j.account_id "
 
 static void read_judgment(const struct pd_rows *r, struct pd_arena *a, struct pd_judgment *out)

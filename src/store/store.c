@@ -255,7 +255,7 @@ static void finish_group(struct pd_store *s, enum pd_rc rc, const struct pd_err 
     else
         g->err = *why;
     if (rc != PD_OK && s->writer->be->in_transaction(s->writer))
-        (void)pd_db_script(s->writer, "ROLLBACK", NULL);
+        pd__db_undo(s->writer, "ROLLBACK");
     g->err.rc = rc;
     s->group = NULL;
     pthread_mutex_lock(&s->mu);
@@ -331,7 +331,7 @@ enum pd_rc pd_tx_commit(struct pd_tx *tx, struct pd_err *err)
     }
     enum pd_rc rc = pd_db_script(s->writer, "RELEASE caller", err);
     if (rc != PD_OK) {
-        (void)pd_db_script(s->writer, "ROLLBACK TO caller; RELEASE caller", NULL);
+        pd__db_undo(s->writer, "ROLLBACK TO caller; RELEASE caller");
         end_turn(s);
         return rc;
     }
@@ -357,7 +357,7 @@ void pd_tx_abandon(struct pd_tx *tx)
     struct pd_store *s = tx->store;
     tx->open = false;
     if (!lost_group(s, NULL))
-        (void)pd_db_script(s->writer, "ROLLBACK TO caller; RELEASE caller", NULL);
+        pd__db_undo(s->writer, "ROLLBACK TO caller; RELEASE caller");
     end_turn(s);
 }
 
@@ -426,6 +426,6 @@ void pd_read_end(struct pd_store *s, struct pd_db *db)
 {
     if (!db)
         return;
-    (void)pd_db_script(db, "ROLLBACK", NULL);
+    pd__db_undo(db, "ROLLBACK");
     give_reader(s, db);
 }
