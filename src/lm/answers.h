@@ -1,0 +1,54 @@
+/* answers.jsonl from prompts: what `podium generate` does once its options are read.
+ *
+ * Each prompt is encoded (through the chat template or plainly), answered n times by the engine
+ * (lm/generate.h), and written as one line in the order of the prompts. Answers of one prompt that
+ * say the same are drawn again a few times; what still is the same then is marked and counted.
+ *
+ * Finished prompts go to OUT.partial at once, under a first line that names the settings. An
+ * interrupted job leaves it, and the same command with resume goes on from there: every answer has
+ * its own random stream, so the outcome is the same as without the interruption. Owner thread. */
+#ifndef PD_LM_ANSWERS_H
+#define PD_LM_ANSWERS_H
+
+#include "lm/generate.h"
+#include "lm/prompts.h"
+
+struct pd_model;
+
+enum pd_chat_mode { PD_CHAT_AUTO, PD_CHAT_ON, PD_CHAT_OFF };
+
+struct pd_answers_opts {
+    const char *model_name;      /* as it is to stand in the answers */
+    const char *out;             /* path, "-" = stdout (nothing to resume then) */
+    int64_t n;                   /* answers a prompt */
+    int64_t max_new_tokens;      /* 0 = not given */
+    int64_t max_length;          /* prompt and answer; 0 = not given; max_new_tokens wins */
+    struct pd_sampling sampling; /* without eos: the model's are used */
+    const char **stops;          /* texts that end an answer */
+    size_t n_stops;
+    enum pd_chat_mode chat;
+    uint64_t seed;
+    int64_t batch;     /* answers at once, 0 = chosen */
+    int64_t kv_bytes;  /* 0 = chosen */
+    int64_t resamples; /* times an answer that repeats another is drawn again */
+    bool resume, quiet;
+};
+
+struct pd_answers_summary {
+    int64_t prompts, answers, resumed; /* resumed: prompts taken from OUT.partial */
+    int64_t prompt_tokens, new_tokens; /* of this run */
+    int64_t stopped, duplicates, redrawn;
+    int64_t peak_kv_bytes;
+    double seconds;
+};
+
+/* PD_INTERRUPTED when asked to stop: what is finished is kept. Bad rows are reported through
+ * prompts (a prompt that does not fit is one). */
+PD_CHECKED enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
+                                      const struct pd_answers_opts *opts,
+                                      struct pd_answers_summary *summary, struct pd_err *err);
+
+/* Ids that end an answer: the config's and the tokenizer's. Returns how many (at most max). */
+int pd_answers_eos(const struct pd_model *m, int32_t *ids, int max);
+
+#endif
