@@ -24,6 +24,7 @@
     X(NOTFOUND, 404, "not found")                                                                  \
     X(CONFLICT, 409, "already exists")                                                             \
     X(TOOBIG, 413, "too large")                                                                    \
+    X(TOOMANY, 429, "too many requests")                                                           \
     X(BUSY, 503, "busy")                                                                           \
     X(TIMEOUT, 504, "timed out")                                                                   \
     X(USAGE, 400, "wrong usage")                                                                   \

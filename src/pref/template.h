@@ -12,6 +12,7 @@
 #include "store/dataset.h"
 
 struct pd_template_options {
+    struct pd_str uuid;       /* of the dataset, empty: made (pd_dataset_new.uuid) */
     struct pd_str name, tmpl; /* tmpl as above; label-studio needs xml */
     struct pd_str xml;        /* text of the labeling config */
     struct pd_str guidelines; /* empty: the template's own */
