@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 /* A vocabulary of millions is plausible, a billion is a lie. */
 enum { MAX_DEPTH = 4, MAX_KVS = 1 << 16, MAX_TENSORS = 1 << 20, MAX_NAME = 256 };
@@ -380,6 +381,18 @@ int64_t pd_gguf_i64(const struct pd_gguf *g, const char *key, int64_t fallback)
     return kv && kv->n > 0 && is_integer(kv->elem) ? pd_gguf_elem_i64(kv, 0) : fallback;
 }
 
+/* The shortest decimal that is this float: a file's 1e-5 is 1e-5, not 9.99999975e-06. */
+static double widen(float f)
+{
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        (void)snprintf(text, sizeof text, "%.*g", digits, (double)f);
+        if (strtof(text, NULL) == f)
+            return strtod(text, NULL);
+    }
+    return (double)f;
+}
+
 double pd_gguf_f64(const struct pd_gguf *g, const char *key, double fallback)
 {
     const struct pd_gguf_kv *kv = pd_gguf_get(g, key);
@@ -388,7 +401,7 @@ double pd_gguf_f64(const struct pd_gguf *g, const char *key, double fallback)
     if (kv->elem == PD_GGUF_F32) {
         float f;
         memcpy(&f, kv->at, sizeof f);
-        return (double)f;
+        return widen(f);
     }
     if (kv->elem == PD_GGUF_F64) {
         double d;

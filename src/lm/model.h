@@ -9,7 +9,9 @@
  *                       BF16 Q8_0 Q4_0 Q4_1), or in memory of the model where the file's layout
  *                       differs (the permuted q/k rows of llama GGUFs). Opening touches no weights
  *                       that need no change.
- *   PD_MODEL_TRAINING   all data are fp32 in one 64-byte-aligned slab, and grads in another.
+ *                       Vectors (norms, biases) are always fp32.
+ *   PD_MODEL_TRAINING   all data are fp32 in one 64-byte-aligned slab, and the grads of what trains
+ *                       in another.
  *
  * The table and the roles are fixed after opening; the data of a training model are the caller's to
  * change. Opening is single-threaded; reading an open model is safe from any thread. */
@@ -58,8 +60,9 @@ struct pd_model_options {
     unsigned heads;        /* 0 = what the files hold */
     bool init_head_normal; /* a head the files lack: normal(0, initializer_range), else zeros */
     uint64_t seed;         /* of that head */
-    bool
-        no_grads; /* PD_MODEL_TRAINING without the gradient slab (reference, frozen reward model) */
+    bool no_grads;        /* PD_MODEL_TRAINING without gradients (reference, frozen reward model) */
+    double freeze_layers; /* share of bottom blocks that do not train, [0, 1]; above 0 the
+                             embeddings (and a tied output matrix) do not train either */
 };
 
 struct pd_model {
@@ -94,6 +97,10 @@ void pd_model_free(struct pd_model *m); /* accepts NULL */
 /* Only the description, without opening weights. */
 PD_CHECKED enum pd_rc pd_model_read_config(const char *path, struct pd_config *cfg,
                                            struct pd_err *err);
+
+/* Only the tokenizer of M; a folder needs no weights for that. */
+PD_CHECKED enum pd_rc pd_model_open_tokenizer(struct pd_tokenizer **out, const char *path,
+                                              struct pd_err *err);
 
 /* A folder that transformers opens as it is: config.json, model.safetensors (sharded past 5 GB;
  * dtype F32, F16 or BF16), generation_config.json, and the tokenizer's files. With PD_HEAD_SCORE an

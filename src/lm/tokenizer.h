@@ -48,8 +48,8 @@ PD_CHECKED enum pd_rc pd_tokenizer_encode(const struct pd_tokenizer *t, struct p
                                           unsigned flags, struct pd_ids *out, struct pd_err *err);
 
 /* Appends the text of ids to *out. Bytes that are not UTF-8 become U+FFFD, as in Python's
- * decode("utf-8", "replace"). PD_INVALID for an id outside the vocabulary; ids of rows that pad the
- * embedding beyond the tokenizer decode to nothing. */
+ * decode("utf-8", "replace"). PD_INVALID for a negative id; ids of rows that pad the embedding
+ * beyond the tokenizer decode to nothing. */
 PD_CHECKED enum pd_rc pd_tokenizer_decode(const struct pd_tokenizer *t, const int32_t *ids,
                                           size_t n, bool skip_special, struct pd_buf *out,
                                           struct pd_err *err);

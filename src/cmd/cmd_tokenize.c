@@ -1,0 +1,147 @@
+/* podium tokenize: text to ids and back, one line at a time. */
+#include "base/fs.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "cmd/cmd.h"
+#include "lm/model.h"
+
+enum { MAX_LINE = 256 << 20 };
+
+struct run {
+    const struct pd_tokenizer *tok;
+    unsigned flags;
+    struct pd_ids ids;
+    struct pd_buf text, out;
+};
+
+static enum pd_rc encode_line(struct run *r, struct json_object *v, struct pd_err *err)
+{
+    struct pd_jw w;
+    if (!json_object_is_type(v, json_type_string))
+        return PD_FAIL(err, PD_INVALID, "%s; expected a JSON string", pd_json_type_name(v));
+    r->ids.len = 0;
+    enum pd_rc rc = pd_tokenizer_encode(r->tok, pd_json_value_str(v), r->flags, &r->ids, err);
+    if (rc != PD_OK)
+        return rc;
+    pd_jw_init(&w, &r->out);
+    pd_jw_array(&w);
+    for (size_t i = 0; i < r->ids.len; i++)
+        pd_jw_i64(&w, r->ids.ptr[i]);
+    pd_jw_array_end(&w);
+    return PD_OK;
+}
+
+static enum pd_rc decode_line(struct run *r, struct json_object *v, struct pd_err *err)
+{
+    struct pd_jw w;
+    if (!json_object_is_type(v, json_type_array))
+        return PD_FAIL(err, PD_INVALID, "%s; expected a list of ids", pd_json_type_name(v));
+    r->ids.len = 0;
+    for (size_t i = 0; i < json_object_array_length(v); i++) {
+        struct json_object *id = json_object_array_get_idx(v, i);
+        int64_t n = json_object_is_type(id, json_type_int) ? json_object_get_int64(id) : -1;
+        if (n < 0 || n > INT32_MAX)
+            return PD_FAIL(err, PD_INVALID, "entry %zu of the list is not an id", i);
+        pd_ids_push(&r->ids, (int32_t)n);
+    }
+    pd_buf_clear(&r->text);
+    enum pd_rc rc = pd_tokenizer_decode(r->tok, r->ids.ptr, r->ids.len, false, &r->text, err);
+    if (rc != PD_OK)
+        return rc;
+    pd_jw_init(&w, &r->out);
+    pd_jw_str(&w, pd_buf_str(&r->text));
+    return PD_OK;
+}
+
+static enum pd_rc run_lines(struct run *r, bool decode, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_lines *lines = NULL;
+    struct pd_str line;
+    bool more = false;
+    PD_TRY(pd_lines_open(&lines, "-", MAX_LINE, err));
+    for (;;) {
+        struct json_object *v = NULL;
+        PD_TRY(pd_lines_next(lines, &line, &more, err));
+        if (!more)
+            break;
+        if (pd_str_trim(line).len == 0)
+            continue;
+        pd_buf_clear(&r->out);
+        rc = pd_json_parse(line, &v, err);
+        if (rc == PD_OK)
+            rc = (decode ? decode_line : encode_line)(r, v, err);
+        json_object_put(v);
+        if (rc != PD_OK) {
+            (void)pd_err_prefix(err, "stdin:%zu", pd_lines_number(lines));
+            goto out;
+        }
+        pd_buf_addc(&r->out, '\n');
+        if (r->out.failed || fwrite(r->out.ptr, 1, r->out.len, stdout) != r->out.len) {
+            rc = PD_FAIL_SYS(err, PD_IO, "cannot write to stdout");
+            goto out;
+        }
+    }
+    if (fflush(stdout) != 0)
+        rc = PD_FAIL_SYS(err, PD_IO, "cannot write to stdout");
+out:
+    pd_lines_close(lines);
+    return rc;
+}
+
+int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
+{
+    enum pd_rc rc = PD_OK;
+    const char *model = NULL;
+    bool decode = false, special = false, add_special = false, help = false;
+    struct pd_tokenizer *tok = NULL;
+    struct pd_opt_list args = {0};
+    struct pd_err err = {0};
+    struct run r = {0};
+    struct pd_opt table[] = {
+        {.name = "model",
+         .type = PD_OPT_STR,
+         .value = &model,
+         .metavar = "M",
+         .help = "a Hugging Face folder, a .gguf file or a run folder",
+         .flags = PD_OPT_REQUIRED},
+        {.name = "decode",
+         .type = PD_OPT_FLAG,
+         .value = &decode,
+         .help = "id lists to strings; special tokens are kept"},
+        {.name = "special",
+         .type = PD_OPT_FLAG,
+         .value = &special,
+         .help = "text that spells a special token is that token, not its letters"},
+        {.name = "add-special",
+         .type = PD_OPT_FLAG,
+         .value = &add_special,
+         .help = "add bos and eos as the tokenizer's post-processor says"},
+        {0},
+    };
+    pd_buf_init(&r.text, 0);
+    pd_buf_init(&r.out, 0);
+    PD_TRY(pd_opt_parse(table, argc, argv, 0, 0, &args, &help, &err));
+    if (help) {
+        pd_cmd_help(
+            self, "podium tokenize --model M [--decode] < LINES",
+            "Reads one JSON string a line on stdin and writes its token ids as a JSON list, a\n"
+            "line each, on stdout; with --decode the other way round. Ids and text are those\n"
+            "of Hugging Face's tokenizers. Text that is not UTF-8 is refused with the offset.",
+            table,
+            "  echo '\"Hello, world\"' | podium tokenize --model M\n"
+            "  echo '[19556, 28, 905]' | podium tokenize --model M --decode");
+        goto out;
+    }
+    PD_TRY(pd_model_open_tokenizer(&tok, model, &err));
+    r.tok = tok;
+    r.flags = (special ? PD_TOK_PARSE_SPECIAL : 0u) | (add_special ? PD_TOK_ADD_SPECIAL : 0u);
+    PD_TRY(run_lines(&r, decode, &err));
+out:
+    pd_tokenizer_free(tok);
+    pd_ids_release(&r.ids);
+    pd_buf_release(&r.text);
+    pd_buf_release(&r.out);
+    pd_opt_list_release(&args);
+    return rc == PD_OK ? 0 : pd_cmd_fail(self, &err);
+}

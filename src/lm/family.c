@@ -1,0 +1,433 @@
+#include "lm/family.h"
+
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+static const struct pd_family *const families[] = {
+#define X(name) &pd_family_##name,
+    PD_FAMILY_LIST(X)
+#undef X
+};
+enum { N_FAMILIES = sizeof families / sizeof *families };
+
+const struct pd_family *pd_family_by_name(const char *name)
+{
+    for (size_t i = 0; i < N_FAMILIES; i++)
+        if (strcmp(families[i]->name, name) == 0)
+            return families[i];
+    return NULL;
+}
+
+enum pd_rc pd_family_of_model_type(struct pd_str model_type, const struct pd_family **family,
+                                   const struct pd_family_type **type, const char *path,
+                                   struct pd_err *err)
+{
+    char known[256] = "";
+    for (size_t i = 0; i < N_FAMILIES; i++)
+        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++) {
+            if (pd_str_eqz(model_type, t->model_type)) {
+                *family = families[i];
+                *type = t;
+                return PD_OK;
+            }
+            size_t used = strlen(known);
+            (void)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
+                           t->model_type);
+        }
+    if (!model_type.ptr)
+        return PD_FAIL(err, PD_INVALID, "%s: no \"model_type\"; known are %s", path, known);
+    return PD_FAIL(err, PD_UNSUPPORTED, "%s: model_type \"%.*s\" is not known; known are %s", path,
+                   PD_STR_ARG(model_type), known);
+}
+
+enum pd_rc pd_family_of_gguf(struct pd_str arch, const struct pd_family **family, const char *path,
+                             struct pd_err *err)
+{
+    char known[256] = "";
+    for (size_t i = 0; i < N_FAMILIES; i++)
+        for (const char *const *a = families[i]->gguf_archs; *a; a++) {
+            if (pd_str_eqz(arch, *a)) {
+                *family = families[i];
+                return PD_OK;
+            }
+            size_t used = strlen(known);
+            (void)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *a);
+        }
+    if (!arch.ptr)
+        return PD_FAIL(err, PD_INVALID, "%s: key general.architecture is missing", path);
+    return PD_FAIL(err, PD_UNSUPPORTED, "%s: architecture \"%.*s\" is not known; known are %s",
+                   path, PD_STR_ARG(arch), known);
+}
+
+/* ---- reading config.json ---- */
+
+void pd_cfg_fail(struct pd_cfg_reader *r, const char *fmt, ...)
+{
+    char what[300];
+    va_list ap;
+    if (r->rc != PD_OK)
+        return;
+    va_start(ap, fmt);
+    (void)vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    r->rc = PD_FAIL(r->err, PD_INVALID, "%s: %s", r->path, what);
+}
+
+/* The first alias that is there; its name is left in *name. */
+static struct json_object *lookup(struct pd_cfg_reader *r, const char *keys, struct pd_str *name)
+{
+    struct pd_str rest = pd_str_from(keys), key;
+    if (r->rc != PD_OK)
+        return NULL;
+    while (pd_str_split(&rest, '|', &key)) {
+        char z[64];
+        (void)snprintf(z, sizeof z, "%.*s", PD_STR_ARG(key));
+        struct json_object *v = pd_json_get(r->o, z);
+        if (v && !json_object_is_type(v, json_type_null)) {
+            *name = key;
+            return v;
+        }
+    }
+    *name = pd_str_from(keys);
+    return NULL;
+}
+
+int pd_cfg_int(struct pd_cfg_reader *r, const char *keys, int64_t fallback)
+{
+    struct pd_str name;
+    struct json_object *v = lookup(r, keys, &name);
+    int64_t n = fallback;
+    if (v && !json_object_is_type(v, json_type_int))
+        pd_cfg_fail(r, "%.*s is %s, expected an integer", PD_STR_ARG(name), pd_json_type_name(v));
+    else if (v)
+        n = json_object_get_int64(v);
+    else if (fallback == PD_CFG_REQUIRED)
+        pd_cfg_fail(r, "\"%.*s\" is missing", PD_STR_ARG(name));
+    if (r->rc == PD_OK && (n < INT32_MIN || n > INT32_MAX))
+        pd_cfg_fail(r, "%.*s is %" PRId64 ", out of range", PD_STR_ARG(name), n);
+    return r->rc == PD_OK ? (int)n : 0;
+}
+
+double pd_cfg_num(struct pd_cfg_reader *r, const char *keys, double fallback)
+{
+    struct pd_str name;
+    struct json_object *v = lookup(r, keys, &name);
+    if (!v)
+        return fallback;
+    if (!json_object_is_type(v, json_type_int) && !json_object_is_type(v, json_type_double)) {
+        pd_cfg_fail(r, "%.*s is %s, expected a number", PD_STR_ARG(name), pd_json_type_name(v));
+        return fallback;
+    }
+    return json_object_get_double(v);
+}
+
+bool pd_cfg_bool(struct pd_cfg_reader *r, const char *keys, bool fallback)
+{
+    struct pd_str name;
+    struct json_object *v = lookup(r, keys, &name);
+    if (v && !json_object_is_type(v, json_type_boolean)) {
+        pd_cfg_fail(r, "%.*s is %s, expected true or false", PD_STR_ARG(name),
+                    pd_json_type_name(v));
+        return fallback;
+    }
+    return v ? json_object_get_boolean(v) : fallback;
+}
+
+struct pd_str pd_cfg_str(struct pd_cfg_reader *r, const char *keys, const char *fallback)
+{
+    struct pd_str name;
+    struct json_object *v = lookup(r, keys, &name);
+    if (v && !json_object_is_type(v, json_type_string)) {
+        pd_cfg_fail(r, "%.*s is %s, expected a string", PD_STR_ARG(name), pd_json_type_name(v));
+        return pd_str_from(fallback);
+    }
+    return v ? pd_json_value_str(v) : pd_str_from(fallback);
+}
+
+/* The first row of an activation is how it is written back. */
+static const struct {
+    const char *name;
+    enum pd_act act;
+} acts[] = {
+    {"silu", PD_ACT_SILU},
+    {"swish", PD_ACT_SILU},
+    {"gelu", PD_ACT_GELU},
+    {"gelu_new", PD_ACT_GELU_TANH},
+    {"gelu_pytorch_tanh", PD_ACT_GELU_TANH},
+    {"gelu_fast", PD_ACT_GELU_TANH},
+    {"relu", PD_ACT_RELU},
+};
+
+enum pd_act pd_cfg_act(struct pd_cfg_reader *r, const char *keys, const char *fallback)
+{
+    struct pd_str name = pd_cfg_str(r, keys, fallback);
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
+        if (pd_str_eqz(name, acts[i].name))
+            return acts[i].act;
+    pd_cfg_fail(r, "activation \"%.*s\" is not known (silu, gelu, gelu_new, relu)",
+                PD_STR_ARG(name));
+    return PD_ACT_SILU;
+}
+
+const char *pd_act_hf_name(enum pd_act a)
+{
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
+        if (acts[i].act == a)
+            return acts[i].name;
+    return "silu";
+}
+
+static const char *const scalings[] = {
+    [PD_LM_SCALE_NONE] = "default",    [PD_LM_SCALE_LINEAR] = "linear",
+    [PD_LM_SCALE_DYNAMIC] = "dynamic", [PD_LM_SCALE_LLAMA3] = "llama3",
+    [PD_LM_SCALE_YARN] = "yarn",
+};
+
+void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, double theta)
+{
+    struct pd_rope *rope = &cfg->rope;
+    struct pd_str name;
+    rope->theta = pd_cfg_num(r, "rope_theta", theta);
+    struct json_object *o = lookup(r, "rope_parameters|rope_scaling", &name);
+    if (!o)
+        return;
+    if (!json_object_is_type(o, json_type_object)) {
+        pd_cfg_fail(r, "%.*s is %s, expected an object", PD_STR_ARG(name), pd_json_type_name(o));
+        return;
+    }
+    struct pd_cfg_reader s = {.o = o, .path = r->path, .err = r->err};
+    rope->theta = pd_cfg_num(&s, "rope_theta", rope->theta);
+    struct pd_str kind = pd_cfg_str(&s, "rope_type|type", "default");
+    size_t i = 0;
+    while (i < sizeof scalings / sizeof *scalings && !pd_str_eqz(kind, scalings[i]))
+        i++;
+    if (i == sizeof scalings / sizeof *scalings)
+        pd_cfg_fail(&s, "rope_type \"%.*s\" is not known (default, linear, dynamic, llama3, yarn)",
+                    PD_STR_ARG(kind));
+    rope->scaling = (enum pd_lm_scaling)i;
+    rope->factor = pd_cfg_num(&s, "factor", 1);
+    rope->low_freq_factor = pd_cfg_num(&s, "low_freq_factor", 1);
+    rope->high_freq_factor = pd_cfg_num(&s, "high_freq_factor", 4);
+    rope->attention_factor = pd_cfg_num(&s, "attention_factor", 0);
+    rope->beta_fast = pd_cfg_num(&s, "beta_fast", 32);
+    rope->beta_slow = pd_cfg_num(&s, "beta_slow", 1);
+    rope->original_max_positions =
+        pd_cfg_int(&s, "original_max_position_embeddings", cfg->max_positions);
+    if (r->rc == PD_OK)
+        r->rc = s.rc;
+}
+
+void pd_rope_to_json(const struct pd_config *cfg, struct pd_jw *w)
+{
+    const struct pd_rope *r = &cfg->rope;
+    pd_jw_kf64(w, "rope_theta", r->theta);
+    pd_jw_key(w, "rope_scaling");
+    if (r->scaling == PD_LM_SCALE_NONE) {
+        pd_jw_null(w);
+        return;
+    }
+    pd_jw_object(w);
+    pd_jw_kstrz(w, "rope_type", scalings[r->scaling]);
+    pd_jw_kf64(w, "factor", r->factor);
+    if (r->scaling == PD_LM_SCALE_LLAMA3) {
+        pd_jw_kf64(w, "low_freq_factor", r->low_freq_factor);
+        pd_jw_kf64(w, "high_freq_factor", r->high_freq_factor);
+    }
+    if (r->scaling == PD_LM_SCALE_YARN) {
+        pd_jw_kf64(w, "beta_fast", r->beta_fast);
+        pd_jw_kf64(w, "beta_slow", r->beta_slow);
+        if (r->attention_factor > 0)
+            pd_jw_kf64(w, "attention_factor", r->attention_factor);
+    }
+    pd_jw_ki64(w, "original_max_position_embeddings", r->original_max_positions);
+    pd_jw_object_end(w);
+}
+
+/* eos_token_id is a number or a list of them. */
+static void read_eos(struct pd_cfg_reader *r, struct pd_config *cfg)
+{
+    struct pd_str name;
+    struct json_object *v = lookup(r, "eos_token_id", &name);
+    bool list = v && json_object_is_type(v, json_type_array);
+    size_t n = list ? json_object_array_length(v) : v ? 1 : 0;
+    if (n > PD_CONFIG_MAX_EOS) {
+        pd_cfg_fail(r, "%zu eos_token_ids, at most %d are read", n, PD_CONFIG_MAX_EOS);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *id = list ? json_object_array_get_idx(v, i) : v;
+        if (!json_object_is_type(id, json_type_int)) {
+            pd_cfg_fail(r, "eos_token_id is %s, expected an integer or a list of them",
+                        pd_json_type_name(id));
+            return;
+        }
+        cfg->eos_ids[cfg->n_eos++] = json_object_get_int(id);
+    }
+}
+
+static void read_labels(struct pd_cfg_reader *r, struct pd_config *cfg)
+{
+    struct json_object *labels = pd_json_get(r->o, "id2label");
+    if (json_object_is_type(labels, json_type_object))
+        cfg->n_labels = json_object_object_length(labels);
+    else
+        cfg->n_labels = pd_cfg_int(r, "num_labels", 0);
+}
+
+enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct pd_config *cfg,
+                               const struct pd_family **family, struct pd_err *err)
+{
+    const struct pd_family_type *type = NULL;
+    struct pd_cfg_reader r = {.o = o, .path = path, .err = err};
+    if (!json_object_is_type(o, json_type_object))
+        return PD_FAIL(err, PD_PARSE, "%s: not a JSON object", path);
+    enum pd_rc rc = pd_family_of_model_type(pd_json_str(o, "model_type"), family, &type, path, err);
+    if (rc != PD_OK)
+        return rc;
+    struct pd_config c = {.n_norms = 2};
+    (void)snprintf(c.family, sizeof c.family, "%s", (*family)->name);
+    (void)snprintf(c.model_type, sizeof c.model_type, "%s", type->model_type);
+    c.vocab_size = pd_cfg_int(&r, "vocab_size", PD_CFG_REQUIRED);
+    c.bos_id = pd_cfg_int(&r, "bos_token_id", -1);
+    c.pad_id = pd_cfg_int(&r, "pad_token_id", -1);
+    c.initializer_range = pd_cfg_num(&r, "initializer_range", 0.02);
+    read_eos(&r, &c);
+    read_labels(&r, &c);
+    (*family)->from_json(&r, &c);
+    if (r.rc != PD_OK)
+        return r.rc;
+    if (c.qkv.width == 0)
+        pd_config_set_qkv_blocks(&c);
+    rc = pd_config_check(&c, err);
+    if (rc != PD_OK)
+        return pd_err_prefix(err, "%s", path);
+    *cfg = c;
+    return PD_OK;
+}
+
+enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
+                               const struct pd_family **family, struct pd_err *err)
+{
+    enum pd_rc rc = pd_family_of_gguf(pd_gguf_str(g, "general.architecture"), family, g->path, err);
+    if (rc != PD_OK)
+        return rc;
+    struct pd_config c = {.n_norms = 2, .initializer_range = 0.02};
+    (void)snprintf(c.family, sizeof c.family, "%s", (*family)->name);
+    (void)snprintf(c.model_type, sizeof c.model_type, "%s", (*family)->types->model_type);
+    const struct pd_gguf_tensor *embed = pd_gguf_tensor(g, "token_embd.weight");
+    if (!embed || embed->ndim != 2 || embed->shape[0] > INT32_MAX)
+        return PD_FAIL(err, PD_INVALID, "%s: tensor token_embd.weight is missing or not a matrix",
+                       g->path);
+    c.vocab_size = (int)embed->shape[0];
+    c.tied = !pd_gguf_tensor(g, "output.weight");
+    c.bos_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.bos_token_id", -1);
+    c.pad_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.padding_token_id", -1);
+    static const char *const eos_keys[] = {"tokenizer.ggml.eos_token_id",
+                                           "tokenizer.ggml.eot_token_id"};
+    for (size_t i = 0; i < sizeof eos_keys / sizeof *eos_keys; i++) {
+        int64_t id = pd_gguf_i64(g, eos_keys[i], -1);
+        if (id >= 0 && id < c.vocab_size && !pd_config_is_eos(&c, (int32_t)id))
+            c.eos_ids[c.n_eos++] = (int32_t)id;
+    }
+    rc = (*family)->from_gguf(g, &c, err);
+    if (rc != PD_OK)
+        return rc;
+    if (c.qkv.width == 0)
+        pd_config_set_qkv_blocks(&c);
+    rc = pd_config_check(&c, err);
+    if (rc != PD_OK)
+        return pd_err_prefix(err, "%s", g->path);
+    *cfg = c;
+    return PD_OK;
+}
+
+/* ---- the tensor tables ---- */
+
+bool pd_role_in_block(enum pd_role role)
+{
+    return role >= PD_ROLE_NORM1_W && role <= PD_ROLE_DOWN_B;
+}
+
+bool pd_spec_present(const struct pd_tensor_spec *s, const struct pd_config *cfg)
+{
+    switch (s->role) {
+    case PD_ROLE_POS_EMBED:
+        return cfg->pos == PD_LM_POS_LEARNED;
+    case PD_ROLE_NORM1_B:
+    case PD_ROLE_FINAL_B:
+        return cfg->norm == PD_LM_LAYERNORM;
+    case PD_ROLE_NORM2_W:
+        return cfg->n_norms == 2;
+    case PD_ROLE_NORM2_B:
+        return cfg->n_norms == 2 && cfg->norm == PD_LM_LAYERNORM;
+    case PD_ROLE_Q_B:
+    case PD_ROLE_K_B:
+    case PD_ROLE_V_B:
+    case PD_ROLE_QKV_B:
+        return cfg->qkv_bias;
+    case PD_ROLE_Q_NORM:
+    case PD_ROLE_K_NORM:
+        return cfg->qk_norm;
+    case PD_ROLE_OUT_B:
+        return cfg->out_bias;
+    case PD_ROLE_GATE_W:
+        return cfg->gated;
+    case PD_ROLE_GATE_B:
+        return cfg->gated && cfg->mlp_bias;
+    case PD_ROLE_UP_B:
+    case PD_ROLE_DOWN_B:
+        return cfg->mlp_bias;
+    case PD_ROLE_HEAD_W:
+        return !cfg->tied;
+    case PD_ROLE_HEAD_B:
+        return cfg->lm_head_bias;
+    default:
+        return true;
+    }
+}
+
+int64_t pd_dim_size(enum pd_dim d, const struct pd_config *cfg)
+{
+    switch (d) {
+    case PD_DIM_V:
+        return cfg->vocab_size;
+    case PD_DIM_H:
+        return cfg->hidden_size;
+    case PD_DIM_F:
+        return cfg->ffn_size;
+    case PD_DIM_D:
+        return cfg->head_dim;
+    case PD_DIM_Q:
+        return (int64_t)cfg->n_heads * cfg->head_dim;
+    case PD_DIM_KV:
+        return (int64_t)cfg->n_kv_heads * cfg->head_dim;
+    case PD_DIM_QKV:
+        return cfg->qkv.width;
+    case PD_DIM_POS:
+        return cfg->max_positions;
+    case PD_DIM_NONE:
+        break;
+    }
+    return 1;
+}
+
+char *pd_spec_name(const char *pattern, int layer)
+{
+    const char *hole = strstr(pattern, "{}");
+    if (!hole)
+        return pd_xstrdup(pattern);
+    return pd_xasprintf("%.*s%d%s", (int)(hole - pattern), pattern, layer, hole + 2);
+}
+
+int64_t pd_config_n_params(const struct pd_config *cfg)
+{
+    const struct pd_family *f = pd_family_by_name(cfg->family);
+    int64_t n = 0;
+    for (size_t i = 0; f && i < f->n_specs; i++)
+        if (pd_spec_present(&f->specs[i], cfg))
+            n += pd_dim_size(f->specs[i].rows, cfg) * pd_dim_size(f->specs[i].cols, cfg) *
+                 (pd_role_in_block(f->specs[i].role) ? cfg->n_layers : 1);
+    return n;
+}

@@ -1,0 +1,144 @@
+/* A model family: how a checkpoint spells what struct pd_config and struct pd_block say.
+ *
+ * A family is one file with one `const struct pd_family`: which model_type and GGUF architectures
+ * it owns, how their keys are read and written, and a table with one row per tensor: its role, its
+ * names, its shape, its quirks. Loading, saving, initialising and counting are generic over that
+ * table. To add a family, write that file and name it in PD_FAMILY_LIST. */
+#ifndef PD_LM_FAMILY_H
+#define PD_LM_FAMILY_H
+
+#include "base/json.h"
+#include "lm/config.h"
+#include "lm/gguf.h"
+
+#define PD_FAMILY_LIST(X)                                                                          \
+    X(llama)                                                                                       \
+    X(gpt2)
+
+/* Every place a tensor can have in a model. */
+enum pd_role {
+    PD_ROLE_EMBED,
+    PD_ROLE_POS_EMBED,
+    PD_ROLE_NORM1_W,
+    PD_ROLE_NORM1_B,
+    PD_ROLE_Q_W,
+    PD_ROLE_Q_B,
+    PD_ROLE_K_W,
+    PD_ROLE_K_B,
+    PD_ROLE_V_W,
+    PD_ROLE_V_B,
+    PD_ROLE_QKV_W, /* fused */
+    PD_ROLE_QKV_B,
+    PD_ROLE_Q_NORM,
+    PD_ROLE_K_NORM,
+    PD_ROLE_OUT_W,
+    PD_ROLE_OUT_B,
+    PD_ROLE_NORM2_W,
+    PD_ROLE_NORM2_B,
+    PD_ROLE_GATE_W,
+    PD_ROLE_GATE_B,
+    PD_ROLE_UP_W,
+    PD_ROLE_UP_B,
+    PD_ROLE_DOWN_W,
+    PD_ROLE_DOWN_B,
+    PD_ROLE_FINAL_W,
+    PD_ROLE_FINAL_B,
+    PD_ROLE_HEAD_W,
+    PD_ROLE_HEAD_B,
+    /* not in family tables: the same in all of them */
+    PD_ROLE_SCORE_W,
+    PD_ROLE_VALUE_W,
+    PD_ROLE_VALUE_B,
+};
+
+enum pd_dim {
+    PD_DIM_NONE,
+    PD_DIM_V,
+    PD_DIM_H,
+    PD_DIM_F,
+    PD_DIM_D,
+    PD_DIM_Q,   /* A * D */
+    PD_DIM_KV,  /* K * D */
+    PD_DIM_QKV, /* width of the fused row */
+    PD_DIM_POS,
+};
+
+enum {
+    PD_SPEC_IN_OUT = 1,      /* Conv1D: stands (in, out) in Hugging Face files, (out, in) in GGUF */
+    PD_SPEC_PERMUTED_Q = 2,  /* GGUF interleaves the halves of each head's rows: A heads */
+    PD_SPEC_PERMUTED_KV = 4, /* the same, K heads */
+};
+
+struct pd_tensor_spec {
+    enum pd_role role;
+    const char *hf, *gguf;  /* "{}" stands for the block number; gguf NULL = not in such files */
+    enum pd_dim rows, cols; /* as it stands in Hugging Face files; vectors have no cols */
+    unsigned quirks;
+};
+
+/* A config.json being read: the first trouble is kept, later reads do nothing. `keys` is a list of
+ * aliases parted by '|', the first that is there and not null counts. */
+struct pd_cfg_reader {
+    struct json_object *o;
+    const char *path;
+    enum pd_rc rc;
+    struct pd_err *err;
+};
+#define PD_CFG_REQUIRED INT64_MIN /* as the fallback: absence is an error */
+int pd_cfg_int(struct pd_cfg_reader *r, const char *keys, int64_t fallback);
+double pd_cfg_num(struct pd_cfg_reader *r, const char *keys, double fallback);
+bool pd_cfg_bool(struct pd_cfg_reader *r, const char *keys, bool fallback);
+struct pd_str pd_cfg_str(struct pd_cfg_reader *r, const char *keys, const char *fallback);
+/* hidden_act and its like. */
+enum pd_act pd_cfg_act(struct pd_cfg_reader *r, const char *keys, const char *fallback);
+const char *pd_act_hf_name(enum pd_act a);
+/* rope_theta, rope_scaling and the newer rope_parameters; needs max_positions and rope.dim. */
+void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, double theta);
+void pd_rope_to_json(const struct pd_config *cfg, struct pd_jw *w);
+void pd_cfg_fail(struct pd_cfg_reader *r, const char *fmt, ...) PD_PRINTF(2, 3);
+
+struct pd_family_type {
+    const char *model_type, *lm_class, *cls_class; /* "llama", "LlamaForCausalLM", ... */
+};
+
+struct pd_family {
+    const char *name;
+    const struct pd_family_type *types; /* ends with a NULL model_type */
+    const char *const *gguf_archs;      /* NULL-ended */
+    const char *prefix;                 /* of trunk tensors; may be absent in files */
+    const struct pd_tensor_spec *specs;
+    size_t n_specs;
+    /* Shapes and quirks; ids, labels, tying, max_positions and vocab are read by the caller. */
+    void (*from_json)(struct pd_cfg_reader *r, struct pd_config *cfg);
+    enum pd_rc (*from_gguf)(const struct pd_gguf *g, struct pd_config *cfg, struct pd_err *err);
+    void (*to_json)(const struct pd_config *cfg, struct pd_jw *w);
+};
+
+#define X(name) extern const struct pd_family pd_family_##name;
+PD_FAMILY_LIST(X)
+#undef X
+
+const struct pd_family *pd_family_by_name(const char *name);
+/* PD_UNSUPPORTED naming the known ones. */
+PD_CHECKED enum pd_rc pd_family_of_model_type(struct pd_str model_type,
+                                              const struct pd_family **family,
+                                              const struct pd_family_type **type, const char *path,
+                                              struct pd_err *err);
+PD_CHECKED enum pd_rc pd_family_of_gguf(struct pd_str arch, const struct pd_family **family,
+                                        const char *path, struct pd_err *err);
+
+/* config.json -> description (checked); the type row that matched comes back too. */
+PD_CHECKED enum pd_rc pd_config_from_json(struct json_object *o, const char *path,
+                                          struct pd_config *cfg, const struct pd_family **family,
+                                          struct pd_err *err);
+PD_CHECKED enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
+                                          const struct pd_family **family, struct pd_err *err);
+
+/* Does the model of cfg have this tensor (its head aside)? */
+bool pd_spec_present(const struct pd_tensor_spec *s, const struct pd_config *cfg);
+bool pd_role_in_block(enum pd_role role);
+int64_t pd_dim_size(enum pd_dim d, const struct pd_config *cfg);
+/* pattern with "{}" replaced; caller frees with pd_free. */
+char *pd_spec_name(const char *pattern, int layer);
+
+#endif

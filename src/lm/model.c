@@ -1,0 +1,497 @@
+#include "lm/model_int.h"
+#include "lm/tok_int.h"
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { MAX_CONFIG_BYTES = 16 << 20 };
+
+static const struct pd_tensor_spec score_spec = {PD_ROLE_SCORE_W, "score.weight", NULL,
+                                                 PD_DIM_NONE,     PD_DIM_H,       0};
+static const struct pd_tensor_spec value_specs[] = {
+    {PD_ROLE_VALUE_W, "v_head.summary.weight", NULL, PD_DIM_NONE, PD_DIM_H, 0},
+    {PD_ROLE_VALUE_B, "v_head.summary.bias", NULL, PD_DIM_NONE, 0, 0},
+};
+
+/* ---- roles ---- */
+
+static struct pd_param **block_slot(struct pd_block *b, enum pd_role role)
+{
+    switch (role) {
+    case PD_ROLE_NORM1_W:
+        return &b->norm1.w;
+    case PD_ROLE_NORM1_B:
+        return &b->norm1.b;
+    case PD_ROLE_Q_W:
+    case PD_ROLE_QKV_W:
+        return &b->qkv[0].w;
+    case PD_ROLE_Q_B:
+    case PD_ROLE_QKV_B:
+        return &b->qkv[0].b;
+    case PD_ROLE_K_W:
+        return &b->qkv[1].w;
+    case PD_ROLE_K_B:
+        return &b->qkv[1].b;
+    case PD_ROLE_V_W:
+        return &b->qkv[2].w;
+    case PD_ROLE_V_B:
+        return &b->qkv[2].b;
+    case PD_ROLE_Q_NORM:
+        return &b->q_norm;
+    case PD_ROLE_K_NORM:
+        return &b->k_norm;
+    case PD_ROLE_OUT_W:
+        return &b->out.w;
+    case PD_ROLE_OUT_B:
+        return &b->out.b;
+    case PD_ROLE_NORM2_W:
+        return &b->norm2.w;
+    case PD_ROLE_NORM2_B:
+        return &b->norm2.b;
+    case PD_ROLE_DOWN_W:
+        return &b->down.w;
+    case PD_ROLE_DOWN_B:
+        return &b->down.b;
+    default:
+        return NULL;
+    }
+}
+
+static struct pd_param **mlp_slot(struct pd_block *b, enum pd_role role, bool gated)
+{
+    switch (role) {
+    case PD_ROLE_GATE_W:
+        return &b->up[0].w;
+    case PD_ROLE_GATE_B:
+        return &b->up[0].b;
+    case PD_ROLE_UP_W:
+        return &b->up[gated].w;
+    case PD_ROLE_UP_B:
+        return &b->up[gated].b;
+    default:
+        return NULL;
+    }
+}
+
+static struct pd_param **trunk_slot(struct pd_model *m, enum pd_role role)
+{
+    switch (role) {
+    case PD_ROLE_EMBED:
+        return &m->embed;
+    case PD_ROLE_POS_EMBED:
+        return &m->pos_embed;
+    case PD_ROLE_FINAL_W:
+        return &m->final_norm.w;
+    case PD_ROLE_FINAL_B:
+        return &m->final_norm.b;
+    case PD_ROLE_HEAD_W:
+        return &m->lm_head.w;
+    case PD_ROLE_HEAD_B:
+        return &m->lm_head.b;
+    case PD_ROLE_SCORE_W:
+        return &m->score.w;
+    case PD_ROLE_VALUE_W:
+        return &m->value.w;
+    case PD_ROLE_VALUE_B:
+        return &m->value.b;
+    default:
+        return NULL;
+    }
+}
+
+static struct pd_param **slot_of(struct pd_model *m, enum pd_role role, int layer)
+{
+    struct pd_param **slot = NULL;
+    if (pd_role_in_block(role)) {
+        slot = block_slot(&m->blocks[layer], role);
+        if (!slot)
+            slot = mlp_slot(&m->blocks[layer], role, m->cfg.gated);
+    } else {
+        slot = trunk_slot(m, role);
+    }
+    if (!slot)
+        pd_bug("role %d has no place in a model", (int)role);
+    return slot;
+}
+
+/* ---- the table ---- */
+
+static enum pd_rc add_param(struct pd_model *m, const struct pd_tensor_spec *s, int layer,
+                            struct pd_err *err)
+{
+    struct pd_param *p = NULL;
+    int64_t shape[2] = {pd_dim_size(s->rows, &m->cfg), pd_dim_size(s->cols, &m->cfg)};
+    char *name = pd_spec_name(s->hf, layer);
+    bool matrix = s->cols != PD_DIM_NONE;
+    enum pd_rc rc = pd_params_add(&m->params, name, matrix ? 2 : 1, shape, matrix, layer, &p, err);
+    pd_free(name);
+    if (rc != PD_OK)
+        return rc;
+    m->files->at = pd_xrealloc(m->files->at, m->params.n * sizeof *m->files->at);
+    m->files->at[m->params.n - 1] = (struct pd_param_at){s, layer};
+    return PD_OK;
+}
+
+static bool wanted(const struct pd_model *m, const struct pd_tensor_spec *s)
+{
+    if ((s->role == PD_ROLE_HEAD_W || s->role == PD_ROLE_HEAD_B) && !(m->heads & PD_HEAD_LM))
+        return false;
+    return pd_spec_present(s, &m->cfg);
+}
+
+/* In Hugging Face's order: embeddings, blocks one after the other, final norm, heads. */
+static enum pd_rc add_params(struct pd_model *m, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    const struct pd_family *f = m->files->family;
+    for (size_t i = 0; i < f->n_specs;) {
+        size_t end = i;
+        while (end < f->n_specs && pd_role_in_block(f->specs[end].role))
+            end++;
+        for (int l = 0; end > i && l < m->cfg.n_layers; l++)
+            for (size_t k = i; k < end; k++)
+                if (wanted(m, &f->specs[k]))
+                    PD_TRY(add_param(m, &f->specs[k], l, err));
+        i = end;
+        if (i < f->n_specs && wanted(m, &f->specs[i]))
+            PD_TRY(add_param(m, &f->specs[i], -1, err));
+        i++;
+    }
+    if (m->heads & PD_HEAD_SCORE)
+        PD_TRY(add_param(m, &score_spec, -1, err));
+    for (size_t i = 0; (m->heads & PD_HEAD_VALUE) && i < 2; i++)
+        PD_TRY(add_param(m, &value_specs[i], -1, err));
+out:
+    return rc;
+}
+
+static int count_lins(const struct pd_lin *l, int max)
+{
+    int n = 0;
+    while (n < max && l[n].w)
+        n++;
+    return n;
+}
+
+/* Pointers are stable only once the table is complete. */
+static void bind_roles(struct pd_model *m)
+{
+    for (size_t i = 0; i < m->params.n; i++) {
+        const struct pd_param_at *at = &m->files->at[i];
+        *slot_of(m, at->spec->role, at->layer) = &m->params.v[i];
+    }
+    if (m->cfg.tied && (m->heads & PD_HEAD_LM))
+        m->lm_head.w = m->embed;
+    for (size_t i = 0; i < m->params.n; i++) {
+        const struct pd_param_at *at = &m->files->at[i];
+        if (!(at->spec->quirks & PD_SPEC_IN_OUT))
+            continue;
+        /* a matrix's slot is the first member of its struct pd_lin */
+        struct pd_lin *lin = (struct pd_lin *)(void *)slot_of(m, at->spec->role, at->layer);
+        lin->in_out = true;
+    }
+    for (int l = 0; l < m->cfg.n_layers; l++) {
+        m->blocks[l].n_qkv = count_lins(m->blocks[l].qkv, 3);
+        m->blocks[l].n_up = count_lins(m->blocks[l].up, 2);
+    }
+}
+
+static enum pd_rc build_table(struct pd_model *m, struct pd_err *err)
+{
+    m->blocks = pd_try_alloc((size_t)m->cfg.n_layers, sizeof *m->blocks);
+    if (!m->blocks)
+        return PD_FAIL(err, PD_NOMEM, "%s: no memory for %d layers", m->path, m->cfg.n_layers);
+    enum pd_rc rc = add_params(m, err);
+    if (rc == PD_OK)
+        bind_roles(m);
+    return rc;
+}
+
+static void freeze(struct pd_model *m, double share)
+{
+    int training = (int)floor((1 - share) * m->cfg.n_layers + 1e-9);
+    int first = m->cfg.n_layers - training;
+    if (!(share > 0))
+        return;
+    for (size_t i = 0; i < m->params.n; i++) {
+        struct pd_param *p = &m->params.v[i];
+        if ((p->layer >= 0 && p->layer < first) || p == m->embed || p == m->pos_embed)
+            p->trainable = false;
+    }
+}
+
+/* Files have been bound; now one slab, and what pointed into the files is let go. */
+static enum pd_rc make_trainable(struct pd_model *m, const struct pd_model_options *opt,
+                                 struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    PD_TRY(pd_params_alloc_data(&m->params, err));
+    pd_model_drop_owned(m);
+    freeze(m, opt->freeze_layers);
+    if (!opt->no_grads)
+        PD_TRY(pd_params_alloc_grads(&m->params, err));
+out:
+    return rc;
+}
+
+/* ---- opening ---- */
+
+static struct pd_model *model_new(const char *path)
+{
+    struct pd_model *m = pd_xalloc(sizeof *m);
+    m->files = pd_xalloc(sizeof *m->files);
+    m->path = pd_xstrdup(path);
+    pd_params_init(&m->params);
+    return m;
+}
+
+void pd_model_free(struct pd_model *m)
+{
+    if (!m)
+        return;
+    pd_params_release(&m->params);
+    pd_model_drop_owned(m);
+    pd_chat_release(&m->chat);
+    pd_tokenizer_free(m->tok);
+    pd_free(m->blocks);
+    pd_gguf_close(m->files->gguf);
+    pd_st_close(m->files->st);
+    json_object_put(m->files->config);
+    pd_free(m->files->dir);
+    pd_free(m->files->at);
+    pd_free(m->files);
+    pd_free(m->path);
+    pd_free(m);
+}
+
+/* generation_config.json says what ends an answer; config.json often knows only one of the ids. */
+static enum pd_rc read_generation_config(struct pd_model *m, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct json_object *o = NULL;
+    char *path = pd_xasprintf("%s/generation_config.json", m->files->dir);
+    if (!pd_fs_exists(path))
+        goto out;
+    PD_TRY(pd_json_read_file(path, MAX_CONFIG_BYTES, &o, err));
+    struct json_object *eos = pd_json_get(o, "eos_token_id");
+    size_t n = json_object_is_type(eos, json_type_array) ? json_object_array_length(eos) : 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = json_object_get_int(json_object_array_get_idx(eos, i));
+        if (!pd_config_is_eos(&m->cfg, id) && m->cfg.n_eos < PD_CONFIG_MAX_EOS)
+            m->cfg.eos_ids[m->cfg.n_eos++] = id;
+    }
+    if (json_object_is_type(eos, json_type_int) &&
+        !pd_config_is_eos(&m->cfg, json_object_get_int(eos)) && m->cfg.n_eos < PD_CONFIG_MAX_EOS)
+        m->cfg.eos_ids[m->cfg.n_eos++] = json_object_get_int(eos);
+    if (m->cfg.pad_id < 0)
+        m->cfg.pad_id = (int32_t)pd_json_i64(o, "pad_token_id", -1);
+out:
+    json_object_put(o);
+    pd_free(path);
+    return rc;
+}
+
+static enum pd_rc open_folder(struct pd_model *m, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_model_files *f = m->files;
+    char *config = pd_xasprintf("%s/config.json", m->path);
+    f->dir = pd_xstrdup(m->path);
+    PD_TRY(pd_json_read_file(config, MAX_CONFIG_BYTES, &f->config, err));
+    PD_TRY(pd_config_from_json(f->config, config, &m->cfg, &f->family, err));
+    PD_TRY(read_generation_config(m, err));
+    PD_TRY(pd_st_open_dir(&f->st, m->path, err));
+    rc = pd_tokenizer_open_dir(&m->tok, m->path, err);
+    if (rc == PD_NOTFOUND) /* weights without a tokenizer are still a model: ids in, ids out */
+        rc = PD_OK;
+out:
+    pd_free(config);
+    return rc;
+}
+
+static enum pd_rc open_gguf(struct pd_model *m, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_model_files *f = m->files;
+    PD_TRY(pd_gguf_open(&f->gguf, m->path, err));
+    PD_TRY(pd_config_from_gguf(f->gguf, &m->cfg, &f->family, err));
+    if (pd_gguf_get(f->gguf, "tokenizer.ggml.model"))
+        PD_TRY(pd_tokenizer_open_gguf(&m->tok, f->gguf, err));
+out:
+    return rc;
+}
+
+/* What M names: *dir says whether a folder or a file; *path is the caller's to free. */
+static enum pd_rc resolve(const char *given, char **path, bool *dir, struct pd_err *err)
+{
+    if (!pd_fs_exists(given))
+        return PD_FAIL(err, PD_NOTFOUND,
+                       "%s: no such model; expected a Hugging Face folder, a .gguf file or a run "
+                       "folder (`podium model pull smollm2-135m-instruct` fetches one)",
+                       given);
+    *dir = pd_fs_is_dir(given);
+    if (!*dir) {
+        *path = pd_xstrdup(given);
+        return PD_OK;
+    }
+    static const char *const places[] = {"", "/model"};
+    for (size_t i = 0; i < 2; i++) {
+        char *folder = pd_xasprintf("%s%s", given, places[i]);
+        char *config = pd_xasprintf("%s/config.json", folder);
+        bool found = pd_fs_exists(config);
+        pd_free(config);
+        if (found) {
+            *path = folder;
+            return PD_OK;
+        }
+        pd_free(folder);
+    }
+    char *run = pd_xasprintf("%s/run.json", given);
+    bool is_run = pd_fs_exists(run);
+    pd_free(run);
+    if (is_run)
+        return PD_FAIL(err, PD_NOTFOUND,
+                       "%s: this run has no model/ yet; let it finish (--resume goes on with it)",
+                       given);
+    return PD_FAIL(err, PD_NOTFOUND, "%s: no config.json in it, so it is not a model folder",
+                   given);
+}
+
+static enum pd_rc open_files(struct pd_model **out, const char *given, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    char *path = NULL;
+    struct pd_model *m = NULL;
+    bool dir = false;
+    PD_TRY(resolve(given, &path, &dir, err));
+    m = model_new(path);
+    PD_TRY(dir ? open_folder(m, err) : open_gguf(m, err));
+    if (m->tok)
+        PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(m->tok), err));
+    if (m->tok && m->cfg.n_eos == 0 && pd_tokenizer_eos(m->tok) >= 0)
+        m->cfg.eos_ids[m->cfg.n_eos++] = pd_tokenizer_eos(m->tok);
+    if (m->tok && m->cfg.pad_id < 0)
+        m->cfg.pad_id = pd_tokenizer_pad(m->tok);
+    *out = m;
+    m = NULL;
+out:
+    pd_model_free(m);
+    pd_free(path);
+    return rc;
+}
+
+enum pd_rc pd_model_open(struct pd_model **out, const char *path,
+                         const struct pd_model_options *opt, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_model *m = NULL;
+    PD_TRY(open_files(&m, path, err));
+    m->heads = opt->heads ? opt->heads : pd_model_heads_in_files(m);
+    PD_TRY(build_table(m, err));
+    PD_TRY(pd_model_bind_files(m, opt, err));
+    if (opt->purpose == PD_MODEL_TRAINING)
+        PD_TRY(make_trainable(m, opt, err));
+    *out = m;
+    m = NULL;
+out:
+    pd_model_free(m);
+    return rc;
+}
+
+static enum pd_rc open_gguf_tokenizer(struct pd_tokenizer **out, const char *path,
+                                      struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_gguf *g = NULL;
+    PD_TRY(pd_gguf_open(&g, path, err));
+    PD_TRY(pd_tokenizer_open_gguf(out, g, err));
+    (*out)->gguf = g;
+    g = NULL;
+out:
+    pd_gguf_close(g);
+    return rc;
+}
+
+enum pd_rc pd_model_open_tokenizer(struct pd_tokenizer **out, const char *path, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    bool dir = false;
+    char *resolved = NULL;
+    if (pd_fs_is_dir(path) && pd_tokenizer_open_dir(out, path, NULL) == PD_OK)
+        return PD_OK; /* a tokenizer's own folder has no config.json */
+    PD_TRY(resolve(path, &resolved, &dir, err));
+    PD_TRY((dir ? pd_tokenizer_open_dir : open_gguf_tokenizer)(out, resolved, err));
+out:
+    pd_free(resolved);
+    return rc;
+}
+
+enum pd_rc pd_model_read_config(const char *path, struct pd_config *cfg, struct pd_err *err)
+{
+    struct pd_model *m = NULL;
+    enum pd_rc rc = open_files(&m, path, err);
+    if (rc == PD_OK) {
+        *cfg = m->cfg;
+        cfg->rope.divisors = NULL; /* lay in the file */
+    }
+    pd_model_free(m);
+    return rc;
+}
+
+/* ---- random weights ---- */
+
+void pd_model_random_normal(float *out, size_t n, double sd, uint64_t seed, uint64_t stream)
+{
+    struct pd_rng rng;
+    pd_rng_seed(&rng, seed, stream);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)(sd * pd_rng_normal(&rng));
+}
+
+static void init_param(struct pd_param *p, const struct pd_param_at *at, double sd, uint64_t seed,
+                       uint64_t stream)
+{
+    enum pd_role role = at->spec->role;
+    float *data = p->data;
+    if (at->spec->cols != PD_DIM_NONE)
+        pd_model_random_normal(data, p->n, sd, seed, stream);
+    else if (role == PD_ROLE_NORM1_W || role == PD_ROLE_NORM2_W || role == PD_ROLE_FINAL_W ||
+             role == PD_ROLE_Q_NORM || role == PD_ROLE_K_NORM)
+        for (size_t i = 0; i < p->n; i++)
+            data[i] = 1;
+    else
+        memset(data, 0, p->n * sizeof *data);
+}
+
+enum pd_rc pd_model_init_like(struct pd_model **out, const char *config_json, unsigned heads,
+                              uint64_t seed, struct pd_tokenizer *tok, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_model *m = model_new(config_json);
+    m->heads = heads ? heads : PD_HEAD_LM;
+    PD_TRY(pd_json_read_file(config_json, MAX_CONFIG_BYTES, &m->files->config, err));
+    PD_TRY(pd_config_from_json(m->files->config, config_json, &m->cfg, &m->files->family, err));
+    if (tok && pd_tokenizer_size(tok) > m->cfg.vocab_size) {
+        rc = PD_FAIL(err, PD_INVALID, "%s: vocab_size %d is smaller than the tokenizer's %d",
+                     config_json, m->cfg.vocab_size, pd_tokenizer_size(tok));
+        goto out;
+    }
+    PD_TRY(build_table(m, err));
+    PD_TRY(pd_params_alloc_data(&m->params, err));
+    for (size_t i = 0; i < m->params.n; i++)
+        init_param(&m->params.v[i], &m->files->at[i], m->cfg.initializer_range, seed, i);
+    PD_TRY(pd_params_alloc_grads(&m->params, err));
+    if (tok)
+        PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(tok), err));
+    m->tok = tok;
+    *out = m;
+    m = NULL;
+out:
+    pd_model_free(m);
+    return rc;
+}

@@ -1,0 +1,36 @@
+/* Shared by model.c, model_load.c and model_save.c. */
+#ifndef PD_LM_MODEL_INT_H
+#define PD_LM_MODEL_INT_H
+
+#include "lm/family.h"
+#include "lm/model.h"
+#include "lm/safetensors.h"
+
+/* Which row of the family's table a parameter came from, beside params.v. */
+struct pd_param_at {
+    const struct pd_tensor_spec *spec;
+    int layer;
+};
+
+struct pd_model_files {
+    const struct pd_family *family;
+    struct pd_gguf *gguf;       /* or NULL */
+    struct pd_st *st;           /* or NULL */
+    char *dir;                  /* Hugging Face folder, or NULL */
+    struct json_object *config; /* config.json as read, or NULL */
+    struct pd_param_at *at;     /* params.n */
+    void **owned;               /* pd_try_aligned buffers that params point into */
+    size_t n_owned;
+};
+
+/* Which heads the files hold. */
+unsigned pd_model_heads_in_files(const struct pd_model *m);
+/* Points every parameter's data at the files, or at owned memory where they differ. */
+PD_CHECKED enum pd_rc pd_model_bind_files(struct pd_model *m, const struct pd_model_options *opt,
+                                          struct pd_err *err);
+/* 64-byte aligned, freed with the model; NULL when memory is gone. */
+void *pd_model_own(struct pd_model *m, size_t n, size_t size);
+void pd_model_drop_owned(struct pd_model *m);
+void pd_model_random_normal(float *out, size_t n, double sd, uint64_t seed, uint64_t stream);
+
+#endif

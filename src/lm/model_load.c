@@ -1,0 +1,256 @@
+/* From files to parameters: find each tensor, hold its shape against the table, undo what its file
+ * format did to it. */
+#include "lm/model_int.h"
+
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <sys/mman.h>
+
+/* A tensor in whichever file it was found. */
+struct source {
+    enum pd_dtype dtype;
+    bool known_dtype;
+    const char *dtype_name;
+    int ndim;
+    int64_t shape[4];
+    const void *data;
+    const char *file;
+};
+
+void *pd_model_own(struct pd_model *m, size_t n, size_t size)
+{
+    struct pd_model_files *f = m->files;
+    void *p = pd_try_aligned(n, size);
+    if (!p)
+        return NULL;
+    f->owned = pd_xrealloc(f->owned, (f->n_owned + 1) * sizeof *f->owned);
+    f->owned[f->n_owned++] = p;
+    return p;
+}
+
+void pd_model_drop_owned(struct pd_model *m)
+{
+    for (size_t i = 0; i < m->files->n_owned; i++)
+        pd_aligned_free(m->files->owned[i]);
+    pd_free(m->files->owned);
+    m->files->owned = NULL;
+    m->files->n_owned = 0;
+}
+
+/* With the trunk's prefix, or as a bare trunk saved without it. */
+static const struct pd_st_tensor *find_hf(const struct pd_model *m, const char *name)
+{
+    const char *prefix = m->files->family->prefix;
+    size_t n = strlen(prefix);
+    const struct pd_st_tensor *t = pd_st_find(m->files->st, name);
+    if (!t && strncmp(name, prefix, n) == 0)
+        t = pd_st_find(m->files->st, name + n);
+    return t;
+}
+
+static bool find_source(const struct pd_model *m, const struct pd_param *p,
+                        const struct pd_param_at *at, struct source *s)
+{
+    if (m->files->st) {
+        const struct pd_st_tensor *t = find_hf(m, p->name);
+        if (!t)
+            return false;
+        *s = (struct source){.dtype = t->dtype,
+                             .known_dtype = t->known_dtype,
+                             .dtype_name = t->dtype_name,
+                             .ndim = t->ndim,
+                             .data = t->data,
+                             .file = pd_st_path(m->files->st, t)};
+        for (int d = 0; d < t->ndim && d < 4; d++)
+            s->shape[d] = t->shape[d];
+        return true;
+    }
+    if (!at->spec->gguf)
+        return false;
+    char *name = pd_spec_name(at->spec->gguf, at->layer);
+    const struct pd_gguf_tensor *t = pd_gguf_tensor(m->files->gguf, name);
+    pd_free(name);
+    if (!t)
+        return false;
+    *s = (struct source){.dtype = t->dtype,
+                         .known_dtype = true,
+                         .dtype_name = pd_dtype_info(t->dtype)->name,
+                         .ndim = t->ndim,
+                         .data = t->data,
+                         .file = m->files->gguf->path};
+    memcpy(s->shape, t->shape, sizeof s->shape);
+    return true;
+}
+
+static const char *shape_text(int ndim, const int64_t *shape, char out[96])
+{
+    size_t used = (size_t)snprintf(out, 96, "[");
+    for (int d = 0; d < ndim && d < 4 && used < 96; d++)
+        used += (size_t)snprintf(out + used, 96 - used, "%s%" PRId64, d ? ", " : "", shape[d]);
+    if (used < 96)
+        (void)snprintf(out + used, 96 - used, "]");
+    return out;
+}
+
+static enum pd_rc check_shape(const struct pd_param *p, const struct source *s, bool transposed,
+                              struct pd_err *err)
+{
+    int64_t want[4];
+    char a[96], b[96];
+    bool same = s->ndim == p->ndim;
+    memcpy(want, p->shape, sizeof want);
+    if (transposed) {
+        want[0] = p->shape[1];
+        want[1] = p->shape[0];
+    }
+    for (int d = 0; same && d < p->ndim; d++)
+        same = s->shape[d] == want[d];
+    if (!same)
+        return PD_FAIL(err, PD_INVALID, "%s: tensor %s is %s, but the configuration makes it %s",
+                       s->file, p->name, shape_text(s->ndim, s->shape, a),
+                       shape_text(p->ndim, want, b));
+    if (!s->known_dtype)
+        return PD_FAIL(err, PD_UNSUPPORTED,
+                       "%s: tensor %s has dtype %s; weights are F32, F16 or BF16", s->file, p->name,
+                       s->dtype_name);
+    return PD_OK;
+}
+
+/* GGUF's Conv1D weights stand (out, in): back to (in, out), in fp32. */
+static enum pd_rc bind_transposed(struct pd_model *m, struct pd_param *p, const struct source *s,
+                                  struct pd_err *err)
+{
+    size_t in = (size_t)p->shape[0], out = (size_t)p->shape[1];
+    size_t row_bytes = pd_dtype_row_bytes(s->dtype, in);
+    float *dst = pd_model_own(m, p->n, sizeof *dst), *row = pd_try_alloc(in, sizeof *row);
+    if (!dst || !row) {
+        pd_free(row);
+        return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
+    }
+    for (size_t o = 0; o < out; o++) {
+        pd_dtype_to_f32(s->dtype, (const char *)s->data + o * row_bytes, row, in);
+        for (size_t i = 0; i < in; i++)
+            dst[i * out + o] = row[i];
+    }
+    pd_free(row);
+    p->dtype = PD_DTYPE_F32;
+    p->data = dst;
+    return PD_OK;
+}
+
+/* llama GGUFs: within a head of D rows, ours half*D/2 + i is theirs 2*i + half. Whole rows move, so
+ * quantised ones stay as they are. A bias is a matrix of one column. */
+static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const struct source *s,
+                                int heads, struct pd_err *err)
+{
+    size_t rows = (size_t)p->shape[0], d = rows / (size_t)heads;
+    size_t row_bytes = pd_dtype_row_bytes(s->dtype, p->n / rows);
+    char *dst = pd_model_own(m, rows, row_bytes);
+    if (!dst)
+        return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
+    for (size_t r = 0; r < rows; r++) {
+        size_t head = r / d, half = r % d / (d / 2), i = r % (d / 2);
+        memcpy(dst + r * row_bytes, (const char *)s->data + (head * d + 2 * i + half) * row_bytes,
+               row_bytes);
+    }
+    p->dtype = s->dtype;
+    p->data = dst;
+    return PD_OK;
+}
+
+static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct source *s,
+                           struct pd_err *err)
+{
+    float *dst = pd_model_own(m, p->n, sizeof *dst);
+    if (!dst)
+        return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
+    size_t rows = (size_t)p->shape[0], row = p->n / rows;
+    if (p->ndim == 1) {
+        rows = 1;
+        row = p->n;
+    }
+    for (size_t r = 0; r < rows; r++)
+        pd_dtype_to_f32(s->dtype, (const char *)s->data + r * pd_dtype_row_bytes(s->dtype, row),
+                        dst + r * row, row);
+    p->dtype = PD_DTYPE_F32;
+    p->data = dst;
+    return PD_OK;
+}
+
+static bool is_aligned(const void *p, enum pd_dtype t)
+{
+    size_t need = t == PD_DTYPE_F32 ? 4 : t == PD_DTYPE_F16 || t == PD_DTYPE_BF16 ? 2 : 1;
+    return (uintptr_t)p % need == 0;
+}
+
+static enum pd_rc bind(struct pd_model *m, struct pd_param *p, const struct pd_param_at *at,
+                       const struct source *s, struct pd_err *err)
+{
+    bool gguf = m->files->gguf != NULL;
+    unsigned quirks = gguf ? at->spec->quirks : 0;
+    enum pd_rc rc = check_shape(p, s, quirks & PD_SPEC_IN_OUT, err);
+    if (rc != PD_OK)
+        return rc;
+    if (quirks & PD_SPEC_IN_OUT)
+        return bind_transposed(m, p, s, err);
+    if (quirks & (PD_SPEC_PERMUTED_Q | PD_SPEC_PERMUTED_KV))
+        return bind_permuted(m, p, s,
+                             quirks & PD_SPEC_PERMUTED_Q ? m->cfg.n_heads : m->cfg.n_kv_heads, err);
+    if ((p->ndim == 1 && s->dtype != PD_DTYPE_F32) || !is_aligned(s->data, s->dtype))
+        return bind_f32(m, p, s, err);
+    p->dtype = s->dtype;
+    p->data = (void *)(uintptr_t)s->data; /* read-only map; only training data are written */
+    return PD_OK;
+}
+
+/* A head that the files lack. */
+static enum pd_rc bind_fresh(struct pd_model *m, struct pd_param *p,
+                             const struct pd_model_options *opt, struct pd_err *err)
+{
+    float *dst = pd_model_own(m, p->n, sizeof *dst); /* zeroed */
+    if (!dst)
+        return PD_FAIL(err, PD_NOMEM, "no memory for %s", p->name);
+    if (opt->init_head_normal && p->ndim == 2)
+        pd_model_random_normal(dst, p->n, m->cfg.initializer_range, opt->seed, 0x5c0e);
+    p->dtype = PD_DTYPE_F32;
+    p->data = dst;
+    return PD_OK;
+}
+
+unsigned pd_model_heads_in_files(const struct pd_model *m)
+{
+    return m->files->st && pd_st_find(m->files->st, "score.weight") ? PD_HEAD_SCORE : PD_HEAD_LM;
+}
+
+static enum pd_rc bind_param(struct pd_model *m, struct pd_param *p, const struct pd_param_at *at,
+                             const struct pd_model_options *opt, struct pd_err *err)
+{
+    struct source s = {0};
+    bool head = at->spec->role >= PD_ROLE_SCORE_W;
+    if (!find_source(m, p, at, &s)) {
+        if (!head)
+            return PD_FAIL(err, PD_INVALID, "%s: tensor %s is missing%s", m->path, p->name,
+                           at->spec->role == PD_ROLE_HEAD_W
+                               ? " (a reward model? or tie_word_embeddings should be true)"
+                               : "");
+        if (at->spec->role == PD_ROLE_SCORE_W)
+            m->fresh_score = true;
+        return bind_fresh(m, p, opt, err);
+    }
+    if (at->spec->role == PD_ROLE_SCORE_W && s.ndim == 2 && s.shape[0] != 1)
+        return PD_FAIL(err, PD_UNSUPPORTED,
+                       "%s: score.weight has %" PRId64 " labels; a reward model has one", s.file,
+                       s.shape[0]);
+    return bind(m, p, at, &s, err);
+}
+
+enum pd_rc pd_model_bind_files(struct pd_model *m, const struct pd_model_options *opt,
+                               struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    for (size_t i = 0; i < m->params.n; i++)
+        PD_TRY(bind_param(m, &m->params.v[i], &m->files->at[i], opt, err));
+out:
+    return rc;
+}

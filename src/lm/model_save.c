@@ -1,0 +1,204 @@
+/* Writing Hugging Face folders. */
+#include "lm/model_int.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+
+#define MAX_SHARD_BYTES ((size_t)5000000000)
+
+/* ---- config.json ---- */
+
+/* The row of the family table that the model_type names. */
+static const struct pd_family_type *type_of(const struct pd_model *m)
+{
+    const struct pd_family_type *t = m->files->family->types;
+    while (t->model_type && strcmp(t->model_type, m->cfg.model_type) != 0)
+        t++;
+    return t->model_type ? t : m->files->family->types;
+}
+
+static void put(struct json_object *o, const char *key, struct json_object *v)
+{
+    json_object_object_add(o, key, v);
+}
+
+static struct json_object *id_or_null(int32_t id)
+{
+    return id >= 0 ? json_object_new_int(id) : NULL;
+}
+
+static struct json_object *eos_value(const struct pd_config *cfg)
+{
+    if (cfg->n_eos <= 1)
+        return cfg->n_eos ? json_object_new_int(cfg->eos_ids[0]) : NULL;
+    struct json_object *list = json_object_new_array();
+    for (int i = 0; i < cfg->n_eos; i++)
+        json_object_array_add(list, json_object_new_int(cfg->eos_ids[i]));
+    return list;
+}
+
+/* What the files did not say, from the description: for models from GGUF. */
+static enum pd_rc described(const struct pd_model *m, struct json_object **out, struct pd_err *err)
+{
+    struct pd_buf b;
+    struct pd_jw w;
+    pd_buf_init(&b, 0);
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    pd_jw_kstrz(&w, "model_type", m->cfg.model_type);
+    pd_jw_ki64(&w, "vocab_size", m->cfg.vocab_size);
+    pd_jw_kbool(&w, "tie_word_embeddings", m->cfg.tied);
+    pd_jw_kf64(&w, "initializer_range", m->cfg.initializer_range);
+    pd_jw_kbool(&w, "use_cache", true);
+    m->files->family->to_json(&m->cfg, &w);
+    pd_jw_object_end(&w);
+    enum pd_rc rc = pd_json_parse(pd_buf_str(&b), out, err);
+    pd_buf_release(&b);
+    return rc;
+}
+
+/* One label, whose logit is the reward. */
+static void put_labels(struct json_object *o)
+{
+    struct json_object *id2label = json_object_new_object(), *label2id = json_object_new_object();
+    put(id2label, "0", json_object_new_string("LABEL_0"));
+    put(label2id, "LABEL_0", json_object_new_int(0));
+    put(o, "id2label", id2label);
+    put(o, "label2id", label2id);
+}
+
+static enum pd_rc config_json(const struct pd_model *m, enum pd_dtype dtype,
+                              struct json_object **out, struct pd_err *err)
+{
+    static const char *const torch_names[] = {
+        [PD_DTYPE_F32] = "float32", [PD_DTYPE_F16] = "float16", [PD_DTYPE_BF16] = "bfloat16"};
+    enum pd_rc rc = PD_OK;
+    struct json_object *o = NULL, *arch = json_object_new_array();
+    const struct pd_family_type *type = type_of(m);
+    bool score = m->heads & PD_HEAD_SCORE;
+    if (m->files->config)
+        rc = json_object_deep_copy(m->files->config, &o, NULL) == 0
+                 ? PD_OK
+                 : PD_FAIL(err, PD_NOMEM, "no memory for config.json");
+    else
+        rc = described(m, &o, err);
+    if (rc != PD_OK) {
+        json_object_put(arch);
+        return rc;
+    }
+    json_object_array_add(arch, json_object_new_string(score ? type->cls_class : type->lm_class));
+    put(o, "architectures", arch);
+    put(o, "bos_token_id", id_or_null(m->cfg.bos_id));
+    put(o, "eos_token_id", eos_value(&m->cfg));
+    put(o, "torch_dtype", json_object_new_string(torch_names[dtype]));
+    if (pd_json_get(o, "dtype")) /* the newer name of the same */
+        put(o, "dtype", json_object_new_string(torch_names[dtype]));
+    int32_t pad = m->cfg.pad_id;
+    if (pad < 0 && score) /* transformers refuses batches of a classifier that has none */
+        pad = m->cfg.n_eos ? m->cfg.eos_ids[0] : 0;
+    put(o, "pad_token_id", id_or_null(pad));
+    json_object_object_del(o, "num_labels");
+    if (score) {
+        put_labels(o);
+    } else {
+        json_object_object_del(o, "id2label");
+        json_object_object_del(o, "label2id");
+    }
+    *out = o;
+    return PD_OK;
+}
+
+static enum pd_rc put_json(const char *dir, const char *name, struct json_object *o,
+                           struct pd_err *err)
+{
+    char *path = pd_xasprintf("%s/%s", dir, name);
+    struct pd_buf b;
+    pd_buf_init(&b, 0);
+    pd_buf_adds(&b, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
+                                                          JSON_C_TO_STRING_SPACED |
+                                                          JSON_C_TO_STRING_NOSLASHESCAPE));
+    pd_buf_addc(&b, '\n');
+    enum pd_rc rc = b.failed ? PD_FAIL(err, PD_NOMEM, "%s: no memory to write it", path)
+                             : pd_fs_write_atomic(path, pd_buf_str(&b), 0644, err);
+    pd_buf_release(&b);
+    pd_free(path);
+    return rc;
+}
+
+/* The source's own, when there is one: it may hold sampling defaults. */
+static enum pd_rc save_generation_config(const struct pd_model *m, const char *dir,
+                                         struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct json_object *o = NULL;
+    char *from = m->files->dir ? pd_xasprintf("%s/generation_config.json", m->files->dir) : NULL;
+    if (from && pd_fs_exists(from))
+        PD_TRY(pd_json_read_file(from, 1 << 20, &o, err));
+    if (!json_object_is_type(o, json_type_object)) {
+        json_object_put(o);
+        o = json_object_new_object();
+        put(o, "_from_model_config", json_object_new_boolean(true));
+    }
+    if (m->cfg.bos_id >= 0)
+        put(o, "bos_token_id", json_object_new_int(m->cfg.bos_id));
+    if (m->cfg.n_eos > 0)
+        put(o, "eos_token_id", eos_value(&m->cfg));
+    if (m->cfg.pad_id >= 0)
+        put(o, "pad_token_id", json_object_new_int(m->cfg.pad_id));
+    PD_TRY(put_json(dir, "generation_config.json", o, err));
+out:
+    json_object_put(o);
+    pd_free(from);
+    return rc;
+}
+
+/* ---- weights ---- */
+
+static void fill_rows(void *ctx, int64_t first, int64_t n, float *dst)
+{
+    pd_param_rows(ctx, first, n, dst);
+}
+
+static bool is_written(const struct pd_param_at *at)
+{
+    return at->spec->role != PD_ROLE_VALUE_W && at->spec->role != PD_ROLE_VALUE_B;
+}
+
+static enum pd_rc save_weights(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
+                               struct pd_err *err)
+{
+    struct pd_st_out *list = pd_try_alloc(m->params.n + 1, sizeof *list);
+    size_t n = 0;
+    if (!list)
+        return PD_FAIL(err, PD_NOMEM, "no memory to list %zu tensors", m->params.n);
+    for (size_t i = 0; i < m->params.n; i++) {
+        struct pd_param *p = &m->params.v[i];
+        if (is_written(&m->files->at[i]))
+            list[n++] = (struct pd_st_out){p->name, p->ndim, p->shape, fill_rows, p};
+    }
+    enum pd_rc rc = pd_st_write_dir(dir, list, n, dtype, MAX_SHARD_BYTES, err);
+    pd_free(list);
+    return rc;
+}
+
+enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
+                            struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct json_object *config = NULL;
+    if (m->cfg.rope.divisors && m->cfg.rope.scaling == PD_LM_SCALE_NONE)
+        return PD_FAIL(err, PD_UNSUPPORTED,
+                       "%s: its rope scaling stands as a tensor (rope_freqs), which config.json "
+                       "cannot say",
+                       m->path);
+    PD_TRY(pd_fs_mkdirs(dir, 0755, err));
+    PD_TRY(config_json(m, dtype, &config, err));
+    PD_TRY(put_json(dir, "config.json", config, err));
+    PD_TRY(save_generation_config(m, dir, err));
+    if (m->tok)
+        PD_TRY(pd_tokenizer_save(m->tok, dir, err));
+    PD_TRY(save_weights(m, dir, dtype, err));
+out:
+    json_object_put(config);
+    return rc;
+}

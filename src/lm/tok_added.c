@@ -1,0 +1,151 @@
+/* Added tokens: texts that are cut out of the input before anything else looks at it. The leftmost
+ * match counts, of those the longest. */
+#include "lm/tok_int.h"
+
+#include <stdlib.h>
+
+static int by_first_byte_longest(const void *a, const void *b)
+{
+    const struct pd_added *x = a, *y = b;
+    unsigned char cx = (unsigned char)x->text.ptr[0], cy = (unsigned char)y->text.ptr[0];
+    if (cx != cy)
+        return cx < cy ? -1 : 1;
+    if (x->text.len != y->text.len)
+        return x->text.len > y->text.len ? -1 : 1;
+    return memcmp(x->text.ptr, y->text.ptr, x->text.len);
+}
+
+void pd_added_set_build(struct pd_added_set *s, const struct pd_added *items, size_t n,
+                        bool normalized)
+{
+    s->items = pd_xalloc((n + 1) * sizeof *s->items);
+    s->n = 0;
+    for (size_t i = 0; i < n; i++)
+        if (items[i].normalized == normalized && items[i].text.len > 0)
+            s->items[s->n++] = items[i];
+    qsort(s->items, s->n, sizeof *s->items, by_first_byte_longest);
+    size_t at = 0;
+    for (unsigned b = 0; b <= 256; b++) {
+        while (b > 0 && at < s->n && (unsigned char)s->items[at].text.ptr[0] < b)
+            at++;
+        s->first[b] = (uint32_t)at;
+    }
+}
+
+void pd_added_set_release(struct pd_added_set *s)
+{
+    pd_free(s->items);
+    s->items = NULL;
+    s->n = 0;
+}
+
+static size_t char_before(struct pd_str text, size_t at)
+{
+    do
+        at--;
+    while (((unsigned char)text.ptr[at] & 0xc0) == 0x80);
+    return at;
+}
+
+/* single_word: neither neighbour may be a word character. */
+static bool stands_alone(struct pd_str text, size_t begin, size_t end)
+{
+    size_t len;
+    if (begin > 0 && pd_char_is_word(pd_char_at(text, char_before(text, begin), &len)))
+        return false;
+    return end >= text.len || !pd_char_is_word(pd_char_at(text, end, &len));
+}
+
+static const struct pd_added *match_at(const struct pd_added_set *s, struct pd_str text, size_t at)
+{
+    unsigned char c = (unsigned char)text.ptr[at];
+    for (uint32_t i = s->first[c]; i < s->first[c + 1]; i++) {
+        struct pd_str t = s->items[i].text;
+        if (t.len <= text.len - at && memcmp(text.ptr + at, t.ptr, t.len) == 0)
+            return &s->items[i];
+    }
+    return NULL;
+}
+
+const struct pd_added *pd_added_next(const struct pd_added_set *s, struct pd_str text, size_t at,
+                                     bool parse_special, size_t *begin, size_t *end)
+{
+    size_t len, i = at;
+    while (s->n > 0 && i < text.len) {
+        const struct pd_added *m = match_at(s, text, i);
+        if (!m) {
+            i++;
+            continue;
+        }
+        size_t b = i, e = i + m->text.len;
+        i = e; /* a match that does not count still hides what lies inside it */
+        if ((m->special && !parse_special) || (m->single_word && !stands_alone(text, b, e)))
+            continue;
+        while (m->lstrip && b > at &&
+               pd_char_is_space(pd_char_at(text, char_before(text, b), &len)))
+            b = char_before(text, b);
+        while (m->rstrip && e < text.len && pd_char_is_space(pd_char_at(text, e, &len)))
+            e += len;
+        *begin = b;
+        *end = e;
+        return m;
+    }
+    return NULL;
+}
+
+void pd_tok_add_added(struct pd_tokenizer *t, const struct pd_added *a, bool copy)
+{
+    for (size_t i = 0; i < t->n_added; i++)
+        if (pd_str_eq(t->added[i].text, a->text)) {
+            int32_t id = t->added[i].id;
+            struct pd_str text = t->added[i].text;
+            t->added[i] = *a;
+            t->added[i].id = id;
+            t->added[i].text = text;
+            return;
+        }
+    if (t->n_added % 64 == 0)
+        t->added = pd_xrealloc(t->added, (t->n_added + 64) * sizeof *t->added);
+    t->added[t->n_added] = *a;
+    if (copy)
+        t->added[t->n_added].text.ptr = pd_arena_strndup(&t->arena, a->text.ptr, a->text.len);
+    t->n_added++;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct pd_added *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    if (t->n_added > 0)
+        qsort(t->added, t->n_added, sizeof *t->added, by_id);
+    for (size_t i = 0; i < t->n_added; i++) {
+        const struct pd_added *a = &t->added[i];
+        int32_t there = pd_bpe_id(&t->bpe, a->text);
+        if (there == a->id)
+            continue;
+        if (there >= 0) {
+            rc = PD_FAIL(err, PD_INVALID, "%s: added token \"%.*s\" has id %d, its vocabulary %d",
+                         name, PD_STR_ARG(a->text), a->id, there);
+            goto out;
+        }
+        rc = pd_bpe_add(&t->bpe, a->text, a->id, err);
+        if (rc != PD_OK) {
+            rc = pd_err_prefix(err, "%s: added token", name);
+            goto out;
+        }
+    }
+    rc = pd_bpe_finish(&t->bpe, err);
+    if (rc != PD_OK) {
+        rc = pd_err_prefix(err, "%s", name);
+        goto out;
+    }
+    pd_added_set_build(&t->raw, t->added, t->n_added, false);
+    pd_added_set_build(&t->normalized, t->added, t->n_added, true);
+out:
+    return rc;
+}

@@ -1,0 +1,422 @@
+/* Byte-pair merging by rank.
+ *
+ * Texts and pairs are found by open addressing. A short word is merged by looking for the lowest
+ * rank over and over; a long one through a heap of (rank, position), so that a megabyte of one
+ * letter costs n log n. Both take the leftmost of equal ranks, as Hugging Face's merge does. */
+#include "lm/tok_int.h"
+
+enum { SHORT_WORD = 40 };
+
+static uint64_t mix(uint64_t h)
+{
+    h ^= h >> 32;
+    h *= 0x9e3779b97f4a7c15u;
+    return h ^ h >> 29;
+}
+
+static uint64_t hash_str(struct pd_str s)
+{
+    uint64_t h = s.len * 0x9e3779b97f4a7c15u, v;
+    size_t i = 0;
+    for (; i + 8 <= s.len; i += 8) {
+        memcpy(&v, s.ptr + i, 8);
+        h = mix(h ^ v);
+    }
+    v = 0;
+    memcpy(&v, s.ptr + i, s.len - i);
+    return mix(mix(h ^ v));
+}
+
+static size_t power_of_two(size_t n)
+{
+    size_t p = 16;
+    while (p < n)
+        p *= 2;
+    return p;
+}
+
+/* ---- glyphs: bytes 33-126, 161-172, 174-255 are themselves, the other 68 are 256, 257, ... ----
+ */
+
+static bool is_itself(unsigned c)
+{
+    return (c >= 33 && c <= 126) || (c >= 161 && c <= 172) || c >= 174;
+}
+
+static unsigned glyph_of(unsigned byte)
+{
+    if (is_itself(byte))
+        return byte;
+    unsigned n = 0;
+    for (unsigned c = 0; c < byte; c++)
+        n += !is_itself(c);
+    return 256 + n;
+}
+
+void pd_bpe_glyphs(struct pd_str bytes, struct pd_buf *out)
+{
+    for (size_t i = 0; i < bytes.len; i++) {
+        unsigned g = glyph_of((unsigned char)bytes.ptr[i]);
+        if (g < 0x80) {
+            pd_buf_addc(out, (char)g);
+        } else {
+            pd_buf_addc(out, (char)(0xc0 | g >> 6));
+            pd_buf_addc(out, (char)(0x80 | (g & 0x3f)));
+        }
+    }
+}
+
+/* glyph code point -> byte, -1 where there is none; glyphs end at 323. */
+struct unglyph {
+    int16_t byte[324];
+};
+
+static struct unglyph unglyph_table(void)
+{
+    struct unglyph u;
+    memset(&u, 0xff, sizeof u);
+    for (unsigned b = 0; b < 256; b++)
+        u.byte[glyph_of(b)] = (int16_t)b;
+    return u;
+}
+
+/* The bytes a text stands for: each glyph's byte, or, when one character is no glyph, the text as
+ * it is (as the ByteLevel decoder does). Returns the length; dst has room for text.len. */
+static size_t unglyph(const struct unglyph *u, struct pd_str text, char *dst)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len;) {
+        unsigned c = (unsigned char)text.ptr[i++];
+        if (c >= 0xc0 && c < 0xe0 && i < text.len)
+            c = (c & 0x1f) << 6 | ((unsigned char)text.ptr[i++] & 0x3f);
+        else if (c >= 0x80)
+            c = 0x10ffff;
+        if (c >= sizeof u->byte / sizeof *u->byte || u->byte[c] < 0) {
+            if (text.len)
+                memcpy(dst, text.ptr, text.len);
+            return text.len;
+        }
+        dst[n++] = (char)u->byte[c];
+    }
+    return n;
+}
+
+/* ---- building ---- */
+
+enum pd_rc pd_bpe_init(struct pd_bpe *b, size_t n_ids, struct pd_err *err)
+{
+    memset(b, 0, sizeof *b);
+    if (n_ids > 1 << 24)
+        return PD_FAIL(err, PD_INVALID, "a vocabulary of %zu tokens", n_ids);
+    b->n_ids = (int32_t)n_ids;
+    b->n_slots = power_of_two(n_ids * 2);
+    b->text = pd_try_alloc(n_ids + 1, sizeof *b->text);
+    b->bytes = pd_try_alloc(n_ids + 1, sizeof *b->bytes);
+    b->slots = pd_try_alloc(b->n_slots, sizeof *b->slots);
+    b->tags = pd_try_alloc(b->n_slots, sizeof *b->tags);
+    if (!b->text || !b->bytes || !b->slots || !b->tags)
+        return PD_FAIL(err, PD_NOMEM, "no memory for a vocabulary of %zu tokens", n_ids);
+    return PD_OK;
+}
+
+void pd_bpe_release(struct pd_bpe *b)
+{
+    pd_free(b->text);
+    pd_free(b->bytes);
+    pd_free(b->slots);
+    pd_free(b->tags);
+    pd_free(b->slab);
+    pd_free(b->merges);
+    memset(b, 0, sizeof *b);
+}
+
+static size_t slot_of(const struct pd_bpe *b, struct pd_str text, uint64_t hash)
+{
+    size_t i = hash & (b->n_slots - 1);
+    uint32_t tag = (uint32_t)(hash >> 32);
+    while (b->slots[i] && !(b->tags[i] == tag && pd_str_eq(b->text[b->slots[i] - 1], text)))
+        i = (i + 1) & (b->n_slots - 1);
+    return i;
+}
+
+enum pd_rc pd_bpe_add(struct pd_bpe *b, struct pd_str text, int32_t id, struct pd_err *err)
+{
+    if (id < 0 || id >= b->n_ids)
+        return PD_FAIL(err, PD_INVALID, "token \"%.*s\": id %d is outside 0..%d", PD_STR_ARG(text),
+                       id, b->n_ids - 1);
+    if (b->text[id].ptr)
+        return PD_FAIL(err, PD_INVALID, "id %d belongs to both \"%.*s\" and \"%.*s\"", id,
+                       PD_STR_ARG(b->text[id]), PD_STR_ARG(text));
+    uint64_t hash = hash_str(text);
+    size_t i = slot_of(b, text, hash);
+    if (b->slots[i])
+        return PD_FAIL(err, PD_INVALID, "token \"%.*s\" stands twice, as %u and %d",
+                       PD_STR_ARG(text), b->slots[i] - 1, id);
+    b->slots[i] = (uint32_t)id + 1;
+    b->tags[i] = (uint32_t)(hash >> 32);
+    b->text[id] = text;
+    b->n_tokens++;
+    return PD_OK;
+}
+
+int32_t pd_bpe_id(const struct pd_bpe *b, struct pd_str text)
+{
+    if (b->n_slots == 0)
+        return -1;
+    return (int32_t)b->slots[slot_of(b, text, hash_str(text))] - 1;
+}
+
+static struct pd_merge *merge_slot(const struct pd_bpe *b, uint32_t left, uint32_t right)
+{
+    size_t i = mix((uint64_t)left << 32 | right) & (b->n_merge_slots - 1);
+    while (b->merges[i].left != UINT32_MAX &&
+           !(b->merges[i].left == left && b->merges[i].right == right))
+        i = (i + 1) & (b->n_merge_slots - 1);
+    return &b->merges[i];
+}
+
+enum pd_rc pd_bpe_reserve_merges(struct pd_bpe *b, size_t n, struct pd_err *err)
+{
+    if (n > 1 << 24)
+        return PD_FAIL(err, PD_INVALID, "%zu merges", n);
+    b->n_merge_slots = power_of_two(n * 2);
+    b->merges = pd_try_alloc(b->n_merge_slots, sizeof *b->merges);
+    if (!b->merges)
+        return PD_FAIL(err, PD_NOMEM, "no memory for %zu merges", n);
+    memset(b->merges, 0xff, b->n_merge_slots * sizeof *b->merges);
+    return PD_OK;
+}
+
+enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, struct pd_str right,
+                            uint32_t rank, struct pd_err *err)
+{
+    char buf[512], *joined = buf;
+    struct pd_str both = {buf, left.len + right.len};
+    int32_t l = pd_bpe_id(b, left), r = pd_bpe_id(b, right);
+    if (both.len > sizeof buf)
+        both.ptr = joined = pd_xalloc(both.len);
+    if (left.len)
+        memcpy(joined, left.ptr, left.len);
+    if (right.len)
+        memcpy(joined + left.len, right.ptr, right.len);
+    int32_t id = pd_bpe_id(b, both);
+    if (joined != buf)
+        pd_free(joined);
+    if (l < 0 || r < 0 || id < 0)
+        return PD_FAIL(err, PD_INVALID,
+                       "merge %u (\"%.*s\" + \"%.*s\"): one of them, or what they make, is not in "
+                       "the vocabulary",
+                       rank, PD_STR_ARG(left), PD_STR_ARG(right));
+    struct pd_merge *m = merge_slot(b, (uint32_t)l, (uint32_t)r);
+    b->n_merges += m->left == UINT32_MAX;
+    *m = (struct pd_merge){(uint32_t)l, (uint32_t)r, rank, (uint32_t)id};
+    return PD_OK;
+}
+
+enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err)
+{
+    struct unglyph u = unglyph_table();
+    size_t total = 0, at = 0;
+    for (int32_t i = 0; i < b->n_ids; i++)
+        total += b->text[i].len;
+    b->slab = pd_try_alloc(total + 1, 1);
+    if (!b->slab)
+        return PD_FAIL(err, PD_NOMEM, "no memory for %zu bytes of tokens", total);
+    for (int32_t i = 0; i < b->n_ids; i++) {
+        if (!b->text[i].ptr)
+            continue;
+        b->bytes[i] = (struct pd_str){b->slab + at, unglyph(&u, b->text[i], b->slab + at)};
+        at += b->text[i].len;
+    }
+    for (unsigned c = 0; c < 256; c++) {
+        struct pd_buf glyph;
+        char byte = (char)c;
+        pd_buf_init(&glyph, 0);
+        pd_bpe_glyphs((struct pd_str){&byte, 1}, &glyph);
+        b->byte_id[c] = pd_bpe_id(b, pd_buf_str(&glyph));
+        pd_buf_release(&glyph);
+    }
+    if (!b->merges)
+        return pd_bpe_reserve_merges(b, 0, err);
+    return PD_OK;
+}
+
+/* ---- merging ---- */
+
+static void merge_short(const struct pd_bpe *b, uint32_t *ids, size_t *n)
+{
+    const struct pd_merge *pair[SHORT_WORD];
+    for (size_t i = 0; i + 1 < *n; i++)
+        pair[i] = merge_slot(b, ids[i], ids[i + 1]);
+    for (;;) {
+        size_t best = SIZE_MAX;
+        uint32_t rank = UINT32_MAX; /* that of a free slot too: never below it */
+        for (size_t i = 0; i + 1 < *n; i++)
+            if (pair[i]->rank < rank) {
+                rank = pair[i]->rank;
+                best = i;
+            }
+        if (best == SIZE_MAX)
+            return;
+        ids[best] = pair[best]->id;
+        (*n)--;
+        memmove(&ids[best + 1], &ids[best + 2], (*n - best - 1) * sizeof *ids);
+        if (best + 1 < *n) {
+            memmove(&pair[best + 1], &pair[best + 2], (*n - best - 2) * sizeof(const void *));
+            pair[best] = merge_slot(b, ids[best], ids[best + 1]);
+        }
+        if (best > 0)
+            pair[best - 1] = merge_slot(b, ids[best - 1], ids[best]);
+    }
+}
+
+struct symbol {
+    uint32_t id; /* UINT32_MAX: swallowed by the one before it */
+    int32_t prev, next;
+};
+struct candidate {
+    uint32_t rank, at, left, right, id;
+};
+struct heap {
+    struct candidate *v;
+    size_t n;
+};
+
+static bool before(const struct candidate *a, const struct candidate *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+}
+
+static void heap_push(struct heap *h, struct candidate c)
+{
+    size_t i = h->n++;
+    while (i > 0 && before(&c, &h->v[(i - 1) / 2])) {
+        h->v[i] = h->v[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    h->v[i] = c;
+}
+
+static struct candidate heap_pop(struct heap *h)
+{
+    struct candidate top = h->v[0], last = h->v[--h->n];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < h->n; i = child) {
+        if (child + 1 < h->n && before(&h->v[child + 1], &h->v[child]))
+            child++;
+        if (!before(&h->v[child], &last))
+            break;
+        h->v[i] = h->v[child];
+    }
+    h->v[i] = last;
+    return top;
+}
+
+static void offer(const struct pd_bpe *b, const struct symbol *s, struct heap *h, int32_t at)
+{
+    if (at < 0 || s[at].next < 0)
+        return;
+    const struct pd_merge *m = merge_slot(b, s[at].id, s[s[at].next].id);
+    if (m->left != UINT32_MAX)
+        heap_push(h, (struct candidate){m->rank, (uint32_t)at, m->left, m->right, m->id});
+}
+
+static enum pd_rc merge_long(const struct pd_bpe *b, uint32_t *ids, size_t *n, struct pd_err *err)
+{
+    /* Every merge offers at most two pairs, so 3n candidates are ever pushed. */
+    struct symbol *s = pd_try_alloc(*n, sizeof *s);
+    struct heap h = {pd_try_alloc(*n, 3 * sizeof *h.v), 0};
+    if (!s || !h.v || *n > INT32_MAX) {
+        pd_free(s);
+        pd_free(h.v);
+        return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", *n);
+    }
+    for (size_t i = 0; i < *n; i++)
+        s[i] = (struct symbol){ids[i], (int32_t)i - 1, i + 1 < *n ? (int32_t)i + 1 : -1};
+    for (size_t i = 0; i < *n; i++)
+        offer(b, s, &h, (int32_t)i);
+    while (h.n > 0) {
+        struct candidate c = heap_pop(&h);
+        struct symbol *left = &s[c.at];
+        if (left->id != c.left || left->next < 0 || s[left->next].id != c.right)
+            continue; /* stale */
+        struct symbol *right = &s[left->next];
+        left->id = c.id;
+        left->next = right->next;
+        right->id = UINT32_MAX;
+        if (left->next >= 0)
+            s[left->next].prev = (int32_t)c.at;
+        offer(b, s, &h, left->prev);
+        offer(b, s, &h, (int32_t)c.at);
+    }
+    *n = 0;
+    for (int32_t i = 0; i >= 0; i = s[i].next)
+        ids[(*n)++] = s[i].id;
+    pd_free(s);
+    pd_free(h.v);
+    return PD_OK;
+}
+
+static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, struct pd_ids *out,
+                             struct pd_err *err)
+{
+    uint32_t few[SHORT_WORD], *ids = few;
+    size_t n = 0;
+    enum pd_rc rc = PD_OK;
+    if (word.len > SHORT_WORD && !(ids = pd_try_alloc(word.len, sizeof *ids)))
+        return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", word.len);
+    for (size_t i = 0; i < word.len; i++) {
+        int32_t id = b->byte_id[(unsigned char)word.ptr[i]];
+        if (id >= 0)
+            ids[n++] = (uint32_t)id;
+    }
+    if (n <= SHORT_WORD)
+        merge_short(b, ids, &n);
+    else
+        rc = merge_long(b, ids, &n, err);
+    for (size_t i = 0; rc == PD_OK && i < n; i++)
+        pd_ids_push(out, (int32_t)ids[i]);
+    if (ids != few)
+        pd_free(ids);
+    return rc;
+}
+
+static bool whole_word(const struct pd_bpe *b, struct pd_str word, struct pd_ids *out)
+{
+    struct pd_buf glyphs;
+    pd_buf_init(&glyphs, 0);
+    pd_bpe_glyphs(word, &glyphs);
+    int32_t id = glyphs.failed ? -1 : pd_bpe_id(b, pd_buf_str(&glyphs));
+    pd_buf_release(&glyphs);
+    if (id >= 0)
+        pd_ids_push(out, id);
+    return id >= 0;
+}
+
+enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word, struct pd_word_cache *cache,
+                       struct pd_ids *out, struct pd_err *err)
+{
+    struct pd_word_cache *slot = NULL;
+    size_t first = out->len;
+    if (cache && word.len <= PD_CACHE_KEY) {
+        slot = &cache[hash_str(word) & (PD_CACHE_SLOTS - 1)];
+        if (slot->len == word.len && memcmp(slot->key, word.ptr, word.len) == 0) {
+            pd_ids_add(out, slot->ids, slot->n);
+            return PD_OK;
+        }
+    }
+    if (!b->ignore_merges || !whole_word(b, word, out)) {
+        enum pd_rc rc = merge_word(b, word, out, err);
+        if (rc != PD_OK)
+            return rc;
+    }
+    size_t n = out->len - first;
+    if (slot && n <= PD_CACHE_IDS) {
+        slot->len = (uint8_t)word.len;
+        slot->n = (uint8_t)n;
+        memcpy(slot->key, word.ptr, word.len);
+        if (n)
+            memcpy(slot->ids, out->ptr + first, n * sizeof *slot->ids);
+    }
+    return PD_OK;
+}
