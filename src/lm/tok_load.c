@@ -473,14 +473,33 @@ static void read_added_decoder(struct loader *l, struct json_object *config)
     }
 }
 
+/* transformers writes int(1e30) for "no limit", which no integer holds: 1e9 says the same. */
+static void blank_no_limit(struct pd_buf *b)
+{
+    static const char no_limit[] = "1000000000000000019884624838656";
+    size_t n = sizeof no_limit - 1;
+    char *at = b->len ? memmem(b->ptr, b->len, no_limit, n) : NULL;
+    if (at)
+        memset(at + 10, ' ', n - 10);
+}
+
 /* Reads dir/name when it is there; *out stays NULL otherwise. */
 static enum pd_rc read_optional(const char *dir, const char *name, struct json_object **out,
                                 struct pd_err *err)
 {
-    char *path = pd_xasprintf("%s/%s", dir, name);
     enum pd_rc rc = PD_OK;
-    if (pd_fs_exists(path))
-        rc = pd_json_read_file(path, MAX_JSON, out, err);
+    struct pd_buf text;
+    char *path = pd_xasprintf("%s/%s", dir, name);
+    pd_buf_init(&text, MAX_JSON);
+    if (pd_fs_exists(path)) {
+        PD_TRY(pd_fs_read(path, MAX_JSON, &text, err));
+        blank_no_limit(&text);
+        rc = pd_json_parse(pd_buf_str(&text), out, err);
+        if (rc != PD_OK)
+            (void)pd_err_prefix(err, "%s", path);
+    }
+out:
+    pd_buf_release(&text);
     pd_free(path);
     return rc;
 }
@@ -503,7 +522,7 @@ static enum pd_rc read_side_files(struct loader *l, const char *dir, bool from_j
         PD_TRY(pd_fs_read(jinja, MAX_JSON, &text, l->err));
         l->t->chat_template = keep(l->t, pd_buf_str(&text));
     }
-    double max = pd_json_f64(config, "model_max_length", 0); /* "unlimited" is 1e30 */
+    double max = pd_json_f64(config, "model_max_length", 0);
     l->t->max_length = max > 0 && max < 1e9 ? (int64_t)max : 0;
 out:
     json_object_put(config);
