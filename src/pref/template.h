@@ -19,6 +19,7 @@ struct pd_template_options {
     int64_t workspace_id, author_id;
     size_t answers;        /* ranking: K, 2..26; 0 = 3 */
     int64_t min_submitted; /* 0 = 1 */
+    bool chat;             /* the prompt is a list of messages */
     bool publish;
     const char *made_by;
 };

@@ -4,6 +4,7 @@
 #include "base/crypt.h"
 #include "base/time.h"
 #include "store/db_int.h"
+#include "store/lease.h"
 
 static bool name_ok(struct pd_str s)
 {
@@ -326,9 +327,10 @@ enum pd_rc pd_dataset_counts(struct pd_db *db, int64_t id, struct pd_counts *out
     enum pd_rc rc = pd_db_query(
         db, &rows, err,
         "SELECT n_records, n_completed, n_submitted, n_discarded, n_draft, n_surplus, active_ms, "
-        "(SELECT count(DISTINCT record_id) FROM lease WHERE dataset_id = ?1 AND expires_at > ?2) "
+        "(SELECT count(DISTINCT l.record_id) FROM lease l JOIN record r ON r.id = l.record_id "
+        "WHERE l.dataset_id = ?1 AND l.expires_at > ?2 AND r.completed = 0) "
         "FROM dataset WHERE id = ?1",
-        "ii", id, pd_time_us());
+        "ii", id, pd_lease_now());
     if (rc != PD_OK)
         return rc;
     rc = pd_rows_next(rows, &found, err);
