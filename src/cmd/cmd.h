@@ -17,7 +17,10 @@ struct pd_cmd {
 };
 
 /* Rows: X(name, function, group, summary). Sorted as a user meets them. */
-#define PD_CMD_LIST(X) X("tokenize", pd_cmd_tokenize, "Models", "text to token ids and back")
+#define PD_CMD_LIST(X)                                                                             \
+    X("generate", pd_cmd_generate, "Models", "answers to prompts, many at once")                   \
+    X("logprobs", pd_cmd_logprobs, "Models", "log-probabilities of every token of given texts")    \
+    X("tokenize", pd_cmd_tokenize, "Models", "text to token ids and back")
 
 #define X(name, fn, group, summary) int fn(const struct pd_cmd *self, int argc, char **argv);
 PD_CMD_LIST(X)
