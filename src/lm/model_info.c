@@ -1,0 +1,243 @@
+#include "lm/model_info.h"
+
+#include "base/json.h"
+#include "lm/model_int.h"
+
+#include <inttypes.h>
+
+/* Bytes for a purpose. Activations and the packed copies of weights depend on the batch and are
+ * not counted; the figures are lower bounds. */
+struct needs {
+    int64_t weights, kv_per_token, training;
+};
+
+static int64_t n_params(const struct pd_model *m)
+{
+    return (int64_t)pd_params_count(&m->params, false);
+}
+
+static struct needs needs_of(const struct pd_model *m)
+{
+    const struct pd_config *c = &m->cfg;
+    return (struct needs){
+        .weights = n_params(m) * 4,
+        .kv_per_token = (int64_t)2 * 4 * c->n_layers * c->n_kv_heads * c->head_dim,
+        .training = n_params(m) * 16, /* fp32 weights, gradients, two moments */
+    };
+}
+
+static size_t count_dtypes(const struct pd_model *m, size_t count[PD_DTYPE_COUNT])
+{
+    size_t kinds = 0;
+    memset(count, 0, PD_DTYPE_COUNT * sizeof *count);
+    for (size_t i = 0; i < m->params.n; i++)
+        kinds += count[m->params.v[i].dtype]++ == 0;
+    return kinds;
+}
+
+static size_t file_bytes(const struct pd_model *m, size_t *n_files)
+{
+    size_t bytes = 0;
+    *n_files = m->files->gguf ? 1 : m->files->st->n_files;
+    if (m->files->gguf)
+        return m->files->gguf->map.len;
+    for (size_t i = 0; i < m->files->st->n_files; i++)
+        bytes += m->files->st->maps[i].len;
+    return bytes;
+}
+
+static const char *chat_name(const struct pd_model *m)
+{
+    return m->chat.kind == PD_CHAT_CHATML ? "chatml"
+           : m->chat.kind == PD_CHAT_NONE ? "none"
+                                          : "other";
+}
+
+static const char *pos_name(const struct pd_config *c)
+{
+    return c->pos == PD_LM_POS_LEARNED ? "learned" : c->pos == PD_LM_POS_ROPE ? "rope" : "alibi";
+}
+
+static void put_shape(struct pd_jw *w, const struct pd_config *c)
+{
+    pd_jw_ki64(w, "vocab_size", c->vocab_size);
+    pd_jw_ki64(w, "hidden_size", c->hidden_size);
+    pd_jw_ki64(w, "layers", c->n_layers);
+    pd_jw_ki64(w, "heads", c->n_heads);
+    pd_jw_ki64(w, "kv_heads", c->n_kv_heads);
+    pd_jw_ki64(w, "head_dim", c->head_dim);
+    pd_jw_ki64(w, "ffn_size", c->ffn_size);
+    pd_jw_ki64(w, "context", c->max_positions);
+    pd_jw_kstrz(w, "positions", pos_name(c));
+    if (c->pos == PD_LM_POS_ROPE)
+        pd_jw_kf64(w, "rope_theta", c->rope.theta);
+    pd_jw_kstrz(w, "norm", c->norm == PD_LM_RMSNORM ? "rmsnorm" : "layernorm");
+    pd_jw_kstrz(w, "activation", pd_act_hf_name(c->act));
+    pd_jw_kbool(w, "gated", c->gated);
+    pd_jw_kbool(w, "tied", c->tied);
+}
+
+static void put_tokenizer(struct pd_jw *w, const struct pd_model *m)
+{
+    struct pd_buf text;
+    pd_jw_key(w, "tokenizer");
+    if (!m->tok) {
+        pd_jw_null(w);
+        return;
+    }
+    pd_buf_init(&text, 0);
+    pd_tokenizer_describe(m->tok, &text);
+    pd_jw_object(w);
+    pd_jw_kstr(w, "kind", pd_buf_str(&text));
+    pd_jw_ki64(w, "tokens", pd_tokenizer_size(m->tok));
+    pd_jw_ki64(w, "bos", pd_tokenizer_bos(m->tok));
+    pd_jw_ki64(w, "eos", pd_tokenizer_eos(m->tok));
+    pd_jw_ki64(w, "pad", pd_tokenizer_pad(m->tok));
+    pd_jw_object_end(w);
+    pd_buf_release(&text);
+}
+
+void pd_model_info_json(const struct pd_model *m, struct pd_buf *out)
+{
+    struct pd_jw w;
+    size_t count[PD_DTYPE_COUNT], n_files, bytes = file_bytes(m, &n_files);
+    struct needs need = needs_of(m);
+    (void)count_dtypes(m, count);
+    pd_jw_init(&w, out);
+    pd_jw_object(&w);
+    pd_jw_kstrz(&w, "path", m->path);
+    pd_jw_kstrz(&w, "format", m->files->gguf ? "gguf" : "safetensors");
+    pd_jw_ki64(&w, "files", (int64_t)n_files);
+    pd_jw_ki64(&w, "bytes", (int64_t)bytes);
+    pd_jw_kstrz(&w, "family", m->cfg.family);
+    pd_jw_kstrz(&w, "model_type", m->cfg.model_type);
+    pd_jw_kstrz(&w, "head", m->heads & PD_HEAD_SCORE ? "score" : "lm");
+    pd_jw_ki64(&w, "parameters", n_params(m));
+    pd_jw_key(&w, "dtypes");
+    pd_jw_object(&w);
+    for (size_t t = 0; t < PD_DTYPE_COUNT; t++)
+        if (count[t])
+            pd_jw_ki64(&w, pd_dtype_info((enum pd_dtype)t)->name, (int64_t)count[t]);
+    pd_jw_object_end(&w);
+    put_shape(&w, &m->cfg);
+    pd_jw_key(&w, "eos");
+    pd_jw_array(&w);
+    for (int i = 0; i < m->cfg.n_eos; i++)
+        pd_jw_i64(&w, m->cfg.eos_ids[i]);
+    pd_jw_array_end(&w);
+    put_tokenizer(&w, m);
+    pd_jw_kstrz(&w, "chat_template", chat_name(m));
+    pd_jw_key(&w, "memory");
+    pd_jw_object(&w);
+    pd_jw_ki64(&w, "weights_fp32", need.weights);
+    pd_jw_ki64(&w, "kv_fp32_per_token", need.kv_per_token);
+    pd_jw_ki64(&w, "training_fp32", need.training);
+    pd_jw_object_end(&w);
+    pd_jw_object_end(&w);
+}
+
+static void add_size(struct pd_buf *out, int64_t bytes)
+{
+    if (bytes >= (int64_t)1 << 30)
+        pd_buf_addf(out, "%.2f GiB", (double)bytes / (double)((int64_t)1 << 30));
+    else if (bytes >= 1 << 20)
+        pd_buf_addf(out, "%.1f MiB", (double)bytes / (1 << 20));
+    else
+        pd_buf_addf(out, "%.1f KiB", (double)bytes / 1024);
+}
+
+static void add_grouped(struct pd_buf *out, int64_t n)
+{
+    char digits[32];
+    int len = snprintf(digits, sizeof digits, "%" PRId64, n);
+    for (int i = 0; i < len; i++) {
+        pd_buf_addc(out, digits[i]);
+        if ((len - i - 1) % 3 == 0 && i + 1 < len)
+            pd_buf_addc(out, ',');
+    }
+}
+
+static void add_named_id(struct pd_buf *out, const struct pd_model *m, const char *name, int32_t id)
+{
+    if (id >= 0)
+        pd_buf_addf(out, ", %s %d %.*s", name, id, PD_STR_ARG(pd_tokenizer_text(m->tok, id)));
+}
+
+static void text_files(const struct pd_model *m, struct pd_buf *out)
+{
+    size_t count[PD_DTYPE_COUNT], n_files, bytes = file_bytes(m, &n_files);
+    (void)count_dtypes(m, count);
+    pd_buf_addf(out, "files       %zu %s, ", n_files, m->files->gguf ? "GGUF" : "safetensors");
+    add_size(out, (int64_t)bytes);
+    pd_buf_adds(out, "\nparameters  ");
+    add_grouped(out, n_params(m));
+    pd_buf_addf(out, "%s in", m->cfg.tied ? ", output tied to the embedding," : "");
+    const char *comma = "";
+    for (size_t t = 0; t < PD_DTYPE_COUNT; t++)
+        if (count[t]) {
+            pd_buf_addf(out, "%s %zu %s", comma, count[t], pd_dtype_info((enum pd_dtype)t)->name);
+            comma = ",";
+        }
+    pd_buf_addc(out, '\n');
+}
+
+static void text_shape(const struct pd_config *c, struct pd_buf *out)
+{
+    pd_buf_addf(out,
+                "shape       %d layers, hidden %d, %d heads (%d key/value) of %d, feed-forward "
+                "%d%s, vocabulary %d\n",
+                c->n_layers, c->hidden_size, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_size,
+                c->gated ? " gated" : "", c->vocab_size);
+    pd_buf_addf(out, "parts       %s (eps %g), %s, positions %s",
+                c->norm == PD_LM_RMSNORM ? "RMSNorm" : "LayerNorm", c->norm_eps,
+                pd_act_hf_name(c->act), pos_name(c));
+    if (c->pos == PD_LM_POS_ROPE)
+        pd_buf_addf(out, " (theta %g)", c->rope.theta);
+    pd_buf_addf(out, ", context %d", c->max_positions);
+    if (c->sliding_window)
+        pd_buf_addf(out, ", window %d", c->sliding_window);
+    pd_buf_addc(out, '\n');
+}
+
+static void text_tokenizer(const struct pd_model *m, struct pd_buf *out)
+{
+    pd_buf_adds(out, "tokenizer   ");
+    if (!m->tok) {
+        pd_buf_adds(out, "none: ids only\n");
+        return;
+    }
+    pd_tokenizer_describe(m->tok, out);
+    add_named_id(out, m, "bos", pd_tokenizer_bos(m->tok));
+    add_named_id(out, m, "eos", pd_tokenizer_eos(m->tok));
+    add_named_id(out, m, "pad", pd_tokenizer_pad(m->tok));
+    pd_buf_adds(out, "\nchat        ");
+    if (m->chat.kind == PD_CHAT_NONE)
+        pd_buf_adds(out, "no template: plain prompts\n");
+    else if (m->chat.kind == PD_CHAT_UNKNOWN)
+        pd_buf_adds(out, "a template that is not plain ChatML: not rendered\n");
+    else if (m->chat.default_system)
+        pd_buf_addf(out, "ChatML, default system message \"%s\"\n", m->chat.default_system);
+    else
+        pd_buf_adds(out, "ChatML\n");
+}
+
+void pd_model_info_text(const struct pd_model *m, struct pd_buf *out)
+{
+    struct needs need = needs_of(m);
+    pd_buf_addf(out, "model       %s\n", m->path);
+    pd_buf_addf(out, "family      %s", m->cfg.family);
+    if (strcmp(m->cfg.family, m->cfg.model_type) != 0)
+        pd_buf_addf(out, " (%s)", m->cfg.model_type);
+    pd_buf_addf(out, ", %s\n",
+                m->heads & PD_HEAD_SCORE ? "a reward model (score head)" : "a language model");
+    text_files(m, out);
+    text_shape(&m->cfg, out);
+    text_tokenizer(m, out);
+    pd_buf_adds(out, "memory      at least ");
+    add_size(out, need.weights);
+    pd_buf_adds(out, " to generate (fp32) + ");
+    add_size(out, need.kv_per_token);
+    pd_buf_adds(out, " a token in flight; ");
+    add_size(out, need.training);
+    pd_buf_adds(out, " + activations to train all of it\n");
+}

@@ -1,0 +1,12 @@
+/* What a model is and what it needs, for people and for programs. */
+#ifndef PD_LM_MODEL_INFO_H
+#define PD_LM_MODEL_INFO_H
+
+#include "lm/model.h"
+
+/* One JSON object. */
+void pd_model_info_json(const struct pd_model *m, struct pd_buf *out);
+/* A dozen lines of "label  value". */
+void pd_model_info_text(const struct pd_model *m, struct pd_buf *out);
+
+#endif
