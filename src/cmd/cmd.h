@@ -21,7 +21,11 @@ struct pd_cmd {
     X("model", pd_cmd_model, "Models", "fetch, inspect, make and convert models")                  \
     X("generate", pd_cmd_generate, "Models", "answers to prompts, many at once")                   \
     X("logprobs", pd_cmd_logprobs, "Models", "log-probabilities of every token of given texts")    \
-    X("tokenize", pd_cmd_tokenize, "Models", "text to token ids and back")
+    X("tokenize", pd_cmd_tokenize, "Models", "text to token ids and back")                         \
+    X("train", pd_cmd_train, "Learn", "train a reward model, or a policy against one")             \
+    X("score", pd_cmd_score, "Learn", "add a reward model's rewards to texts or pairs")            \
+    X("eval", pd_cmd_eval, "Learn", "how good is a reward model, how far has a policy come")       \
+    X("run", pd_cmd_run, "Learn", "list, show, compare and stop runs")
 
 #define X(name, fn, group, summary) int fn(const struct pd_cmd *self, int argc, char **argv);
 PD_CMD_LIST(X)

@@ -39,7 +39,6 @@ struct pd_ppo_options {
     const char *preset;         /* podium | trl */
     const char *chat;           /* auto | on | off */
     int64_t sample_every;       /* updates between entries in samples.jsonl */
-    int64_t eval_prompts;       /* of --eval, scored every eval_every updates */
     const char *save_dtype;
 };
 void pd_ppo_options_default(struct pd_ppo_options *o);
