@@ -1,0 +1,47 @@
+// The answer bar: the main question as one control, then skip, flag, why and submit. It never moves.
+import type { JSX } from "preact";
+import { useRef, useState } from "preact/hooks";
+import { t } from "../lib/i18n.ts";
+import { ariaKeys } from "../lib/keys.ts";
+import { Button, Cap } from "../lib/parts.tsx";
+import type { Dataset } from "../lib/types.ts";
+import type { Desk, Item } from "./desk.ts";
+import type { Layout } from "./layout.ts";
+import { Control } from "./questions.tsx";
+
+function Why({ desk, item, shown }: { desk: Desk; item: Item; shown: boolean }): JSX.Element {
+  const burst = useRef(false);
+  const why = item.work.value.why;
+  return (
+    <label class={`why${shown || why ? " shown" : ""}`}>
+      <span class="spoken">{t("why.label")}</span>
+      <textarea id="why" rows={1} maxLength={4000} dir="auto" placeholder={t("why.placeholder")} value={why} aria-keyshortcuts={ariaKeys("why")}
+        onInput={(e) => { const text = e.currentTarget.value; desk.type((w) => ({ ...w, why: text }), burst.current); burst.current = true; }}
+        onBlur={() => { burst.current = false; desk.saveNow(); }} />
+      {!why && <Cap of="why" />}
+    </label>
+  );
+}
+
+export function Bar({ desk, dataset, layout, item, onSkip, onFlag }: { desk: Desk; dataset: Dataset; layout: Layout; item: Item; onSkip: () => void; onFlag: () => void }): JSX.Element {
+  const [whyShown, showWhy] = useState(false);
+  const flag = item.work.value.flag;
+  const wanting = desk.wanting.value;
+  const question = wanting ? dataset.questions.find((q) => q.name === wanting) : null;
+  const main = layout.main;
+  return (
+    <footer class="answer-bar" aria-label={t("label.bar")}>
+      <div class="in">
+        <p class="want" role="alert">{question ? t(question.type === "ranking" ? "want.ranking" : question.type === "pairwise" ? "want.pair" : "want.question", { title: question.title }) : ""}</p>
+        {main && <Control question={main} dataset={dataset} layout={layout} desk={desk} item={item} active bar />}
+        <div class="row">
+          <Button command="skip" onClick={onSkip}>{t("skip")}</Button>
+          <Button command="flag" class={flag ? "set" : ""} aria-pressed={flag !== null} onClick={onFlag}>{t(flag ? "flagged" : "flag")}</Button>
+          <button type="button" class="button plain phone-only" aria-expanded={whyShown} onClick={() => { showWhy(!whyShown); if (!whyShown) requestAnimationFrame(() => document.getElementById("why")?.focus()); }}>{t("why.button")}</button>
+          <Why desk={desk} item={item} shown={whyShown} />
+          <Button tone="primary" command="submit" class="submit" onClick={() => desk.submit()}>{t("submit")}</Button>
+        </div>
+      </div>
+    </footer>
+  );
+}
