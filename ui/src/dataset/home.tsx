@@ -11,7 +11,7 @@ import { me } from "../lib/session.ts";
 import type { DatasetHead } from "../lib/types.ts";
 import { CreateDialog } from "./create.tsx";
 
-function Row({ d }: { d: DatasetHead }): JSX.Element {
+function Row({ d, first }: { d: DatasetHead; first: boolean }): JSX.Element {
   const c = d.counts;
   const left = d.mine.available;
   return (
@@ -28,7 +28,7 @@ function Row({ d }: { d: DatasetHead }): JSX.Element {
       </div>
       <div class="actions">
         {d.lead && <Link class="button" href={`/datasets/${d.id}`}>{t("home.open")}</Link>}
-        {left > 0 ? <Link class="button primary" href={`/datasets/${d.id}/label`}>{t("home.label", { n: left })}</Link> : <span class="quiet none">{t(c.records ? "home.nothing" : "home.empty")}</span>}
+        {left > 0 ? <Link class={`button${first ? " primary" : ""}`} href={`/datasets/${d.id}/label`}>{t("home.label", { n: left })}</Link> : <span class="quiet none">{t(c.records ? "home.nothing" : "home.empty")}</span>}
       </div>
     </li>
   );
@@ -44,7 +44,7 @@ export default function Home(): JSX.Element {
       {error && <Failure message={error} again={again} />}
       {!value ? !error && <Later><p class="quiet">{t("loading")}</p></Later> : value.datasets.length === 0
         ? <section class="card blank"><h2>{t(lead ? "home.none" : "home.noneForYou")}</h2><p class="quiet">{t(lead ? "home.noneText" : "home.noneForYouText")}</p>{lead && <Button tone="primary" onClick={() => setCreating(true)}>{t("home.new")}</Button>}</section>
-        : <ul class="stack">{value.datasets.map((d) => <Row key={d.id} d={d} />)}</ul>}
+        : <ul class="stack">{value.datasets.map((d, i, all) => <Row key={d.id} d={d} first={i === all.findIndex((x) => x.mine.available > 0)} />)}</ul>}
       {creating && <CreateDialog onClose={() => setCreating(false)} />}
     </Shell>
   );

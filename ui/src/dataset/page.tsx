@@ -194,9 +194,8 @@ export default function DatasetPage({ id }: { id: string }): JSX.Element {
       {(!data || !over) ? !d.error && !o.error && <Later><p class="quiet">{t("loading")}</p></Later> : (
         <>
           <div class="head">
-            <h1>{data.name}</h1>
-            <small>{[t("step.prompts", { n: data.counts.records }), data.answers.length > 1 ? t("home.answers", { n: data.answers.length }) : "", data.guidelines.text === null ? t("guidelines.missing") : t("guidelines.at", { n: data.guidelines.version })].filter(Boolean).join(", ")}</small>
-            <span class="grow" />
+            <div class="titles"><h1>{data.name}</h1>
+            <small>{[t("step.prompts", { n: data.counts.records }), data.answers.length > 1 ? t("home.answers", { n: data.answers.length }) : "", data.guidelines.text === null ? t("guidelines.missing") : t("guidelines.at", { n: data.guidelines.version })].filter(Boolean).join(", ")}</small></div>
             <Menu label={t("more")}>
               {(shut) => (
                 <>
@@ -215,8 +214,8 @@ export default function DatasetPage({ id }: { id: string }): JSX.Element {
           <Steps o={over} id={id} />
           <Facts o={over} id={id} />
           <div class="two">
-            <div class="stack"><Labelers o={over} id={id} /></div>
-            <div class="stack"><NeedsYou o={over} id={id} /><Agreement o={over} /></div>
+            <div class="stack"><Labelers o={over} id={id} /><Agreement o={over} /></div>
+            <NeedsYou o={over} id={id} />
           </div>
           <p class="quiet as-of">{t("asOf", { when: ago(over.as_of) })}{num(over.facts.ties) !== "–" && over.facts.judgments > 0 ? `, ${t("tiesNote", { ties: over.facts.ties, bad: over.facts.both_bad })}` : ""}</p>
           {open === "import" && <ImportDialog dataset={id} onClose={close} onDone={() => { d.again(); o.again(); }} />}

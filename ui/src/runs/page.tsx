@@ -109,9 +109,7 @@ export default function RunPage({ id }: { id: string }): JSX.Element {
       {!run ? !live.error.value && <Later><p class="quiet">{t("loading")}</p></Later> : (
         <>
           <div class="head">
-            <h1>{run.name}</h1><StateBadge state={run.state} />
-            <small class="num state-line" role="status">{stateLine(run).join(", ")}</small>
-            <span class="grow" />
+            <div class="titles"><h1>{run.name}</h1><StateBadge state={run.state} /><small class="num">{stateLine(run).join(", ")}</small></div>
             <Menu label={t("more")}>
               {(close) => (
                 <>
