@@ -506,10 +506,13 @@ enum pd_rc pd_decoder_backward(struct pd_decoder *dec, const struct pd_stream *s
     for (int l = (int)dec->L - 1; l >= dec->saved_first; l--)
         PD_TRY(pd__block_backward(dec, l, stream, &dec->acts[l], dx, err));
     if (dec->saved_first == 0) {
-        if (m->embed->trainable)
-            pd_embed_backward(T, dec->H, stream->ids, dx, m->embed->grad);
         if (m->pos_embed && m->pos_embed->trainable)
             pd_embed_backward(T, dec->H, stream->pos, dx, m->pos_embed->grad);
+        for (int64_t t = 0; t < T; t++) /* as transformers' padding_idx: read, never trained */
+            if (stream->ids[t] == m->cfg.padding_row)
+                memset(dx + t * dec->H, 0, (size_t)dec->H * sizeof *dx);
+        if (m->embed->trainable)
+            pd_embed_backward(T, dec->H, stream->ids, dx, m->embed->grad);
     }
 out:
     return rc;

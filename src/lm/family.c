@@ -295,6 +295,7 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     c.initializer_range = pd_cfg_num(&r, "initializer_range", 0.02);
     read_eos(&r, &c);
     read_labels(&r, &c);
+    c.padding_row = (*family)->padding_row ? c.pad_id : -1;
     (*family)->from_json(&r, &c);
     if (r.rc != PD_OK)
         return r.rc;
@@ -324,6 +325,7 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
     c.tied = !pd_gguf_tensor(g, "output.weight");
     c.bos_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.bos_token_id", -1);
     c.pad_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.padding_token_id", -1);
+    c.padding_row = (*family)->padding_row ? c.pad_id : -1;
     static const char *const eos_keys[] = {"tokenizer.ggml.eos_token_id",
                                            "tokenizer.ggml.eot_token_id"};
     for (size_t i = 0; i < sizeof eos_keys / sizeof *eos_keys; i++) {

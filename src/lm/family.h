@@ -108,6 +108,7 @@ struct pd_family {
     const char *prefix;                 /* of trunk tensors; may be absent in files */
     const struct pd_tensor_spec *specs;
     size_t n_specs;
+    bool padding_row; /* transformers' embedding has a padding_idx */
     /* Shapes and quirks; ids, labels, tying, max_positions and vocab are read by the caller. */
     void (*from_json)(struct pd_cfg_reader *r, struct pd_config *cfg);
     enum pd_rc (*from_gguf)(const struct pd_gguf *g, struct pd_config *cfg, struct pd_err *err);

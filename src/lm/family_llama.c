@@ -160,6 +160,7 @@ const struct pd_family pd_family_llama = {
     .prefix = "model.",
     .specs = specs,
     .n_specs = sizeof specs / sizeof *specs,
+    .padding_row = true,
     .from_json = from_json,
     .from_gguf = from_gguf,
     .to_json = to_json,

@@ -18,7 +18,8 @@ double pd_log_sigmoid(double x);
 double pd_sigmoid(double x);
 
 /* Running sums over the pairs of one optimizer step (or one evaluation); zero it to begin. The
- * names are TRL's: mean_reward is over both rows of every pair, accuracy counts rc > rr strictly. */
+ * names are TRL's: mean_reward is over both rows of every pair, accuracy counts rc > rr strictly.
+ */
 struct pd_bt_sums {
     size_t n, right, ties;
     double loss, margin, reward;

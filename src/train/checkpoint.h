@@ -1,7 +1,7 @@
 /* Checkpoints: everything that makes a resumed run bit for bit the run it would have been.
  *
- *   RUN/checkpoint-N/state.json    {"step": N, "tensors": [{"name", "bytes", "crc32"}...], + caller's keys}
- *   RUN/checkpoint-N/tensors.bin   the named blocks of bytes, one after the other
+ *   RUN/checkpoint-N/state.json    {"step": N, "tensors": [{"name", "bytes", "crc32"}...], +
+ * caller's keys} RUN/checkpoint-N/tensors.bin   the named blocks of bytes, one after the other
  *
  * Written under a temporary name, synced, renamed: a folder called checkpoint-N is whole. The
  * oldest are removed so that `keep` remain. Owner thread. */

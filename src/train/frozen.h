@@ -10,7 +10,7 @@
 #include "train/scorer.h"
 
 struct pd_frozen {
-    int layer;   /* blocks below it are kept */
+    int layer; /* blocks below it are kept */
     int64_t width;
     float *x;    /* (rows of all pairs, width) */
     int64_t *at; /* (n + 1) first row of each pair */

@@ -85,7 +85,8 @@ static struct json_object *answer_message(struct pd_str text)
 {
     struct json_object *list = json_object_new_array(), *m = json_object_new_object();
     json_object_object_add(m, "role", json_object_new_string("assistant"));
-    json_object_object_add(m, "content", json_object_new_string_len(text.ptr ? text.ptr : "", (int)text.len));
+    json_object_object_add(m, "content",
+                           json_object_new_string_len(text.ptr ? text.ptr : "", (int)text.len));
     json_object_array_add(list, m);
     return list;
 }
@@ -101,8 +102,9 @@ static enum pd_rc sample_ids(const struct pd_judge *j, const struct pd_sample *s
         return PD_OK;
     }
     if (!s->prompt || !pd_piece_from_json(s->prompt, &prompt, &why))
-        return PD_FAIL(err, PD_INVALID, "a prompt given as ids cannot be scored by a reward model "
-                                        "with another tokenizer");
+        return PD_FAIL(err, PD_INVALID,
+                       "a prompt given as ids cannot be scored by a reward model "
+                       "with another tokenizer");
     if (prompt.chat)
         answer = (struct pd_piece){.chat = answer_message(s->text)};
     enum pd_rc rc = pd_text_encode(j->model, &prompt, &answer, out, err);

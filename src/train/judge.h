@@ -22,13 +22,13 @@ struct pd_judge {
 
 /* An answer to judge; all borrowed. */
 struct pd_sample {
-    struct json_object *prompt;   /* the row's "prompt": a string or messages */
-    const int32_t *prompt_ids;    /* as the policy saw it */
+    struct json_object *prompt; /* the row's "prompt": a string or messages */
+    const int32_t *prompt_ids;  /* as the policy saw it */
     int64_t n_prompt;
-    const int32_t *ids;           /* the answer, eos included */
+    const int32_t *ids; /* the answer, eos included */
     int64_t n;
-    struct pd_str text;           /* the answer as text, without eos */
-    bool plain;                   /* prompt_ids are the prompt's text, no template around it */
+    struct pd_str text; /* the answer as text, without eos */
+    bool plain;         /* prompt_ids are the prompt's text, no template around it */
 };
 
 /* spec: a model path or "toy:LO-HI". policy: whose ids will be judged. */
@@ -41,8 +41,7 @@ PD_CHECKED enum pd_rc pd_judge_score(const struct pd_judge *j, const struct pd_s
 void pd_judge_close(struct pd_judge *j); /* fine on a zeroed one */
 
 /* Opens a reward model for scoring: weights and decoder. PD_INVALID when it has no score head. */
-PD_CHECKED enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model,
-                                     const char *path, const char *dtype, int64_t micro_tokens,
-                                     struct pd_err *err);
+PD_CHECKED enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const char *path,
+                                     const char *dtype, int64_t micro_tokens, struct pd_err *err);
 
 #endif

@@ -74,8 +74,8 @@ enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned head
     PD_TRY(pd_params_alloc_grads(&l->model->params, err));
     PD_TRY(pd_decoder_new(l->model, &d, &l->dec, err));
     PD_TRY(pd_adamw_init(&l->adam, &l->model->params, (float)opt->adam_beta1,
-                         (float)opt->adam_beta2, (float)opt->adam_epsilon,
-                         (float)opt->weight_decay, err));
+                         (float)opt->adam_beta2, (float)opt->adam_epsilon, (float)opt->weight_decay,
+                         err));
 out:
     if (rc != PD_OK)
         pd_learner_close(l);

@@ -41,16 +41,16 @@ static enum pd_rc number(struct json_object *row, const char *key, double fallba
     *out = fallback;
     if (!v)
         return PD_OK;
-    bool is_number = json_object_is_type(v, json_type_int) ||
-                     json_object_is_type(v, json_type_double);
+    bool is_number =
+        json_object_is_type(v, json_type_int) || json_object_is_type(v, json_type_double);
     *out = is_number ? json_object_get_double(v) : NAN;
     if (!isfinite(*out) || *out < min)
         return PD_FAIL(err, PD_INVALID, "%s: expected a number of at least %g", key, min);
     return PD_OK;
 }
 
-enum pd_rc pd_text_row_encode(struct json_object *row, const struct pd_model *m,
-                              struct pd_ids *out, struct pd_err *err)
+enum pd_rc pd_text_row_encode(struct json_object *row, const struct pd_model *m, struct pd_ids *out,
+                              struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_piece prompt, text, *explicit_prompt = NULL;
@@ -74,14 +74,15 @@ enum pd_rc pd_pair_encode(struct json_object *row, const struct pd_model *m, str
     enum pd_rc rc = PD_OK;
     struct pd_piece prompt, chosen, rejected, *explicit_prompt = NULL;
     if (pd_json_get(row, "chosen_ids") && pd_json_get(row, "rejected_ids")) {
-        PD_TRY(ids_from_json(pd_json_get(row, "chosen_ids"), m->cfg.vocab_size, "chosen_ids", c,
-                             err));
+        PD_TRY(
+            ids_from_json(pd_json_get(row, "chosen_ids"), m->cfg.vocab_size, "chosen_ids", c, err));
         return ids_from_json(pd_json_get(row, "rejected_ids"), m->cfg.vocab_size, "rejected_ids", r,
                              err);
     }
     if (!m->tok)
-        return PD_FAIL(err, PD_INVALID, "the model has no tokenizer; only chosen_ids and "
-                                        "rejected_ids can be read");
+        return PD_FAIL(err, PD_INVALID,
+                       "the model has no tokenizer; only chosen_ids and "
+                       "rejected_ids can be read");
     PD_TRY(piece(row, "chosen", &chosen, err));
     PD_TRY(piece(row, "rejected", &rejected, err));
     if (pd_json_get(row, "prompt")) {
@@ -217,8 +218,7 @@ void pd_pairs_release(struct pd_pairs *p)
     *p = (struct pd_pairs){0};
 }
 
-void pd_pairs_report(const struct pd_pairs *p, const char *path,
-                     const struct pd_pairs_options *opt)
+void pd_pairs_report(const struct pd_pairs *p, const char *path, const struct pd_pairs_options *opt)
 {
     fprintf(stderr, "%s: %zu pairs of %zu rows", path, p->n, p->n_rows);
     if (p->n_too_long)

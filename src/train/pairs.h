@@ -15,10 +15,10 @@
 
 struct pd_pair {
     struct pd_row chosen, rejected;
-    double margin;   /* 0 when the row has none */
-    double weight;   /* 1 when the row has none */
-    int strength;    /* -1 when the row has none */
-    int32_t shared;  /* tokens of the common prefix */
+    double margin;  /* 0 when the row has none */
+    double weight;  /* 1 when the row has none */
+    int strength;   /* -1 when the row has none */
+    int32_t shared; /* tokens of the common prefix */
     size_t line;
 };
 

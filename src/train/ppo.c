@@ -64,7 +64,7 @@ struct ppo {
     int64_t update, total; /* updates done, and to do */
     double kl_coef;
     int64_t episodes, num_tokens, unique_tokens;
-    double first_entropy; /* per token, of the first update: what alarms compare with */
+    double first_entropy;           /* per token, of the first update: what alarms compare with */
     double first_score, last_score; /* sums over the first and the last tenth */
     int64_t first_n, last_n;
     const char *last_alarm;
@@ -172,8 +172,8 @@ static enum pd_rc forward(struct ppo *p, struct pd_decoder *dec, const size_t *g
         return pd_decoder_forward(dec, &p->view.stream, save, hidden, err);
     enum pd_rc rc = gather(p, groups, n, err);
     return rc != PD_OK ? rc
-                       : pd_decoder_forward_from(dec, &p->view.stream, p->frozen_layer,
-                                                 p->gathered, save, hidden, err);
+                       : pd_decoder_forward_from(dec, &p->view.stream, p->frozen_layer, p->gathered,
+                                                 save, hidden, err);
 }
 
 static struct pd_logprob_items items_of(const struct ppo *p)
@@ -186,8 +186,8 @@ static struct pd_logprob_items items_of(const struct ppo *p)
 
 /* The value of every item of the view into p->value. `hidden` is the policy's; a separate critic
  * computes its own and gives it back through *critic_hidden. */
-static enum pd_rc values(struct ppo *p, const float *hidden, bool save,
-                         const float **critic_hidden, struct pd_err *err)
+static enum pd_rc values(struct ppo *p, const float *hidden, bool save, const float **critic_hidden,
+                         struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     const struct pd_lin *head = &p->policy.model->value;
@@ -211,10 +211,9 @@ static enum pd_rc examine(struct ppo *p, const size_t *groups, size_t n, struct 
     pd_view_set(&p->view, r, groups, n);
     grow_scratch(p, p->view.n);
     if (p->frozen_layer > 0)
-        PD_TRY(pd_decoder_forward_to(p->policy.dec, &p->view.stream, p->frozen_layer,
-                                     p->x + r->groups[groups[0]].x_at *
-                                                pd_decoder_hidden_size(p->policy.dec),
-                                     err));
+        PD_TRY(pd_decoder_forward_to(
+            p->policy.dec, &p->view.stream, p->frozen_layer,
+            p->x + r->groups[groups[0]].x_at * pd_decoder_hidden_size(p->policy.dec), err));
     struct pd_logprob_items items = items_of(p);
     PD_TRY(forward(p, p->policy.dec, groups, n, false, &hidden, err));
     PD_TRY(pd_head_logprob_forward(p->policy.dec, hidden, &items, p->lp, p->entropy, NULL, err));
@@ -277,7 +276,8 @@ static struct objective set_rewards(struct ppo *p)
             r->reward[s] = 0;
             if (t >= (size_t)one->n)
                 continue;
-            double kl = pd_kl_estimate(p->kl_kind, (double)r->logprob[s], (double)r->ref_logprob[s]);
+            double kl =
+                pd_kl_estimate(p->kl_kind, (double)r->logprob[s], (double)r->ref_logprob[s]);
             r->reward[s] = -p->kl_coef * kl;
             sum.kl += kl;
             sum.non_score += r->reward[s];
@@ -324,7 +324,7 @@ static void set_advantages(struct ppo *p)
 /* ---- the optimizer steps of one update ---- */
 
 struct learning {
-    double policy_loss, value_loss;       /* sums over steps of the means of each */
+    double policy_loss, value_loss; /* sums over steps of the means of each */
     double approx_kl, clipped, value_clipped, entropy;
     double ratio, ratio_squared, max_ratio;
     double grad_norm;
@@ -424,11 +424,11 @@ static enum pd_rc step(struct ppo *p, const size_t *groups, size_t n, double lr,
     }
     PD_TRY(pd_learner_step(&p->policy, lr, p->c->max_grad_norm, p->update + 1, &norm, err));
     if (p->critic.dec)
-        PD_TRY(pd_learner_step(&p->critic, lr, p->c->max_grad_norm, p->update + 1, &critic_norm,
-                               err));
+        PD_TRY(
+            pd_learner_step(&p->critic, lr, p->c->max_grad_norm, p->update + 1, &critic_norm, err));
     /* TRL averages these two over every cell of the padded batch; a pad has ratio 1 */
-    double cells = p->trl ? (double)whole.answers * (double)p->o->response_length
-                          : (double)whole.tokens;
+    double cells =
+        p->trl ? (double)whole.answers * (double)p->o->response_length : (double)whole.tokens;
     double ratio = (sum.ratio + (cells - (double)whole.tokens)) / cells;
     all->policy_loss += sum.policy_loss / (double)whole.tokens;
     all->value_loss += sum.value_loss / (double)whole.slots;
@@ -590,9 +590,8 @@ static enum pd_rc update(struct ppo *p, struct pd_metrics *metrics, struct pd_er
     struct learning learning = {0};
     double seconds[3];
     int64_t mark = pd_time_mono_ns();
-    double lr = p->c->learning_rate *
-                pd_schedule_factor(pd_schedule_from(p->c->lr_scheduler), p->update,
-                                   p->c->warmup_steps, p->total);
+    double lr = p->c->learning_rate * pd_schedule_factor(pd_schedule_from(p->c->lr_scheduler),
+                                                         p->update, p->c->warmup_steps, p->total);
     if (!p->fixed_rollouts)
         PD_TRY(sample(p, err));
     seconds[0] = seconds_since(&mark);
@@ -612,7 +611,8 @@ static enum pd_rc update(struct ppo *p, struct pd_metrics *metrics, struct pd_er
         p->first_entropy = objective.entropy / (double)p->rollouts.n_tokens;
     put_metrics(p, &objective, &learning, lr, seconds, metrics);
     if (p->o->adaptive_kl > 0)
-        p->kl_coef = pd_adaptive_kl(p->kl_coef, objective.kl / n, p->o->adaptive_kl, p->o->horizon, n);
+        p->kl_coef =
+            pd_adaptive_kl(p->kl_coef, objective.kl / n, p->o->adaptive_kl, p->o->horizon, n);
     p->update++;
     int64_t tenth = p->total / 10 > 0 ? p->total / 10 : 1;
     if (p->update <= tenth) {
@@ -655,8 +655,8 @@ static enum pd_rc save(struct ppo *p, struct pd_err *err)
     json_object_object_add(s, "last_score", json_object_new_double(p->last_score));
     json_object_object_add(s, "last_n", json_object_new_int64(p->last_n));
     list_blobs(p, &blobs);
-    enum pd_rc rc = pd_checkpoint_save(p->run.dir, p->update, (int)p->c->keep_checkpoints, s,
-                                       &blobs, err);
+    enum pd_rc rc =
+        pd_checkpoint_save(p->run.dir, p->update, (int)p->c->keep_checkpoints, s, &blobs, err);
     pd_blobs_release(&blobs);
     json_object_put(s);
     return rc;
@@ -835,7 +835,8 @@ static enum pd_rc save_model(struct ppo *p, struct pd_err *err)
 {
     char *dir = pd_xasprintf("%s/model", p->run.dir);
     bool bf16 = strcmp(p->o->save_dtype, "bf16") == 0;
-    enum pd_rc rc = pd_model_save_hf(p->policy.model, dir, bf16 ? PD_DTYPE_BF16 : PD_DTYPE_F32, err);
+    enum pd_rc rc =
+        pd_model_save_hf(p->policy.model, dir, bf16 ? PD_DTYPE_BF16 : PD_DTYPE_F32, err);
     pd_free(dir);
     return rc;
 }
@@ -877,8 +878,8 @@ enum pd_rc pd_train_ppo(const struct pd_ppo_options *o, const struct pd_run_abou
     pd_view_init(&p.view);
     PD_TRY(pd_learner_open(&p.policy, p.c->model, PD_HEAD_LM | (shared ? PD_HEAD_VALUE : 0), false,
                            p.c, err));
-    PD_TRY(pd_judge_open(&p.judge, o->reward_model, p.policy.model, p.c->dtype, p.micro_tokens,
-                         err));
+    PD_TRY(
+        pd_judge_open(&p.judge, o->reward_model, p.policy.model, p.c->dtype, p.micro_tokens, err));
     PD_TRY(open_data(&p, err));
     PD_TRY(open_reference(&p, err));
     PD_TRY(open_critic(&p, err));

@@ -104,8 +104,8 @@ static void read_row(struct json_object *row, struct curves *curves, struct pd_b
     double step = pd_json_f64(row, "step", 0);
     json_object_object_foreach(row, key, v)
     {
-        bool number = json_object_is_type(v, json_type_int) ||
-                      json_object_is_type(v, json_type_double);
+        bool number =
+            json_object_is_type(v, json_type_int) || json_object_is_type(v, json_type_double);
         if (number && strcmp(key, "step") != 0 && strcmp(key, "epoch") != 0)
             add_point(curves, key, step, json_object_get_double(v));
     }
@@ -202,8 +202,9 @@ static void draw(struct pd_buf *out, const struct series *s)
         if (isfinite(s->value[i]))
             pd_buf_addf(out, "%.1f,%.1f ", left + (s->step[i] - first) / width * (w - 2 * left),
                         top + (hi - s->value[i]) / span * (h - top - bottom));
-    pd_buf_addf(out, "\"/></svg><figcaption><span>%.5g to %.5g</span><span>step %.0f to %.0f"
-                     "</span></figcaption></figure>\n",
+    pd_buf_addf(out,
+                "\"/></svg><figcaption><span>%.5g to %.5g</span><span>step %.0f to %.0f"
+                "</span></figcaption></figure>\n",
                 lo, hi, first, last);
 }
 

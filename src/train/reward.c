@@ -130,8 +130,8 @@ static enum pd_rc learn(struct trainer *t, const size_t *index, size_t n, size_t
         const struct pd_pair *p = t->list[i];
         double rewarded = (double)t->reward[2 * i], refused = (double)t->reward[2 * i + 1], dc, dr;
         double loss = pd_bt_loss(rewarded, refused, t->o->use_margin ? p->margin : 0,
-                                 t->o->use_weight ? p->weight : 1,
-                                 t->o->center_rewards_coefficient, &dc, &dr);
+                                 t->o->use_weight ? p->weight : 1, t->o->center_rewards_coefficient,
+                                 &dc, &dr);
         t->dreward[2 * i] = (float)(dc / (double)batch);
         t->dreward[2 * i + 1] = (float)(dr / (double)batch);
         pd_bt_add(sums, rewarded, refused, loss);
@@ -154,9 +154,9 @@ static enum pd_rc train_step(struct trainer *t, struct pd_metrics *metrics, stru
     size_t first = (size_t)(t->step % t->steps_per_epoch) * (size_t)t->c->batch_size;
     size_t left = t->train.n - first;
     size_t batch = left < (size_t)t->c->batch_size ? left : (size_t)t->c->batch_size;
-    double grad_norm, lr = t->c->learning_rate *
-                           pd_schedule_factor(pd_schedule_from(t->c->lr_scheduler), t->step,
-                                              t->c->warmup_steps, t->total);
+    double grad_norm,
+        lr = t->c->learning_rate * pd_schedule_factor(pd_schedule_from(t->c->lr_scheduler), t->step,
+                                                      t->c->warmup_steps, t->total);
     set_order(t, t->step / t->steps_per_epoch);
     pd_params_zero_grads(&t->learner.model->params);
     for (size_t i = 0; i < batch;) {
@@ -253,8 +253,8 @@ static enum pd_rc save(struct trainer *t, struct pd_err *err)
     json_object_object_add(state, "num_tokens", json_object_new_int64(t->num_tokens));
     json_object_object_add(state, "unique_tokens", json_object_new_int64(t->unique_tokens));
     list_blobs(t, &blobs);
-    enum pd_rc rc = pd_checkpoint_save(t->run.dir, t->step, (int)t->c->keep_checkpoints, state,
-                                       &blobs, err);
+    enum pd_rc rc =
+        pd_checkpoint_save(t->run.dir, t->step, (int)t->c->keep_checkpoints, state, &blobs, err);
     pd_blobs_release(&blobs);
     json_object_put(state);
     return rc;
@@ -295,7 +295,8 @@ static enum pd_rc name_inputs(struct trainer *t, struct pd_err *err)
         PD_TRY(pd_run_input(&t->run, "eval", t->c->eval_data, t->eval.sha256, (int64_t)t->eval.n,
                             err));
     pd_run_set(&t->run, "total_steps", json_object_new_int64(t->total));
-    pd_run_set(&t->run, "pairs_dropped_too_long", json_object_new_int64((int64_t)t->train.n_too_long));
+    pd_run_set(&t->run, "pairs_dropped_too_long",
+               json_object_new_int64((int64_t)t->train.n_too_long));
     pd_run_set(&t->run, "pairs_truncated", json_object_new_int64((int64_t)t->train.n_truncated));
     pd_run_set(&t->run, "pairs_dropped_identical", json_object_new_int64((int64_t)t->train.n_same));
     PD_TRY(pd_run_state(&t->run, "running", NULL, err));
@@ -333,7 +334,8 @@ static enum pd_rc save_model(struct trainer *t, struct pd_err *err)
 {
     char *dir = pd_xasprintf("%s/model", t->run.dir);
     bool bf16 = strcmp(t->o->save_dtype, "bf16") == 0;
-    enum pd_rc rc = pd_model_save_hf(t->learner.model, dir, bf16 ? PD_DTYPE_BF16 : PD_DTYPE_F32, err);
+    enum pd_rc rc =
+        pd_model_save_hf(t->learner.model, dir, bf16 ? PD_DTYPE_BF16 : PD_DTYPE_F32, err);
     pd_free(dir);
     return rc;
 }
@@ -350,8 +352,8 @@ static enum pd_rc loop(struct trainer *t, struct pd_reward_result *out, struct p
         char note[96];
         PD_TRY(train_step(t, &metrics, err));
         bool last = t->step == t->total;
-        bool eval_now = t->eval.n && (last || (t->c->eval_every > 0 &&
-                                               t->step % t->c->eval_every == 0));
+        bool eval_now =
+            t->eval.n && (last || (t->c->eval_every > 0 && t->step % t->c->eval_every == 0));
         if (eval_now) {
             PD_TRY(evaluate(t, &metrics, &out->eval, err));
             out->evaluated = true;

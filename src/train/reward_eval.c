@@ -104,8 +104,8 @@ void pd_reward_summary_text(const struct pd_reward_summary *s, struct pd_buf *ou
                 100 * s->accuracy, 100 * s->ci.lo, 100 * s->ci.hi, s->n, s->ties);
     pd_buf_addf(out, "baselines    longer wins %.1f%%, shorter wins %.1f%%\n", 100 * s->longer_wins,
                 100 * s->shorter_wins);
-    pd_buf_addf(out, "loss         %.4f, mean margin %+.4f, mean reward %+.4f\n", s->loss, s->margin,
-                s->mean_reward);
+    pd_buf_addf(out, "loss         %.4f, mean margin %+.4f, mean reward %+.4f\n", s->loss,
+                s->margin, s->mean_reward);
     pd_buf_addf(out, "calibration  error %.3f", s->ece);
     if (isfinite(s->length_correlation))
         pd_buf_addf(out, "; correlation with length %+.2f", s->length_correlation);

@@ -11,13 +11,13 @@ enum { PD_MAX_STRENGTHS = 16 };
 
 struct pd_reward_summary {
     size_t n, ties;
-    double accuracy; /* share with chosen strictly above rejected */
+    double accuracy;       /* share with chosen strictly above rejected */
     struct pd_interval ci; /* 95% Wilson */
-    double margin;      /* mean of chosen - rejected */
-    double loss;        /* mean -log sigmoid(margin) */
-    double mean_reward; /* over both sides */
+    double margin;         /* mean of chosen - rejected */
+    double loss;           /* mean -log sigmoid(margin) */
+    double mean_reward;    /* over both sides */
     double ece;
-    double length_correlation; /* Pearson, reward difference against token difference */
+    double length_correlation;        /* Pearson, reward difference against token difference */
     double longer_wins, shorter_wins; /* what the two blind baselines get; equal lengths half */
     int n_strengths;
     struct {

@@ -30,20 +30,19 @@ struct pd_policy_prompts {
  * max_length tokens: left out and counted. */
 PD_CHECKED enum pd_rc pd_policy_prompts_read(struct pd_policy_prompts *p, const char *path,
                                              const struct pd_model *m, const char *chat,
-                                             int64_t max_length, bool skip_bad,
-                                             struct pd_err *err);
+                                             int64_t max_length, bool skip_bad, struct pd_err *err);
 void pd_policy_prompts_release(struct pd_policy_prompts *p);
 
 /* ---- rollouts ---- */
 
 struct pd_rollout {
     const struct pd_policy_prompt *prompt;
-    int32_t *seq;  /* prompt, then answer; owned */
-    int32_t n;     /* tokens of the answer, eos included; >= 1 */
-    bool ended;    /* the last one is eos */
-    size_t at;     /* first slot */
+    int32_t *seq; /* prompt, then answer; owned */
+    int32_t n;    /* tokens of the answer, eos included; >= 1 */
+    bool ended;   /* the last one is eos */
+    size_t at;    /* first slot */
     size_t n_slots;
-    float score;   /* the judge's, before any penalty */
+    float score; /* the judge's, before any penalty */
     struct pd_buf text;
 };
 

@@ -57,9 +57,8 @@ enum pd_rc pd_rows_next(struct pd_rows *r, struct json_object **row, struct pd_s
 enum pd_rc pd_rows_verdict(const struct pd_rows *r, struct pd_err *err)
 {
     if (r->n_bad > 0 && !r->skip_bad)
-        return PD_FAIL(err, PD_INVALID,
-                       "%s: %zu of %zu rows are bad; mend them or add --skip-bad", r->path, r->n_bad,
-                       r->n_read);
+        return PD_FAIL(err, PD_INVALID, "%s: %zu of %zu rows are bad; mend them or add --skip-bad",
+                       r->path, r->n_bad, r->n_read);
     if (r->n_read == r->n_bad)
         return PD_FAIL(err, PD_INVALID, "%s: no %srows to work on", r->path,
                        r->n_bad ? "good " : "");

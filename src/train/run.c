@@ -137,8 +137,8 @@ static enum pd_rc open_json(struct pd_run *r, const struct pd_run_about *about, 
     struct json_object *config = NULL;
     bool there = pd_fs_exists(path);
     if (there && !resume) {
-        rc = PD_FAIL(err, PD_CONFLICT, "%s holds a run already; choose another --out or --resume it",
-                     r->dir);
+        rc = PD_FAIL(err, PD_CONFLICT,
+                     "%s holds a run already; choose another --out or --resume it", r->dir);
         goto out;
     }
     if (!there && resume) {
@@ -293,8 +293,8 @@ double pd_metrics_get(const struct pd_metrics *m, const char *key)
 
 static enum pd_rc write_line(FILE *f, const char *what, struct pd_str line, struct pd_err *err)
 {
-    bool ok = fwrite(line.ptr, 1, line.len, f) == line.len && fputc('\n', f) != EOF &&
-              fflush(f) == 0;
+    bool ok =
+        fwrite(line.ptr, 1, line.len, f) == line.len && fputc('\n', f) != EOF && fflush(f) == 0;
     return ok ? PD_OK : PD_FAIL_SYS(err, PD_IO, "cannot write %s", what);
 }
 

@@ -1,12 +1,11 @@
 /* The run folder: what a training run is, what it measured, where it stands.
  *
- *   run.json        what was asked (verb, config, seed), of what (model, files and their hashes), by
- *                   what (version, commit, host, pid), and its state; replaced atomically
- *   metrics.jsonl   one line an optimizer step: step, epoch, time, then the metrics
- *   samples.jsonl   prompts with samples and their scores
- *   tb/             the metrics as TensorBoard events
- *   checkpoint-N/   train/checkpoint.h       model/   lm/model.h       report.html   train/report.h
- *   stop            made by a user or `podium run stop`: asks for a checkpoint and an end
+ *   run.json        what was asked (verb, config, seed), of what (model, files and their hashes),
+ * by what (version, commit, host, pid), and its state; replaced atomically metrics.jsonl   one line
+ * an optimizer step: step, epoch, time, then the metrics samples.jsonl   prompts with samples and
+ * their scores tb/             the metrics as TensorBoard events checkpoint-N/   train/checkpoint.h
+ * model/   lm/model.h       report.html   train/report.h stop            made by a user or `podium
+ * run stop`: asks for a checkpoint and an end
  *
  * A folder that holds a run is never written over; resuming needs the same verb and config, and
  * cuts metrics.jsonl and samples.jsonl back to the checkpoint it goes on from. Owner thread. */

@@ -25,7 +25,7 @@ struct scoring {
     int32_t pad;
     struct item *items; /* the pack */
     size_t n, cap;
-    int64_t tokens; /* of the pack */
+    int64_t tokens;        /* of the pack */
     struct pd_pairs pairs; /* what the summary needs of all pairs: lengths, strength */
     float *rc, *rr;
     struct pd_score_result *result;
@@ -87,9 +87,8 @@ static void remember_pair(struct scoring *s, const struct item *it, float rc, fl
         s->rr = pd_xrealloc(s->rr, p->cap * sizeof *s->rr);
     }
     struct pd_pair *pair = &p->v[p->n];
-    *pair = (struct pd_pair){.strength = it->strength < 0 || it->strength > 1000
-                                             ? -1
-                                             : (int)it->strength};
+    *pair = (struct pd_pair){.strength =
+                                 it->strength < 0 || it->strength > 1000 ? -1 : (int)it->strength};
     pair->chosen.n_tokens = it->a.n_tokens;
     pair->rejected.n_tokens = it->b.n_tokens;
     s->rc[p->n] = rc;

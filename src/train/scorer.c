@@ -88,7 +88,8 @@ void pd_pairs_stream(struct pd_stream *s, const struct pd_pair *const *pairs, si
     pd_stream_clear(s);
     for (size_t i = 0; i < n; i++) {
         const struct pd_row *c = &pairs[i]->chosen, *r = &pairs[i]->rejected;
-        struct pd_sequence both[2] = {{.ids = c->ids, .len = c->len}, {.ids = r->ids, .len = r->len}};
+        struct pd_sequence both[2] = {{.ids = c->ids, .len = c->len},
+                                      {.ids = r->ids, .len = r->len}};
         pd_stream_add_sequences(s, both, 2);
         read_rows[2 * i] = (int32_t)pd_stream_row(s, both[0].leaf, c->read_at);
         read_rows[2 * i + 1] = (int32_t)pd_stream_row(s, both[1].leaf, r->read_at);

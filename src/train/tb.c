@@ -42,8 +42,8 @@ static enum pd_rc write_record(struct pd_tb *tb, const void *data, size_t n, str
     uint32_t data_crc = pd_crc32c_masked(data, n);
     bool ok = fwrite(&length, sizeof length, 1, tb->f) == 1 &&
               fwrite(&length_crc, sizeof length_crc, 1, tb->f) == 1 &&
-              fwrite(data, 1, n, tb->f) == n &&
-              fwrite(&data_crc, sizeof data_crc, 1, tb->f) == 1 && fflush(tb->f) == 0;
+              fwrite(data, 1, n, tb->f) == n && fwrite(&data_crc, sizeof data_crc, 1, tb->f) == 1 &&
+              fflush(tb->f) == 0;
     return ok ? PD_OK : PD_FAIL_SYS(err, PD_IO, "cannot write %s", tb->path);
 }
 

@@ -1,8 +1,8 @@
 /* TensorBoard event files: scalars only.
  *
- *   file   = record*          record = u64 length | u32 mask(crc(length)) | data | u32 mask(crc(data))
- *   data   = an Event message (tb.proto); the first one holds file_version "brain.Event:2"
- *   crc    = CRC-32C (Castagnoli), mask(c) = rotate right by 15, plus 0xa282ead8
+ *   file   = record*          record = u64 length | u32 mask(crc(length)) | data | u32
+ * mask(crc(data)) data   = an Event message (tb.proto); the first one holds file_version
+ * "brain.Event:2" crc    = CRC-32C (Castagnoli), mask(c) = rotate right by 15, plus 0xa282ead8
  *
  * A resumed run opens another file in the same folder; TensorBoard joins them by step. Tags are
  * spelt as the Hugging Face Trainer spells them: `eval_x` -> eval/x, anything else -> train/x.

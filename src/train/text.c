@@ -104,21 +104,21 @@ static enum pd_rc encode_plain(const struct pd_model *m, const struct pd_piece *
     struct pd_str eos_text = eos >= 0 ? pd_tokenizer_text(m->tok, eos) : (struct pd_str){0};
     if (!pd_str_ends(pd_buf_str(&text), eos_text))
         pd_buf_addstr(&text, eos_text);
-    enum pd_rc rc = text.failed ? PD_FAIL(err, PD_NOMEM, "out of memory for a text")
-                                : pd_tokenizer_encode(m->tok, pd_buf_str(&text), PD_TOK_TRAINING,
-                                                      out, err);
+    enum pd_rc rc = text.failed
+                        ? PD_FAIL(err, PD_NOMEM, "out of memory for a text")
+                        : pd_tokenizer_encode(m->tok, pd_buf_str(&text), PD_TOK_TRAINING, out, err);
     pd_buf_release(&text);
     return rc;
 }
 
 enum pd_rc pd_text_encode(const struct pd_model *m, const struct pd_piece *prompt,
-                          const struct pd_piece *completion, struct pd_ids *out,
-                          struct pd_err *err)
+                          const struct pd_piece *completion, struct pd_ids *out, struct pd_err *err)
 {
     size_t before = out->len;
     if (prompt && !prompt->chat != !completion->chat)
-        return PD_FAIL(err, PD_INVALID, "prompt and completion must both be strings or both be "
-                                        "lists of messages");
+        return PD_FAIL(err, PD_INVALID,
+                       "prompt and completion must both be strings or both be "
+                       "lists of messages");
     enum pd_rc rc = completion->chat ? encode_chat(m, prompt, completion, out, err)
                                      : encode_plain(m, prompt, completion, out, err);
     if (rc == PD_OK && out->len == before)

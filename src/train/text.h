@@ -34,8 +34,8 @@ int32_t pd_pad_id_choose(struct pd_model *m);
 
 /* A prompt, a completion, or a whole transcript: a string or a list of {"role","content"}. */
 struct pd_piece {
-    struct pd_str text;        /* when it is a string */
-    struct json_object *chat;  /* when it is a list, else NULL */
+    struct pd_str text;       /* when it is a string */
+    struct json_object *chat; /* when it is a list, else NULL */
 };
 /* false when v is neither a string nor a non-empty list of messages; *why then says what it is. */
 bool pd_piece_from_json(struct json_object *v, struct pd_piece *out, struct pd_err *why);

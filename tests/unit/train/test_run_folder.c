@@ -149,9 +149,9 @@ static void checkpoint_refusals(void **state)
     /* one flipped bit is found */
     read_all(path("run2/checkpoint-5/tensors.bin"), &file);
     file.ptr[6] ^= 1;
-    assert_int_equal(pd_fs_write_atomic(path("run2/checkpoint-5/tensors.bin"), pd_buf_str(&file),
-                                        0644, NULL),
-                     PD_OK);
+    assert_int_equal(
+        pd_fs_write_atomic(path("run2/checkpoint-5/tensors.bin"), pd_buf_str(&file), 0644, NULL),
+        PD_OK);
     assert_int_equal(pd_checkpoint_load(path("run2"), &step, &got, &blobs, &err), PD_IO);
     assert_non_null(strstr(err.msg, "damaged"));
     pd_buf_release(&file);
@@ -170,11 +170,8 @@ static void run_is_not_overwritten_and_resumes_only_as_it_was(void **state)
     struct pd_opt options[] = {PD_OPT_ROW("learning-rate", PD_OPT_F64, &lr, "LR", ""),
                                PD_OPT_ROW("threads", PD_OPT_I64, &threads, "N", ""),
                                PD_OPT_ROW("model", PD_OPT_STR, &model, "M", ""), PD_OPT_END};
-    struct pd_run_about about = {.verb = "train reward",
-                                 .version = "0",
-                                 .commit = "c",
-                                 .options = options,
-                                 .seed = 1};
+    struct pd_run_about about = {
+        .verb = "train reward", .version = "0", .commit = "c", .options = options, .seed = 1};
     assert_int_equal(pd_run_open(&run, path("r"), &about, false, &err), PD_OK);
     assert_int_equal(pd_run_input(&run, "data", "d", "hash-1", 3, &err), PD_OK);
     for (int step = 1; step <= 5; step++) {
