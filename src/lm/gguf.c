@@ -60,20 +60,20 @@ static uint64_t load_u64(const unsigned char *p)
 
 static enum pd_rc read_u32(struct reader *r, uint32_t *v)
 {
-    const unsigned char *p = NULL;
-    enum pd_rc rc = take(r, sizeof *v, &p);
-    if (rc == PD_OK)
-        *v = load_u32(p);
-    return rc;
+    if (sizeof *v > r->len - r->at)
+        return BAD(r, "the file ends inside a number");
+    *v = load_u32(r->base + r->at);
+    r->at += sizeof *v;
+    return PD_OK;
 }
 
 static enum pd_rc read_u64(struct reader *r, uint64_t *v)
 {
-    const unsigned char *p = NULL;
-    enum pd_rc rc = take(r, sizeof *v, &p);
-    if (rc == PD_OK)
-        *v = load_u64(p);
-    return rc;
+    if (sizeof *v > r->len - r->at)
+        return BAD(r, "the file ends inside a number");
+    *v = load_u64(r->base + r->at);
+    r->at += sizeof *v;
+    return PD_OK;
 }
 
 static enum pd_rc read_str(struct reader *r, struct pd_str *s)
