@@ -118,6 +118,18 @@ static int by_id(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
+static enum pd_rc check_post_processor(const struct pd_tokenizer *t, const char *name,
+                                       struct pd_err *err)
+{
+    const struct pd_ids *lists[] = {&t->prefix, &t->suffix};
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; i < lists[k]->len; i++)
+            if (!pd_tokenizer_text(t, lists[k]->ptr[i]).ptr)
+                return PD_FAIL(err, PD_INVALID, "%s: post_processor: id %d is not a token", name,
+                               lists[k]->ptr[i]);
+    return PD_OK;
+}
+
 enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -144,6 +156,7 @@ enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err
         rc = pd_err_prefix(err, "%s", name);
         goto out;
     }
+    PD_TRY(check_post_processor(t, name, err));
     pd_added_set_build(&t->raw, t->added, t->n_added, false);
     pd_added_set_build(&t->normalized, t->added, t->n_added, true);
 out:
