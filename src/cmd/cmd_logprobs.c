@@ -114,18 +114,18 @@ static enum pd_rc read_item(const struct job *j, struct json_object *row, struct
 static enum pd_rc read_all(struct job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_rows rows = {0};
+    struct pd_data_rows rows = {0};
     struct json_object *row;
     bool more;
-    PD_TRY(pd_rows_open(&rows, j->in, j->skip_bad, err));
+    PD_TRY(pd_data_rows_open(&rows, j->in, j->skip_bad, err));
     for (;;) {
-        PD_TRY(pd_rows_next(&rows, &row, NULL, &more, err));
+        PD_TRY(pd_data_rows_next(&rows, &row, NULL, &more, err));
         if (!more)
             break;
         struct item it = {0};
         struct pd_err why;
         if (read_item(j, row, &it, &why) != PD_OK) {
-            pd_rows_bad(&rows, "%s", why.msg);
+            pd_data_rows_bad(&rows, "%s", why.msg);
             pd_ids_release(&it.ids);
             continue;
         }
@@ -136,9 +136,9 @@ static enum pd_rc read_all(struct job *j, struct pd_err *err)
         }
         j->items[j->n++] = it;
     }
-    PD_TRY(pd_rows_verdict(&rows, err));
+    PD_TRY(pd_data_rows_verdict(&rows, err));
 out:
-    pd_rows_close(&rows);
+    pd_data_rows_close(&rows);
     return rc;
 }
 

@@ -180,22 +180,22 @@ enum pd_rc pd_pairs_read(struct pd_pairs *p, const char *path, const struct pd_m
                          const struct pd_pairs_options *opt, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_rows rows = {0};
+    struct pd_data_rows rows = {0};
     struct json_object *row;
     bool more;
     *p = (struct pd_pairs){0};
-    PD_TRY(pd_rows_open(&rows, path, opt->skip_bad, err));
+    PD_TRY(pd_data_rows_open(&rows, path, opt->skip_bad, err));
     for (;;) {
         struct pd_err why = {0};
-        PD_TRY(pd_rows_next(&rows, &row, NULL, &more, err));
+        PD_TRY(pd_data_rows_next(&rows, &row, NULL, &more, err));
         if (!more)
             break;
         if (read_row(p, row, m, opt, pd_lines_number(rows.lines), &why) != PD_OK)
-            pd_rows_bad(&rows, "%s", why.msg);
+            pd_data_rows_bad(&rows, "%s", why.msg);
     }
     p->n_rows = rows.n_read;
     p->n_bad = rows.n_bad;
-    PD_TRY(pd_rows_verdict(&rows, err));
+    PD_TRY(pd_data_rows_verdict(&rows, err));
     if (strcmp(path, "-") != 0)
         PD_TRY(pd_sha256_file(path, p->sha256, err));
     if (p->n == 0)
@@ -204,7 +204,7 @@ enum pd_rc pd_pairs_read(struct pd_pairs *p, const char *path, const struct pd_m
                      "identical sides",
                      path, p->n_rows, p->n_too_long, (long long)opt->max_length, p->n_same);
 out:
-    pd_rows_close(&rows);
+    pd_data_rows_close(&rows);
     if (rc != PD_OK)
         pd_pairs_release(p);
     return rc;

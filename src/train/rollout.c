@@ -262,27 +262,27 @@ enum pd_rc pd_rollouts_read(struct pd_rollouts *r, struct pd_policy_prompts *pro
                             struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_rows rows = {0};
+    struct pd_data_rows rows = {0};
     struct json_object *row;
     bool more;
     *r = (struct pd_rollouts){0};
     *prompts = (struct pd_policy_prompts){0};
     *has_scores = true;
-    PD_TRY(pd_rows_open(&rows, path, false, err));
+    PD_TRY(pd_data_rows_open(&rows, path, false, err));
     for (;;) {
         struct pd_err why = {0};
-        PD_TRY(pd_rows_next(&rows, &row, NULL, &more, err));
+        PD_TRY(pd_data_rows_next(&rows, &row, NULL, &more, err));
         if (!more)
             break;
         if (read_rollout(r, prompts, row, m, has_scores, &why) != PD_OK)
-            pd_rows_bad(&rows, "%s", why.msg);
+            pd_data_rows_bad(&rows, "%s", why.msg);
     }
-    PD_TRY(pd_rows_verdict(&rows, err));
+    PD_TRY(pd_data_rows_verdict(&rows, err));
     for (size_t i = 0; i < r->n; i++)
         r->v[i].prompt = &prompts->v[i];
     lay_out(r, 1, plan);
 out:
-    pd_rows_close(&rows);
+    pd_data_rows_close(&rows);
     if (rc != PD_OK) {
         pd_rollouts_release(r);
         pd_policy_prompts_release(prompts);

@@ -3,16 +3,17 @@
 
 enum { MAX_NAMED = 20, MAX_LINE = 64 << 20 };
 
-enum pd_rc pd_rows_open(struct pd_rows *r, const char *path, bool skip_bad, struct pd_err *err)
+enum pd_rc pd_data_rows_open(struct pd_data_rows *r, const char *path, bool skip_bad,
+                             struct pd_err *err)
 {
-    *r = (struct pd_rows){.skip_bad = skip_bad};
+    *r = (struct pd_data_rows){.skip_bad = skip_bad};
     enum pd_rc rc = pd_lines_open(&r->lines, path, MAX_LINE, err);
     if (rc == PD_OK)
         r->path = pd_xstrdup(path);
     return rc;
 }
 
-void pd_rows_bad(struct pd_rows *r, const char *fmt, ...)
+void pd_data_rows_bad(struct pd_data_rows *r, const char *fmt, ...)
 {
     char reason[400];
     va_list ap;
@@ -25,8 +26,8 @@ void pd_rows_bad(struct pd_rows *r, const char *fmt, ...)
         fprintf(stderr, "%s: more bad rows follow\n", r->path);
 }
 
-enum pd_rc pd_rows_next(struct pd_rows *r, struct json_object **row, struct pd_str *line,
-                        bool *more, struct pd_err *err)
+enum pd_rc pd_data_rows_next(struct pd_data_rows *r, struct json_object **row, struct pd_str *line,
+                             bool *more, struct pd_err *err)
 {
     for (;;) {
         struct pd_str text;
@@ -40,11 +41,11 @@ enum pd_rc pd_rows_next(struct pd_rows *r, struct json_object **row, struct pd_s
             continue;
         r->n_read++;
         if (pd_json_parse(text, &r->row, &why) != PD_OK) {
-            pd_rows_bad(r, "%s", why.msg);
+            pd_data_rows_bad(r, "%s", why.msg);
             continue;
         }
         if (!json_object_is_type(r->row, json_type_object)) {
-            pd_rows_bad(r, "expected a JSON object, found %s", pd_json_type_name(r->row));
+            pd_data_rows_bad(r, "expected a JSON object, found %s", pd_json_type_name(r->row));
             continue;
         }
         *row = r->row;
@@ -54,7 +55,7 @@ enum pd_rc pd_rows_next(struct pd_rows *r, struct json_object **row, struct pd_s
     }
 }
 
-enum pd_rc pd_rows_verdict(const struct pd_rows *r, struct pd_err *err)
+enum pd_rc pd_data_rows_verdict(const struct pd_data_rows *r, struct pd_err *err)
 {
     if (r->n_bad > 0 && !r->skip_bad)
         return PD_FAIL(err, PD_INVALID, "%s: %zu of %zu rows are bad; mend them or add --skip-bad",
@@ -67,10 +68,10 @@ enum pd_rc pd_rows_verdict(const struct pd_rows *r, struct pd_err *err)
     return PD_OK;
 }
 
-void pd_rows_close(struct pd_rows *r)
+void pd_data_rows_close(struct pd_data_rows *r)
 {
     json_object_put(r->row);
     pd_lines_close(r->lines);
     pd_free(r->path);
-    *r = (struct pd_rows){0};
+    *r = (struct pd_data_rows){0};
 }

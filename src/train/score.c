@@ -19,7 +19,7 @@ struct scoring {
     const struct pd_score_options *o;
     struct pd_model *model;
     struct pd_scorer scorer;
-    struct pd_rows rows;
+    struct pd_data_rows rows;
     struct pd_out out;
     int64_t max_length;
     int32_t pad;
@@ -192,7 +192,7 @@ static enum pd_rc run(struct scoring *s, struct pd_err *err)
     for (;;) {
         struct pd_err why = {0};
         struct item it = {0};
-        PD_TRY(pd_rows_next(&s->rows, &row, &line, &more, err));
+        PD_TRY(pd_data_rows_next(&s->rows, &row, &line, &more, err));
         if (!more)
             break;
         if (pd_sig_stop()) {
@@ -200,7 +200,7 @@ static enum pd_rc run(struct scoring *s, struct pd_err *err)
             goto out;
         }
         if (encode(s, row, &it, &why) != PD_OK) {
-            pd_rows_bad(&s->rows, "%s", why.msg);
+            pd_data_rows_bad(&s->rows, "%s", why.msg);
             continue;
         }
         it.line = pd_xstrndup(line.ptr, line.len);
@@ -214,7 +214,7 @@ static enum pd_rc run(struct scoring *s, struct pd_err *err)
             pd_progress_update(&progress, (int64_t)s->rows.n_read, NULL);
         }
     }
-    PD_TRY(pd_rows_verdict(&s->rows, err));
+    PD_TRY(pd_data_rows_verdict(&s->rows, err));
     PD_TRY(flush(s, err));
     pd_progress_finish(&progress, NULL);
 out:
@@ -230,7 +230,7 @@ enum pd_rc pd_score_file(const struct pd_score_options *o, struct pd_score_resul
     PD_TRY(pd_scorer_open(&s.scorer, &s.model, o->model, o->dtype, o->micro_tokens, err));
     s.pad = pd_pad_id(s.model);
     s.max_length = o->max_length > 0 ? o->max_length : s.model->cfg.max_positions;
-    PD_TRY(pd_rows_open(&s.rows, o->in, o->skip_bad, err));
+    PD_TRY(pd_data_rows_open(&s.rows, o->in, o->skip_bad, err));
     if (o->out)
         PD_TRY(pd_out_open(&s.out, o->out, err));
     PD_TRY(run(&s, err));
@@ -248,7 +248,7 @@ out:
     pd_free(s.pairs.v);
     pd_free(s.rc);
     pd_free(s.rr);
-    pd_rows_close(&s.rows);
+    pd_data_rows_close(&s.rows);
     pd_decoder_free(s.scorer.dec);
     pd_model_free(s.model);
     return rc;
