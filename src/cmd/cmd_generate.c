@@ -168,7 +168,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("min-new-tokens", PD_OPT_I64, &s->min_new_tokens, "N",
                    "the end token is forbidden before", .min = 0, .max = 1e7),
         PD_OPT_ROW("stop", PD_OPT_LIST, &a.stops, "TEXT",
-                   "end an answer before this text; may be repeated"),
+                   "end an answer before this text"),
         PD_OPT_HEAD("Sampling"),
         PD_OPT_ROW("temperature", PD_OPT_F64, &s->temperature, "T",
                    "above 1 more varied, below 1 more certain"),
@@ -192,6 +192,9 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("chat", PD_OPT_CHOICE, &a.chat, "WHEN",
                    "put prompts into the model's chat template (auto: if it has one)",
                    .choices = "auto|on|off"),
+        PD_OPT_ROW("special", PD_OPT_FLAG, &a.o.special, NULL,
+                   "in prompts outside a chat template, text that spells a special token is that "
+                   "token"),
         PD_OPT_ROW("dtype", PD_OPT_CHOICE, &a.dtype, "T", "precision of the matrix products",
                    .choices = "auto|bf16|fp32"),
         PD_OPT_ROW("batch", PD_OPT_I64, &a.o.batch, "N", "answers at once; 0 = 128", .min = 0,

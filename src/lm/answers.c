@@ -81,9 +81,9 @@ static enum pd_rc encode_prompt(const struct job *j, struct json_object *prompt,
     enum pd_rc rc = PD_OK;
     struct pd_chat_msg *msgs = NULL, one = {PD_STR("user"), pd_json_value_str(prompt)};
     size_t n = 1;
+    unsigned flags = PD_TOK_ADD_SPECIAL | (j->opts->special ? PD_TOK_PARSE_SPECIAL : 0);
     if (!use_chat(j, prompt)) {
-        PD_TRY(pd_tokenizer_encode(j->model->tok, pd_json_value_str(prompt), PD_TOK_ADD_SPECIAL,
-                                   ids, err));
+        PD_TRY(pd_tokenizer_encode(j->model->tok, pd_json_value_str(prompt), flags, ids, err));
     } else {
         if (json_object_is_type(prompt, json_type_array))
             PD_TRY(pd_chat_msgs_from_json(prompt, &msgs, &n, err));

@@ -27,6 +27,7 @@ struct pd_answers_opts {
     const char **stops;          /* texts that end an answer */
     size_t n_stops;
     enum pd_chat_mode chat;
+    bool special; /* plain prompts: text that spells a special token is that token */
     uint64_t seed;
     int64_t batch;     /* answers at once, 0 = chosen */
     int64_t kv_bytes;  /* 0 = chosen */
