@@ -23,6 +23,7 @@ function(pd_unit_tests folder)
             PD_FIXTURES="${CMAKE_SOURCE_DIR}/tests/fixtures")
         target_compile_options(${target} PRIVATE -Wno-missing-prototypes -Wno-unused-parameter)
         add_test(NAME ${folder}/${name} COMMAND ${target})
-        set_tests_properties(${folder}/${name} PROPERTIES TIMEOUT 300 LABELS unit)
+        set_tests_properties(${folder}/${name} PROPERTIES TIMEOUT 300 LABELS unit
+            ENVIRONMENT GOMP_SPINCOUNT=1000) # threads that wait leave the cores to other tests
     endforeach()
 endfunction()
