@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 512, COLS = 2048 };
+enum { ROWS = 512, COLS = 1920 };
 
 static int64_t min64(int64_t a, int64_t b)
 {

@@ -60,6 +60,8 @@ struct pd_attn_item {
     X(attn_backward,                                                                               \
       (const struct pd_attn *a, const struct pd_attn_seg *segs, const struct pd_attn_item *items,  \
        int64_t n_items, float *scratch, int64_t per_thread))                                       \
+    X(transpose,                                                                                   \
+      (int64_t rows, int64_t cols, const float *a, int64_t lda, float *to, int64_t ldt))           \
     X(adamw, (int64_t n, float *p, const float *g, float *m, float *v, const float *c))
 
 struct pd_kernels {
@@ -81,7 +83,6 @@ const struct pd_kernels *pd_kernels(void); /* the chosen one */
  * least n floats, 64-byte aligned, contents undefined. NULL when memory is gone. */
 enum pd_scratch_slot {
     PD_SCRATCH_ATTN,
-    PD_SCRATCH_GEMM,
     PD_SCRATCH_LINEAR_X,
     PD_SCRATCH_LINEAR_Y,
     PD_SCRATCH_LOGITS,

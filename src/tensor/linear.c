@@ -1,3 +1,16 @@
+/* Matmuls by oneDNN's sgemm, cut so that results do not depend on the number of threads.
+ *
+ * Left alone, oneDNN (2.6.3, AVX2) has two ways. Large products it copies into its own layout and
+ * sums in an order that no thread count changes: those calls go to it whole, with all threads,
+ * and run at 92 to 97% of the peak. Small ones it runs in place, splits by threads (so bits change)
+ * and slows down to a half where a leading dimension is near a power of two. Those are cut here,
+ * into blocks of a fixed size that each run on one thread, over a weight packed into column blocks
+ *      pack[block][in][BLOCK]     block = BLOCK outputs
+ * which at 4 to 64 rows (decoding) is 1.3 to 2 times as fast as the weight as it lies.
+ *
+ * Inference keeps only the packed copy. Training keeps the parameters as they are and packs when a
+ * small forward first comes after a change (generation with live weights), so that a trainer that
+ * only sees large batches never pays for it. */
 #include "tensor/linear_int.h"
 #include "base/mem.h"
 #include "tensor/kernels.h"
@@ -5,22 +18,114 @@
 #include <dnnl.h>
 #include <string.h>
 
+enum { BLOCK = 192, ROWS = 256 };
+
 struct pd_linear_pack {
-    float *copy[PD_LINEAR_MAX_PARTS]; /* fp32 of a part that is stored otherwise, or NULL */
+    float *w;    /* packed blocks or NULL */
+    float *bias; /* (out), or NULL when no part has one */
+    bool fresh;  /* w is what the parameters say */
 };
 
-static enum pd_rc gemm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *a,
-                       int64_t lda, const float *b, int64_t ldb, bool add, float *c, int64_t ldc,
-                       struct pd_err *err)
+static int64_t min64(int64_t a, int64_t b)
 {
-    const dnnl_status_t s =
-        dnnl_sgemm(ta, tb, M, N, K, 1.0f, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ldc);
-    if (s != dnnl_success)
-        return PD_FAIL(err, s == dnnl_out_of_memory ? PD_NOMEM : PD_BUG,
-                       "oneDNN sgemm %lldx%lldx%lld failed with status %d", (long long)M,
-                       (long long)N, (long long)K, (int)s);
-    return PD_OK;
+    return a < b ? a : b;
 }
+
+/* ---- products ---- */
+
+/* oneDNN copies operands, and is exact for any number of threads, when 1/m + 1/n < 0.0038. */
+static bool is_large(int64_t m, int64_t n)
+{
+    return 1.0 / (double)m + 1.0 / (double)n < 0.0037;
+}
+
+struct product { /* C (M,N) = or += op(A) op(B) */
+    char ta, tb;
+    int64_t M, N, K;
+    const float *a, *b;
+    int64_t lda, ldb;
+    float *c;
+    int64_t ldc;
+    bool add;
+};
+
+static dnnl_status_t sgemm(const struct product *p)
+{
+    return dnnl_sgemm(p->ta, p->tb, p->M, p->N, p->K, 1.0f, p->a, p->lda, p->b, p->ldb,
+                      p->add ? 1.0f : 0.0f, p->c, p->ldc);
+}
+
+/* Rows i.. and columns j.. of a product as a product of its own. */
+static struct product block_of(const struct product *p, int64_t i, int64_t m, int64_t j, int64_t n)
+{
+    struct product b = *p;
+    b.M = m;
+    b.N = n;
+    b.a += p->ta == 'T' ? i : i * p->lda;
+    b.b += p->tb == 'T' ? j * p->ldb : j;
+    b.c += i * p->ldc + j;
+    return b;
+}
+
+static enum pd_rc check(dnnl_status_t s, const struct product *p, struct pd_err *err)
+{
+    if (s == dnnl_success)
+        return PD_OK;
+    return PD_FAIL(err, s == dnnl_out_of_memory ? PD_NOMEM : PD_BUG,
+                   "oneDNN: sgemm of %lld x %lld x %lld ended with status %d", (long long)p->M,
+                   (long long)p->N, (long long)p->K, (int)s);
+}
+
+static enum pd_rc multiply(const struct product *p, struct pd_err *err)
+{
+    if (is_large(p->M, p->N))
+        return check(sgemm(p), p, err);
+    const int64_t rows = (p->M + ROWS - 1) / ROWS, cols = (p->N + BLOCK - 1) / BLOCK;
+    int worst = dnnl_success;
+    /* Always a region: inside one oneDNN stays on its thread. */
+#pragma omp parallel for schedule(dynamic) reduction(max : worst)
+    for (int64_t x = 0; x < rows * cols; x++) {
+        const int64_t j = x / rows * BLOCK, i = x % rows * ROWS;
+        const struct product b = block_of(p, i, min64(ROWS, p->M - i), j, min64(BLOCK, p->N - j));
+        const int s = (int)sgemm(&b);
+        worst = s > worst ? s : worst;
+    }
+    return check((dnnl_status_t)worst, p, err);
+}
+
+/* y (T,n) = or += x pack[:, first..first+n) */
+static enum pd_rc multiply_packed(const struct pd_linear *l, int64_t first, int64_t n, int64_t T,
+                                  const float *x, int64_t ldx, float *y, int64_t ldy, bool add,
+                                  struct pd_err *err)
+{
+    const int64_t b0 = first / BLOCK, b1 = (first + n - 1) / BLOCK + 1;
+    const int64_t rows = (T + ROWS - 1) / ROWS;
+    const struct product all = {.M = T, .N = n, .K = l->in};
+    int worst = dnnl_success;
+#pragma omp parallel for schedule(dynamic) reduction(max : worst)
+    for (int64_t q = 0; q < rows * (b1 - b0); q++) {
+        const int64_t b = b0 + q / rows, i = q % rows * ROWS;
+        const int64_t from = b * BLOCK > first ? b * BLOCK : first;
+        const int64_t to = min64((b + 1) * BLOCK, first + n);
+        const struct product p = {'N',
+                                  'N',
+                                  min64(ROWS, T - i),
+                                  to - from,
+                                  l->in,
+                                  x + i * ldx,
+                                  l->pack->w + b * BLOCK * l->in + (from - b * BLOCK),
+                                  ldx,
+                                  BLOCK,
+                                  y + i * ldy + (from - first),
+                                  ldy,
+                                  add};
+        const int s = (int)sgemm(&p);
+        worst = s > worst ? s : worst;
+    }
+    return check((dnnl_status_t)worst, &all, err);
+}
+
+/* ---- parts ---- */
 
 static int64_t rows_of(const struct pd_linear_part *p)
 {
@@ -30,12 +135,133 @@ static int64_t cols_of(const struct pd_linear_part *p)
 {
     return p->weight->shape[p->in_out ? 0 : 1];
 }
-static const float *weight(const struct pd_linear *l, int i)
+
+/* A run of outputs whose weights lie as one matrix: a part, or neighbours in the slab. */
+struct run {
+    int part;       /* first of it */
+    int64_t row, n; /* first row within that part (or run of parts), rows */
+    int64_t ld;     /* of an [in, out] weight */
+    int64_t at;     /* column of the wanted block where it starts */
+    const float *w; /* row `row` (column, when in_out) */
+    float *grad;    /* the same, or NULL */
+};
+
+static bool follows(const struct pd_linear_part *a, const struct pd_linear_part *b)
 {
-    return l->pack->copy[i] ? l->pack->copy[i] : l->part[i].weight->data;
+    const struct pd_param *x = a->weight, *y = b->weight;
+    if (a->in_out || b->in_out || x->dtype != PD_DTYPE_F32 || y->dtype != PD_DTYPE_F32)
+        return false;
+    const bool grads = x->grad ? y->grad == x->grad + x->n : !y->grad;
+    return (const float *)y->data == (const float *)x->data + x->n && grads;
 }
 
-static enum pd_rc check_part(const struct pd_linear_part *p, int64_t in, struct pd_err *err)
+/* The next run of outputs first..first+n-1; *part and *start (0, 0 at first) move on. */
+static bool next_run(const struct pd_linear *l, int64_t first, int64_t n, int *part, int64_t *start,
+                     struct run *r)
+{
+    while (*part < l->n_parts) {
+        const int p = (*part)++;
+        const int64_t begin = *start;
+        int64_t end = begin + rows_of(&l->part[p]);
+        while (*part < l->n_parts && follows(&l->part[*part - 1], &l->part[*part]))
+            end += rows_of(&l->part[(*part)++]);
+        *start = end;
+        const int64_t lo = first > begin ? first : begin, hi = min64(first + n, end);
+        if (hi <= lo)
+            continue;
+        const struct pd_linear_part *q = &l->part[p];
+        const int64_t skip = (lo - begin) * (q->in_out ? 1 : l->in);
+        *r = (struct run){.part = p,
+                          .row = lo - begin,
+                          .n = hi - lo,
+                          .ld = rows_of(q),
+                          .at = lo - first,
+                          .w = (const float *)q->weight->data + skip,
+                          .grad = q->weight->grad ? q->weight->grad + skip : NULL};
+        return true;
+    }
+    return false;
+}
+
+/* ---- packing ---- */
+
+/* Part i into the packed blocks, from output `start` of the whole on. */
+static enum pd_rc pack_part(const struct pd_linear *l, int i, int64_t start, struct pd_err *err)
+{
+    const struct pd_linear_part *p = &l->part[i];
+    const int64_t rows = rows_of(p);
+    const float *src = p->weight->data;
+    float *copy = NULL;
+    if (p->weight->dtype != PD_DTYPE_F32) {
+        copy = pd_try_aligned(p->weight->n, sizeof *copy);
+        if (!copy)
+            return PD_FAIL(err, PD_NOMEM, "no memory to unpack %s", p->weight->name);
+        pd_param_rows(p->weight, 0, p->weight->shape[0], copy);
+        src = copy;
+    }
+    const int64_t b0 = start / BLOCK, b1 = (start + rows - 1) / BLOCK + 1;
+#pragma omp parallel for schedule(static) if (rows * l->in > PD_PARALLEL_FLOATS)
+    for (int64_t b = b0; b < b1; b++) {
+        const int64_t from = b * BLOCK > start ? b * BLOCK : start;
+        const int64_t n = min64((b + 1) * BLOCK, start + rows) - from, r0 = from - start;
+        float *to = l->pack->w + b * BLOCK * l->in + (from - b * BLOCK);
+        if (p->in_out)
+            for (int64_t k = 0; k < l->in; k++)
+                memcpy(to + k * BLOCK, src + k * rows + r0, (size_t)n * sizeof *to);
+        else
+            pd_kernels()->transpose(n, l->in, src + r0 * l->in, l->in, to, BLOCK);
+    }
+    pd_aligned_free(copy);
+    return PD_OK;
+}
+
+static enum pd_rc pack_weights(const struct pd_linear *l, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    const size_t blocks = (size_t)((l->out + BLOCK - 1) / BLOCK);
+    if (!l->pack->w)
+        l->pack->w = pd_try_aligned(blocks * BLOCK, (size_t)l->in * sizeof(float));
+    if (!l->pack->w)
+        return PD_FAIL(err, PD_NOMEM, "no memory to pack %s", l->part[0].weight->name);
+    int64_t start = 0;
+    for (int i = 0; i < l->n_parts; start += rows_of(&l->part[i++]))
+        PD_TRY(pack_part(l, i, start, err));
+    l->pack->fresh = true;
+out:
+    return rc;
+}
+
+static enum pd_rc pack_bias(const struct pd_linear *l, struct pd_err *err)
+{
+    int64_t at = 0;
+    for (int i = 0; i < l->n_parts; at += rows_of(&l->part[i++])) {
+        const struct pd_param *b = l->part[i].bias;
+        if (!b)
+            continue;
+        if (!l->pack->bias)
+            l->pack->bias = pd_try_aligned((size_t)l->out, sizeof(float));
+        if (!l->pack->bias)
+            return PD_FAIL(err, PD_NOMEM, "no memory to unpack %s", b->name);
+        pd_dtype_to_f32(b->dtype, b->data, l->pack->bias + at, b->n);
+    }
+    return PD_OK;
+}
+
+enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    l->pack->fresh = false;
+    PD_TRY(pack_bias(l, err));
+    if (!l->train)
+        PD_TRY(pack_weights(l, err));
+out:
+    return rc;
+}
+
+/* ---- life ---- */
+
+static enum pd_rc check_part(const struct pd_linear_part *p, int64_t in, bool train,
+                             struct pd_err *err)
 {
     if (p->weight->ndim != 2)
         return PD_FAIL(err, PD_INVALID, "%s: a matrix is needed, it has %d dimensions",
@@ -48,6 +274,9 @@ static enum pd_rc check_part(const struct pd_linear_part *p, int64_t in, struct 
                        p->bias->n, (long long)rows_of(p));
     if (!p->weight->data || (p->bias && !p->bias->data))
         return PD_FAIL(err, PD_INVALID, "%s: has no data", p->weight->name);
+    if (train && p->weight->dtype != PD_DTYPE_F32)
+        return PD_FAIL(err, PD_INVALID, "%s: is %s, training needs F32 (pd_params_alloc_data)",
+                       p->weight->name, pd_dtype_info(p->weight->dtype)->name);
     return PD_OK;
 }
 
@@ -58,9 +287,9 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
     struct pd_linear n = {
         .n_parts = n_parts, .compute = pd_compute_resolve(compute), .train = train};
     PD_ASSERT(n_parts > 0 && n_parts <= PD_LINEAR_MAX_PARTS);
-    n.in = cols_of(&parts[0]);
+    n.in = parts[0].weight->ndim == 2 ? cols_of(&parts[0]) : 0;
     for (int i = 0; i < n_parts; i++) {
-        PD_TRY(check_part(&parts[i], n.in, err));
+        PD_TRY(check_part(&parts[i], n.in, train, err));
         n.part[i] = parts[i];
         n.out += rows_of(&parts[i]);
     }
@@ -75,63 +304,22 @@ out:
 
 void pd_linear_release(struct pd_linear *l)
 {
-    if (l->pack)
-        for (int i = 0; i < PD_LINEAR_MAX_PARTS; i++)
-            pd_aligned_free(l->pack->copy[i]);
+    if (l->pack) {
+        pd_aligned_free(l->pack->w);
+        pd_aligned_free(l->pack->bias);
+    }
     pd_free(l->pack);
     *l = (struct pd_linear){0};
 }
 
-enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err)
-{
-    for (int i = 0; i < l->n_parts; i++) {
-        const struct pd_param *w = l->part[i].weight;
-        if (w->dtype == PD_DTYPE_F32)
-            continue;
-        if (!l->pack->copy[i])
-            l->pack->copy[i] = pd_try_aligned(w->n, sizeof(float));
-        if (!l->pack->copy[i])
-            return PD_FAIL(err, PD_NOMEM, "no memory to unpack %s", w->name);
-        pd_param_rows(w, 0, w->shape[0], l->pack->copy[i]);
-    }
-    return PD_OK;
-}
+/* ---- forward and backward ---- */
 
-/* The piece of part i that covers outputs first..first+n-1 of the whole: rows r0..r0+rows-1 of the
- * part, at column `at` of the block. */
-struct piece {
-    int64_t r0, rows, at;
-};
-static bool piece_of(const struct pd_linear *l, int i, int64_t first, int64_t n, struct piece *p)
+static void add_bias(const float *bias, int64_t T, int64_t n, float *y, int64_t ldy)
 {
-    int64_t start = 0;
-    for (int k = 0; k < i; k++)
-        start += rows_of(&l->part[k]);
-    const int64_t end = start + rows_of(&l->part[i]);
-    const int64_t lo = first > start ? first : start;
-    const int64_t hi = first + n < end ? first + n : end;
-    *p = (struct piece){lo - start, hi - lo, lo - first};
-    return hi > lo;
-}
-
-static void add_bias(const struct pd_param *bias, const struct piece *p, int64_t T, float *y,
-                     int64_t ldy)
-{
-    enum { CHUNK = 1024 };
-    float b[CHUNK];
-    PD_ASSERT(pd_dtype_info(bias->dtype)->block == 1);
-    const size_t bytes = (size_t)pd_dtype_info(bias->dtype)->bytes;
-    for (int64_t c = 0; c < p->rows; c += CHUNK) {
-        const int64_t n = p->rows - c < CHUNK ? p->rows - c : CHUNK;
-        pd_dtype_to_f32(bias->dtype, (const char *)bias->data + (size_t)(p->r0 + c) * bytes, b,
-                        (size_t)n);
 #pragma omp parallel for schedule(static) if (T * n > PD_PARALLEL_FLOATS)
-        for (int64_t t = 0; t < T; t++) {
-            float *row = y + t * ldy + p->at + c;
-            for (int64_t i = 0; i < n; i++)
-                row[i] += b[i];
-        }
-    }
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t i = 0; i < n; i++)
+            y[t * ldy + i] += bias[i];
 }
 
 enum pd_rc pd__linear_forward_cols(const struct pd_linear *l, int64_t first, int64_t n, int64_t T,
@@ -139,21 +327,25 @@ enum pd_rc pd__linear_forward_cols(const struct pd_linear *l, int64_t first, int
                                    enum pd_write mode, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct piece p;
-    for (int i = 0; i < l->n_parts && T > 0; i++) {
-        if (!piece_of(l, i, first, n, &p))
-            continue;
-        const int64_t rows = rows_of(&l->part[i]);
-        const float *w = weight(l, i);
-        if (l->part[i].in_out)
-            PD_TRY(gemm('N', 'N', T, p.rows, l->in, x, ldx, w + p.r0, rows, mode == PD_WRITE_ADD,
-                        y + p.at, ldy, err));
-        else
-            PD_TRY(gemm('N', 'T', T, p.rows, l->in, x, ldx, w + p.r0 * l->in, l->in,
-                        mode == PD_WRITE_ADD, y + p.at, ldy, err));
-        if (l->part[i].bias)
-            add_bias(l->part[i].bias, &p, T, y, ldy);
+    const bool add = mode == PD_WRITE_ADD;
+    if (T == 0)
+        return PD_OK;
+    if (!l->train || !is_large(T, n)) {
+        if (!l->pack->fresh)
+            PD_TRY(pack_weights(l, err));
+        PD_TRY(multiply_packed(l, first, n, T, x, ldx, y, ldy, add, err));
+    } else {
+        struct run r;
+        int part = 0;
+        for (int64_t start = 0; next_run(l, first, n, &part, &start, &r);) {
+            const bool in_out = l->part[r.part].in_out;
+            const struct product p = {'N', in_out ? 'N' : 'T',    T,        r.n, l->in, x, r.w,
+                                      ldx, in_out ? r.ld : l->in, y + r.at, ldy, add};
+            PD_TRY(multiply(&p, err));
+        }
     }
+    if (l->pack->bias)
+        add_bias(l->pack->bias + first, T, n, y, ldy);
 out:
     return rc;
 }
@@ -163,19 +355,15 @@ enum pd_rc pd__linear_backward_input_cols(const struct pd_linear *l, int64_t fir
                                           int64_t lddx, enum pd_write mode, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct piece p;
     bool add = mode == PD_WRITE_ADD;
-    for (int i = 0; i < l->n_parts && T > 0; i++) {
-        if (!piece_of(l, i, first, n, &p))
-            continue;
-        const int64_t rows = rows_of(&l->part[i]);
-        const float *w = weight(l, i);
-        if (l->part[i].in_out)
-            PD_TRY(gemm('N', 'T', T, l->in, p.rows, dy + p.at, lddy, w + p.r0, rows, add, dx, lddx,
-                        err));
-        else
-            PD_TRY(gemm('N', 'N', T, l->in, p.rows, dy + p.at, lddy, w + p.r0 * l->in, l->in, add,
-                        dx, lddx, err));
+    struct run r;
+    int part = 0;
+    PD_ASSERT(l->train);
+    for (int64_t start = 0; T > 0 && next_run(l, first, n, &part, &start, &r);) {
+        const bool in_out = l->part[r.part].in_out;
+        const struct product p = {'N',  in_out ? 'T' : 'N',    T,  l->in, r.n, dy + r.at, r.w,
+                                  lddy, in_out ? r.ld : l->in, dx, lddx,  add};
+        PD_TRY(multiply(&p, err));
         add = true;
     }
 out:
@@ -187,20 +375,28 @@ enum pd_rc pd__linear_backward_weight_cols(const struct pd_linear *l, int64_t fi
                                            int64_t ldx, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct piece p;
-    for (int i = 0; i < l->n_parts && T > 0; i++) {
-        if (!piece_of(l, i, first, n, &p))
+    struct run r;
+    int part = 0;
+    for (int64_t start = 0; T > 0 && next_run(l, first, n, &part, &start, &r);) {
+        if (!r.grad)
             continue;
-        const int64_t rows = rows_of(&l->part[i]);
-        const struct pd_linear_part *part = &l->part[i];
-        if (part->weight->grad && part->in_out)
-            PD_TRY(gemm('T', 'N', l->in, p.rows, T, x, ldx, dy + p.at, lddy, true,
-                        part->weight->grad + p.r0, rows, err));
-        else if (part->weight->grad)
-            PD_TRY(gemm('T', 'N', p.rows, l->in, T, dy + p.at, lddy, x, ldx, true,
-                        part->weight->grad + p.r0 * l->in, l->in, err));
-        if (part->bias && part->bias->grad)
-            pd_bias_backward(T, p.rows, dy + p.at, lddy, part->bias->grad + p.r0);
+        if (l->part[r.part].in_out) {
+            const struct product p = {'T',       'N', l->in, r.n,    T,    x,
+                                      dy + r.at, ldx, lddy,  r.grad, r.ld, true};
+            PD_TRY(multiply(&p, err));
+        } else {
+            const struct product p = {'T', 'N',  r.n, l->in,  T,     dy + r.at,
+                                      x,   lddy, ldx, r.grad, l->in, true};
+            PD_TRY(multiply(&p, err));
+        }
+    }
+    int64_t start = 0;
+    for (int i = 0; T > 0 && i < l->n_parts; start += rows_of(&l->part[i++])) {
+        const struct pd_param *b = l->part[i].bias;
+        const int64_t lo = first > start ? first : start;
+        const int64_t hi = min64(first + n, start + rows_of(&l->part[i]));
+        if (b && b->grad && hi > lo)
+            pd_bias_backward(T, hi - lo, dy + (lo - first), lddy, b->grad + (lo - start));
     }
 out:
     return rc;

@@ -130,9 +130,9 @@ static void shapes(enum pd_compute c, double tol)
         {64, 1, {48}, false, false},      {64, 3, {64, 32, 32}, false, false},
         {33, 2, {17, 17}, false, true},   {40, 3, {40, 40, 40}, true, true},
         {576, 2, {70, 21}, false, false}, {8, 1, {1}, false, true},
-        {300, 1, {67}, true, false},
+        {300, 1, {197}, true, false},
     };
-    static const int64_t Ts[] = {1, 2, 7, 8, 13, 65, 130};
+    static const int64_t Ts[] = {1, 7, 65};
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         struct fixture f;
         fixture_init(&f, cases[k].in, cases[k].n, cases[k].rows, cases[k].in_out, cases[k].bias, c);
@@ -239,26 +239,26 @@ static void test_refuses(void **state)
 /* The same bits for any number of threads, and again. */
 static void test_threads(void **state)
 {
-    static const int64_t Ts[] = {1, 4, 8, 37};
+    static const int64_t Ts[] = {1, 4, 8, 37, 200, 300, 700};
     struct pd_err err;
     struct fixture f;
-    fixture_init(&f, 192, 2, (int64_t[]){192, 320}, false, false, PD_COMPUTE_F32);
+    fixture_init(&f, 192, 2, (int64_t[]){192, 512}, false, false, PD_COMPUTE_F32);
     for (size_t i = 0; i < sizeof Ts / sizeof Ts[0]; i++) {
         const int64_t T = Ts[i];
-        float *x = floats(T * 192, 1), *dy = floats(T * 512, 1);
+        float *x = floats(T * 192, 1), *dy = floats(T * 704, 1);
         float *y[2], *dx[2], *dw[2];
         for (int k = 0; k < 2; k++) {
             ok(pd_backend_init(k ? 3 : 1, &err), &err);
-            y[k] = zeros(T * 512);
+            y[k] = zeros(T * 704);
             dx[k] = zeros(T * 192);
             pd_params_zero_grads(&f.ps);
-            ok(pd_linear_forward(&f.l, T, x, 192, y[k], 512, PD_WRITE_SET, &err), &err);
-            ok(pd_linear_backward_input(&f.l, T, dy, 512, dx[k], 192, PD_WRITE_SET, &err), &err);
-            ok(pd_linear_backward_weight(&f.l, T, dy, 512, x, 192, &err), &err);
+            ok(pd_linear_forward(&f.l, T, x, 192, y[k], 704, PD_WRITE_SET, &err), &err);
+            ok(pd_linear_backward_input(&f.l, T, dy, 704, dx[k], 192, PD_WRITE_SET, &err), &err);
+            ok(pd_linear_backward_weight(&f.l, T, dy, 704, x, 192, &err), &err);
             dw[k] = zeros((int64_t)f.ps.grad_n);
             memcpy(dw[k], f.ps.grad, f.ps.grad_n * sizeof(float));
         }
-        same_bits("y", y[0], y[1], T * 512);
+        same_bits("y", y[0], y[1], T * 704);
         same_bits("dx", dx[0], dx[1], T * 192);
         same_bits("dW", dw[0], dw[1], (int64_t)f.ps.grad_n);
         for (int k = 0; k < 2; k++)
