@@ -1,7 +1,7 @@
 """Greedy continuations by transformers' generate(): tests/fixtures/generate/{tiny-*,smollm2}.jsonl.
 
-A row is {"prompt" | "prompt_ids", "ids", "settings", "new_ids", "finish", "logprob"}: ids are the prompt's (post-processor applied,
-special-token text parsed), new_ids include the eos that ended them ("stop") or are all that max_new_tokens or max_length
+A row is {"prompt" | "prompt_ids", "ids", "settings", "new_ids", "finish", "logprob"}: a prompt that is a list of messages goes through
+the ChatML template (which puts a system message in front). ids are the prompt's, post-processor applied; new_ids include the eos that ended them ("stop") or are all that max_new_tokens or max_length
 allowed ("length"); max_length counts the prompt. logprob is the sum of the new ids' log-probs under the raw model.
 Greedy choices are only as good as the gap between the two best tokens: rows end before a step whose gap is
 below 0.002 (settings then carry the shorter max_new_tokens), so that rounding cannot flip one.
@@ -12,7 +12,7 @@ GAP = 0.002
 NAMES = {"no_repeat_ngram": "no_repeat_ngram_size"}
 PROMPTS = ["What is the capital of Norway?", "The lighthouse keeper", "1, 2, 3,", "def count(words):\n"]
 SETTINGS = [{}, {"repetition_penalty": 1.3}, {"no_repeat_ngram": 2}]
-CHAT = "<|im_start|>user\nName three planets.<|im_end|>\n<|im_start|>assistant\n"
+MESSAGES = [{"role": "user", "content": "Name three planets."}]
 
 
 def generate(model, ids, eos, settings):
@@ -41,13 +41,25 @@ def generate(model, ids, eos, settings):
     )
 
 
+def chatml(prompt):
+    """Messages as text, by the template the models carry; other prompts as they are."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from .models import CHATML
+
+    if isinstance(prompt, str):
+        return prompt
+    template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(CHATML)
+    return template.render(messages=prompt, add_generation_prompt=True)
+
+
 def rows_for(model, encode, eos, prompts, longest):
     for prompt in prompts:
         for settings in SETTINGS:
-            ids = encode(prompt)
+            ids = encode(chatml(prompt))
             yield {"prompt": prompt, "ids": ids, **generate(model, ids, eos, {**settings, "max_new_tokens": longest})}
-    ids = encode(prompts[0])
-    yield {"prompt": prompts[0], "ids": ids, **generate(model, ids, eos, {"max_length": len(ids) + 5})}
+    ids = encode(prompts[-1])
+    yield {"prompt": prompts[-1], "ids": ids, **generate(model, ids, eos, {"max_length": len(ids) + 5})}
 
 
 def stopping(model, eos, vocab, n):
@@ -70,9 +82,10 @@ def make():
     for name in TINY:
         model, tok = load_tiny(name), load_tokenizer(name)
         eos = [tok.eos_token_id]
-        rows = list(rows_for(model, lambda s: tok(s)["input_ids"], eos, PROMPTS, 24))
+        prompts = [MESSAGES, *PROMPTS] if tok.chat_template else PROMPTS
+        rows = list(rows_for(model, lambda s: tok(s)["input_ids"], eos, prompts, 24))
         rows += stopping(model, eos, model.config.vocab_size, 4)
         write_jsonl(f"generate/{name}.jsonl", [r for r in rows if r["new_ids"]])
     model, tok = smollm2_model(), smollm2_tokenizer()
-    rows = rows_for(model, lambda s: tok.encode(s).ids, [2], [CHAT, *PROMPTS], 40)
+    rows = rows_for(model, lambda s: tok.encode(s).ids, [2], [MESSAGES, *PROMPTS], 40)
     write_jsonl("generate/smollm2.jsonl", [dict(r, text=tok.decode(r["new_ids"], skip_special_tokens=True)) for r in rows])
