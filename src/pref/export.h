@@ -1,9 +1,11 @@
 /* Exports: streamed, byte-stable for a snapshot, honest about what is left out.
  *
- *   trl           {"id","prompt","chosen","rejected","strength"?,"votes","margin","weight"}:
- * majority of each pair; ties and both-bad are counted in the report, never made a preference
- *   trl-unpaired  {"prompt","completion","label"}    hh   {"chosen","rejected"} whole transcripts
- *   raw           judgments.jsonl of INTERFACE.md    csv  one row a judgment */
+ *   trl          {"id","prompt","chosen","rejected","strength"?,"votes","margin"?,"weight"?}
+ *                the majority of each pair; ties and both-bad are counted, never made a preference
+ *   trl-unpaired {"prompt","completion","label"}
+ *   hh           {"chosen","rejected"} as whole transcripts
+ *   raw          judgments.jsonl as docs/files.md has it
+ *   csv          one row a judgment */
 #ifndef PD_PREF_EXPORT_H
 #define PD_PREF_EXPORT_H
 
@@ -15,6 +17,7 @@ struct pd_export_options {
     const char *split;    /* snapshot split or NULL */
     const char *question; /* NULL: the first ranking, else the first rating of a comparison */
     bool all_votes;       /* trl: one row a judgment instead of the majority */
+    bool margin;          /* trl: add "margin": mean strength, else vote margin */
     int64_t min_votes;    /* 0 = 1 */
     double min_margin;
 };

@@ -37,6 +37,6 @@ struct pd_import_report {
 };
 PD_CHECKED enum pd_rc pd_import(struct pd_store *s, const struct pd_import_options *o, FILE *notes,
                                 struct pd_import_report *report, struct pd_err *err);
-extern const char pd_import_shapes[]; /* "auto|prompts|answers|pairs|label-studio|argilla|rows" */
+extern const char pd_import_shapes[]; /* "auto|answers|..." */
 
 #endif

@@ -36,8 +36,9 @@ PD_CHECKED enum pd_rc pd_ranking_parse(const char *const *options, size_t n_opti
 /* Majority over votes of one pair: counts for i, for j, ties. */
 struct pd_vote {
     int64_t i, j, tie;
-    int64_t strength_i, strength_j; /* sums, the tie break */
-    int64_t n_strength;             /* judgments that carried a strength */
+    int64_t strength_i, strength_j;     /* sums, the tie break */
+    int64_t n_strength_i, n_strength_j; /* judgments that carried one */
+    int64_t both_bad;                   /* of the ties; counted by the caller */
 };
 struct pd_verdict {
     int winner;      /* +1: i, -1: j, 0: tie or undecided */

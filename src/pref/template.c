@@ -122,6 +122,7 @@ enum pd_rc pd_template_create(struct pd_db *db, const struct pd_template_options
     bool rating = pd_str_eqz(o->tmpl, "rating"), xml = pd_str_eqz(o->tmpl, "label-studio");
     size_t k = pairwise ? 2 : o->answers ? o->answers : 3;
     struct pd_dataset_new d = {.workspace_id = o->workspace_id,
+                               .uuid = o->uuid,
                                .name = o->name,
                                .tmpl = o->tmpl,
                                .made_by = pd_str_from(o->made_by),
