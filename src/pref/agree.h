@@ -1,39 +1,56 @@
-/* Agreement between labelers, on a table units x raters.
+/* Agreement between labelers.
  *
- * cell[u * n_raters + r] = the value's index in 0..n_values-1, or -1 when missing; `number` gives
- * the values' numbers for ordinal and interval alpha (NULL: their indices). Undefined results are
- * NAN; the JSON writer prints null. References: Krippendorff 2011; Fleiss 1971; Gwet 2008 (missing
- * cells as irrCAC has them); Cohen 1960. */
+ * The measures work on patterns: what was said of one unit (a record), as a short list of (value,
+ * how many said so), and how many units look like that. Values are 0..n_values-1. A thousand
+ * bootstrap rounds then cost little more than drawing units. Undefined results are NAN, which JSON
+ * shows as null.
+ *
+ * References: Krippendorff 2011 (alpha); Fleiss 1971; Gwet 2008 (AC1); missing cells in percent,
+ * Fleiss and AC1 as irrCAC has them; Cohen 1960, 1968 (weighted). */
 #ifndef PD_PREF_AGREE_H
 #define PD_PREF_AGREE_H
 
 #include "base/err.h"
-#include "base/json.h"
 #include <stdint.h>
 
-struct pd_agree_table {
-    size_t n_units, n_raters, n_values;
-    const int *cell;
-    const double *number;
+struct pd_agree {
+    size_t n_values, n_patterns;
+    const size_t *start;  /* n_patterns + 1: where a pattern's entries begin */
+    const int *value;     /* per entry, different within a pattern */
+    const int *count;     /* per entry, > 0 */
+    const double *weight; /* per pattern: how many units */
 };
-enum pd_alpha_metric { PD_ALPHA_NOMINAL, PD_ALPHA_ORDINAL, PD_ALPHA_INTERVAL, PD_ALPHA_RATIO };
+enum pd_alpha {
+    PD_ALPHA_NOMINAL,
+    PD_ALPHA_ORDINAL,
+    PD_ALPHA_INTERVAL,
+    PD_ALPHA_RATIO,
+    PD_ALPHA_GIVEN
+};
 
-double pd_agree_percent(const struct pd_agree_table *t);
-double pd_agree_cohen(const struct pd_agree_table *t, size_t a, size_t b); /* raters */
-double pd_agree_fleiss(const struct pd_agree_table *t);
-double pd_agree_ac1(const struct pd_agree_table *t);
-double pd_agree_alpha(const struct pd_agree_table *t, enum pd_alpha_metric metric);
-/* Weighted kappa of a square table of counts: weights |i-j|^power / (Q-1)^power, 0 = unweighted. */
-double pd_kappa_counts(const double *counts, size_t q, int power);
-
-/* Rankings of k items: tiers[(u * n_raters + r) * k + i], first item -1 = missing; distance = share
- * of discordant pairs, tie against strict 1/2. */
-double pd_agree_alpha_rankings(const int *tiers, size_t n_units, size_t n_raters, size_t k);
+double pd_agree_percent(const struct pd_agree *t);
+double pd_agree_fleiss(const struct pd_agree *t);
+double pd_agree_ac1(const struct pd_agree *t);
+/* number: n_values, the values' numbers, ascending for ordinal (NULL: their indices);
+ * distance: n_values x n_values for PD_ALPHA_GIVEN, else NULL. */
+double pd_agree_alpha(const struct pd_agree *t, enum pd_alpha metric, const double *number,
+                      const double *distance);
+/* Cohen's kappa of a square table of counts [said by a][said by b]; weights |i-j|^power /
+ * (q-1)^power, power 0 = unweighted. */
+double pd_agree_kappa(const double *counts, size_t q, int power);
+/* Share of discordant pairs of two tier lists; a tie against a strict order is half discordant. */
 double pd_kendall_distance(const int *a, const int *b, size_t k);
 
-/* Percentile bootstrap over units: 95%. fn is called on resampled unit lists. */
-typedef double pd_agree_fn(const void *data, const size_t *units, size_t n_units);
-void pd_agree_bootstrap(pd_agree_fn *fn, const void *data, size_t n_units, int rounds,
-                        uint64_t seed, double *lo, double *hi);
+/* A plain table, cell[u * n_raters + r] = value or -1: as patterns, one a unit. Arrays are owned by
+ * the result. */
+struct pd_agree_table {
+    struct pd_agree t;
+    size_t *start;
+    int *value, *count;
+    double *weight;
+};
+void pd_agree_table_init(struct pd_agree_table *out, const int *cell, size_t n_units,
+                         size_t n_raters, size_t n_values);
+void pd_agree_table_release(struct pd_agree_table *t);
 
 #endif

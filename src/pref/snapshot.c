@@ -3,6 +3,7 @@
 #include "pref/snapshot.h"
 #include "base/crypt.h"
 #include "base/fs.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "pref/bundle.h"
 
@@ -309,5 +310,97 @@ out:
     pd_buf_release(&splits_json);
     pd_free(split);
     pd_free(p.list);
+    return rc;
+}
+
+/* ---- comparing ---- */
+
+/* What tells two versions of a record apart: its split, and a hash of the rest. */
+struct version {
+    uint64_t content, split;
+};
+
+static uint64_t hash64(struct pd_str s)
+{
+    char hex[65];
+    uint64_t h = 0;
+    pd_sha256_of(s, hex);
+    for (int i = 0; i < 15; i++)
+        h = h * 16 + (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
+    return h;
+}
+
+struct versions {
+    struct pd_map index; /* record -> position */
+    struct version *list;
+    size_t cap;
+};
+
+static enum pd_rc read_versions(const char *path, struct versions *v, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_bundles *src = NULL;
+    struct pd_str line = {0};
+    bool more = false;
+    PD_TRY(pd_bundles_open_file(&src, path, NULL, err));
+    for (;;) {
+        struct json_object *tree = NULL;
+        PD_TRY(pd_bundles_next_line(src, &line, &more, err));
+        if (!more)
+            break;
+        PD_TRY(pd_json_parse(line, &tree, err));
+        size_t n = v->index.len;
+        if (n == v->cap) {
+            v->cap = v->cap ? v->cap * 2 : 256;
+            v->list = pd_xrealloc(v->list, v->cap * sizeof *v->list);
+        }
+        v->list[n].split = hash64(pd_json_str(tree, "split"));
+        pd_map_put(&v->index, pd_json_str(tree, "record"), (int64_t)n);
+        json_object_object_del(tree, "split");
+        v->list[n].content =
+            hash64(pd_str_from(json_object_to_json_string_ext(tree, JSON_C_TO_STRING_PLAIN)));
+        json_object_put(tree);
+    }
+out:
+    pd_bundles_close(src);
+    return rc;
+}
+
+enum pd_rc pd_snapshot_compare(struct pd_store *s, const char *from_hash, const char *to_hash,
+                               struct pd_snapshot_diff *out, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_arena a;
+    struct versions from = {0}, to = {0};
+    struct pd_snapshot_diff d = {0};
+    pd_arena_init(&a);
+    pd_map_init(&from.index);
+    pd_map_init(&to.index);
+    PD_TRY(read_versions(pd_snapshot_path(s, &a, from_hash), &from, err));
+    PD_TRY(read_versions(pd_snapshot_path(s, &a, to_hash), &to, err));
+    for (size_t i = 0; i < to.index.len; i++) {
+        struct pd_str key = {to.index.entries[i].key, to.index.entries[i].key_len};
+        int64_t at = 0;
+        if (!pd_map_get(&from.index, key, &at)) {
+            d.added++;
+            continue;
+        }
+        bool changed = from.list[at].content != to.list[i].content;
+        bool moved = from.list[at].split != to.list[i].split;
+        d.changed += changed;
+        d.moved += moved;
+        d.same += !changed && !moved;
+    }
+    for (size_t i = 0; i < from.index.len; i++) {
+        struct pd_str key = {from.index.entries[i].key, from.index.entries[i].key_len};
+        d.removed += !pd_map_has(&to.index, key);
+    }
+    *out = d;
+out:
+    pd_free(from.list);
+    pd_free(to.list);
+    pd_map_release(&from.index);
+    pd_map_release(&to.index);
+    pd_arena_release(&a);
     return rc;
 }

@@ -19,6 +19,13 @@ PD_CHECKED enum pd_rc pd_splits_parse(struct pd_arena *a, struct pd_str text, st
 PD_CHECKED enum pd_rc pd_snapshot_make(struct pd_store *s, struct pd_arena *a, int64_t dataset_id,
                                        const struct pd_split *splits, size_t n,
                                        struct pd_snapshot *out, struct pd_err *err);
+/* Records by id: only in one, with other judgments, in another split, the same. */
+struct pd_snapshot_diff {
+    int64_t added, removed, changed, moved, same;
+};
+PD_CHECKED enum pd_rc pd_snapshot_compare(struct pd_store *s, const char *from_hash,
+                                          const char *to_hash, struct pd_snapshot_diff *out,
+                                          struct pd_err *err);
 char *pd_snapshot_path(struct pd_store *s, struct pd_arena *a, const char *hash);
 
 /* Clusters: cluster[i] = the smallest index of i's cluster. */

@@ -1,0 +1,325 @@
+/* Datasets on the data folder, and status. */
+#include "api/op_int.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "pref/status.h"
+#include "pref/template.h"
+#include "store/user.h"
+
+static enum pd_rc create_options(struct pd_op_call *c, struct pd_buf *xml,
+                                 struct pd_template_options *o, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    PD_TRY(pd_json_need_str(c->args, "dataset", &o->name, err));
+    o->tmpl = pd_json_str(c->args, "template");
+    if (!o->tmpl.ptr)
+        o->tmpl = PD_STR("pairwise");
+    o->guidelines = pd_json_str(c->args, "guidelines");
+    o->answers = (size_t)pd_json_i64(c->args, "answers", 0);
+    o->min_submitted = pd_json_i64(c->args, "overlap", 1);
+    o->publish = pd_json_bool(c->args, "publish", false);
+    o->made_by = "cli";
+    o->author_id = c->user_id;
+    if (pd_str_eqz(o->tmpl, "label-studio")) {
+        if (!c->in_path) {
+            rc = PD_FAIL(err, PD_USAGE, "the template label-studio needs its labeling config");
+            goto out;
+        }
+        PD_TRY(pd_fs_read_maybe_gzip(c->in_path, (size_t)1 << 20, xml, err));
+        o->xml = pd_buf_str(xml);
+    }
+out:
+    return rc;
+}
+
+/* "workspace/name" or a name with args.workspace. */
+static enum pd_rc place(struct pd_op_call *c, struct pd_db *db, struct pd_template_options *o,
+                        struct pd_err *err)
+{
+    struct pd_str workspace = pd_json_str(c->args, "workspace");
+    if (o->name.len && memchr(o->name.ptr, '/', o->name.len))
+        (void)pd_str_split(&o->name, '/', &workspace);
+    return pd_workspace_default(db, workspace, &o->workspace_id, err);
+}
+
+/* What was made: a JSON object or a line for people. */
+static enum pd_rc say_made(struct pd_op_call *c, int64_t id, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_db *db = NULL;
+    struct pd_arena a;
+    struct pd_dataset d;
+    struct pd_buf out;
+    struct pd_jw w;
+    pd_arena_init(&a);
+    pd_buf_init(&out, 0);
+    PD_TRY(pd_read_begin(c->store, &db, err));
+    PD_TRY(pd_dataset_get(db, &a, id, &d, err));
+    pd_jw_init(&w, &out);
+    if (pd__op_json(c))
+        PD_TRY(pd_status_write(db, &d, false, &w, err));
+    else
+        pd_buf_addf(&out, "dataset %s in workspace %s: template %s, overlap %lld, %s", d.name,
+                    d.workspace, d.tmpl, (long long)d.min_submitted,
+                    d.status == PD_DATASET_READY ? "ready" : "draft (publish opens it)");
+    PD_TRY(pd__op_line(c, &out, err));
+out:
+    pd_read_end(c->store, db);
+    pd_buf_release(&out);
+    pd_arena_release(&a);
+    return rc;
+}
+
+enum pd_rc pd_op_dataset_create(struct pd_op_call *c, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_tx tx = {0};
+    struct pd_template_options o = {0};
+    struct pd_buf xml;
+    int64_t id = 0;
+    pd_buf_init(&xml, (size_t)1 << 20);
+    PD_TRY(create_options(c, &xml, &o, err));
+    PD_TRY(pd_tx_begin(&tx, c->store, PD_TX_DURABLE, err));
+    PD_TRY(place(c, tx.db, &o, err));
+    PD_TRY(pd_template_create(tx.db, &o, &id, err));
+    PD_TRY(pd_tx_commit(&tx, err));
+    PD_TRY(say_made(c, id, err));
+out:
+    pd_tx_abandon(&tx);
+    pd_buf_release(&xml);
+    return rc;
+}
+
+typedef enum pd_rc change_fn(struct pd_db *db, int64_t id, struct pd_err *err);
+
+static enum pd_rc change(struct pd_op_call *c, change_fn *fn, const char *done, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_tx tx = {0};
+    struct pd_arena a;
+    struct pd_dataset d;
+    struct pd_buf out;
+    struct pd_jw w;
+    pd_arena_init(&a);
+    pd_buf_init(&out, 0);
+    PD_TRY(pd_tx_begin(&tx, c->store, PD_TX_DURABLE, err));
+    PD_TRY(pd__op_dataset(c, tx.db, &a, &d, err));
+    PD_TRY(fn(tx.db, d.id, err));
+    PD_TRY(pd_tx_commit(&tx, err));
+    if (pd__op_json(c)) {
+        pd_jw_init(&w, &out);
+        pd_jw_object(&w);
+        pd_jw_kstrz(&w, "dataset", d.name);
+        pd_jw_kstrz(&w, "id", d.uuid);
+        pd_jw_kstrz(&w, "state", done);
+        pd_jw_object_end(&w);
+    } else {
+        pd_buf_addf(&out, "%s is %s", d.name, done);
+    }
+    PD_TRY(pd__op_line(c, &out, err));
+out:
+    pd_tx_abandon(&tx);
+    pd_buf_release(&out);
+    pd_arena_release(&a);
+    return rc;
+}
+
+enum pd_rc pd_op_dataset_publish(struct pd_op_call *c, struct pd_err *err)
+{
+    return change(c, pd_dataset_publish, "ready", err);
+}
+
+enum pd_rc pd_op_dataset_delete(struct pd_op_call *c, struct pd_err *err)
+{
+    return change(c, pd_dataset_delete, "deleted", err);
+}
+
+static void show_part(struct pd_buf *out, const struct pd_part *p)
+{
+    struct pd_err quiet;
+    struct json_object *s = NULL;
+    if (pd_json_parse(pd_str_from(p->settings), &s, &quiet) != PD_OK)
+        return;
+    struct pd_str type = pd_json_str(s, "type");
+    pd_buf_addf(out, "  %-16s %-22.*s %s%s\n", p->name, PD_STR_ARG(type), p->title,
+                p->required ? "" : " (optional)");
+    json_object_put(s);
+}
+
+static void json_parts(struct pd_jw *w, const char *key, const struct pd_part *p, size_t n)
+{
+    pd_jw_key(w, key);
+    pd_jw_array(w);
+    for (size_t i = 0; i < n; i++) {
+        pd_jw_object(w);
+        pd_jw_kstrz(w, "name", p[i].name);
+        pd_jw_kstrz(w, "title", p[i].title);
+        pd_jw_kbool(w, "required", p[i].required);
+        pd_jw_key(w, "settings");
+        pd_jw_raw(w, pd_str_from(p[i].settings));
+        pd_jw_object_end(w);
+    }
+    pd_jw_array_end(w);
+}
+
+enum pd_rc pd_op_dataset_show(struct pd_op_call *c, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_db *db = NULL;
+    struct pd_arena a;
+    struct pd_dataset d;
+    struct pd_part *fields = NULL, *questions = NULL;
+    struct pd_buf out;
+    struct pd_jw w;
+    size_t n_fields = 0, n_questions = 0;
+    pd_arena_init(&a);
+    pd_buf_init(&out, 0);
+    PD_TRY(pd_read_begin(c->store, &db, err));
+    PD_TRY(pd__op_dataset(c, db, &a, &d, err));
+    PD_TRY(pd_part_list(db, &a, d.id, PD_PART_FIELD, &fields, &n_fields, err));
+    PD_TRY(pd_part_list(db, &a, d.id, PD_PART_QUESTION, &questions, &n_questions, err));
+    if (pd__op_json(c)) {
+        pd_jw_init(&w, &out);
+        pd_jw_object(&w);
+        pd_jw_kstrz(&w, "dataset", d.name);
+        pd_jw_kstrz(&w, "workspace", d.workspace);
+        pd_jw_kstrz(&w, "id", d.uuid);
+        pd_jw_kstrz(&w, "status", d.status == PD_DATASET_READY ? "ready" : "draft");
+        pd_jw_kstrz(&w, "template", d.tmpl);
+        pd_jw_ki64(&w, "overlap", d.min_submitted);
+        pd_jw_kstrz(&w, "guidelines", d.guidelines);
+        pd_jw_ki64(&w, "guideline_version", d.guideline_version);
+        json_parts(&w, "fields", fields, n_fields);
+        json_parts(&w, "questions", questions, n_questions);
+        pd_jw_object_end(&w);
+    } else {
+        pd_buf_addf(&out, "%s/%s  %s  template %s  overlap %lld\n\nFields\n", d.workspace, d.name,
+                    d.status == PD_DATASET_READY ? "ready" : "draft", d.tmpl,
+                    (long long)d.min_submitted);
+        for (size_t i = 0; i < n_fields; i++)
+            show_part(&out, &fields[i]);
+        pd_buf_adds(&out, "\nQuestions\n");
+        for (size_t i = 0; i < n_questions; i++)
+            show_part(&out, &questions[i]);
+        pd_buf_addf(&out, "\nGuidelines (version %lld)\n%s", (long long)d.guideline_version,
+                    d.guidelines ? d.guidelines : "(none)");
+    }
+    PD_TRY(pd__op_line(c, &out, err));
+out:
+    pd_read_end(c->store, db);
+    pd_buf_release(&out);
+    pd_arena_release(&a);
+    return rc;
+}
+
+static enum pd_rc text_row(struct pd_db *db, const struct pd_dataset *d, struct pd_buf *out,
+                           struct pd_err *err)
+{
+    struct pd_counts c;
+    enum pd_rc rc = pd_dataset_counts(db, d->id, &c, err);
+    if (rc != PD_OK)
+        return rc;
+    double share = c.records ? 100.0 * (double)c.completed / (double)c.records : 0;
+    pd_buf_addf(out, "%-28s %-12s %-6s %8lld %8lld %5.0f%% %8lld %8lld\n", d->name, d->workspace,
+                d->status == PD_DATASET_READY ? "ready" : "draft", (long long)c.records,
+                (long long)c.completed, share, (long long)c.submitted, (long long)c.in_hand);
+    return PD_OK;
+}
+
+/* All datasets: a JSON list or a table. */
+static enum pd_rc list(struct pd_op_call *c, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_db *db = NULL;
+    struct pd_arena a;
+    struct pd_dataset *ds = NULL;
+    struct pd_buf out;
+    struct pd_jw w;
+    size_t n = 0;
+    pd_arena_init(&a);
+    pd_buf_init(&out, 0);
+    pd_jw_init(&w, &out);
+    PD_TRY(pd_read_begin(c->store, &db, err));
+    PD_TRY(pd_dataset_list(db, &a, 0, &ds, &n, err));
+    if (pd__op_json(c)) {
+        pd_jw_array(&w);
+        for (size_t i = 0; i < n; i++)
+            PD_TRY(pd_status_write(db, &ds[i], false, &w, err));
+        pd_jw_array_end(&w);
+    } else if (n) {
+        pd_buf_addf(&out, "%-28s %-12s %-6s %8s %8s %6s %8s %8s\n", "dataset", "workspace", "",
+                    "records", "done", "", "answers", "in hand");
+        for (size_t i = 0; i < n; i++)
+            PD_TRY(text_row(db, &ds[i], &out, err));
+        out.ptr[--out.len] = '\0';
+    } else {
+        pd_buf_adds(&out, "no datasets yet; `podium import NAME FILE` makes one");
+    }
+    PD_TRY(pd__op_line(c, &out, err));
+out:
+    pd_read_end(c->store, db);
+    pd_buf_release(&out);
+    pd_arena_release(&a);
+    return rc;
+}
+
+enum pd_rc pd_op_dataset_list(struct pd_op_call *c, struct pd_err *err)
+{
+    return list(c, err);
+}
+
+static enum pd_rc text_status(struct pd_db *db, struct pd_arena *a, const struct pd_dataset *d,
+                              struct pd_buf *out, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_counts k;
+    struct pd_user_counts *u = NULL;
+    char when[32];
+    size_t n = 0;
+    PD_TRY(pd_dataset_counts(db, d->id, &k, err));
+    PD_TRY(pd_dataset_user_counts(db, a, d->id, 0, &u, &n, err));
+    int64_t waiting = k.records - k.completed - k.in_hand;
+    pd_buf_addf(out, "%s  (%s, overlap %lld)\n", d->name,
+                d->status == PD_DATASET_READY ? "ready" : "draft", (long long)d->min_submitted);
+    pd_buf_addf(out, "  records    %8lld   done %lld, in hand %lld, waiting %lld\n",
+                (long long)k.records, (long long)k.completed, (long long)k.in_hand,
+                (long long)(waiting > 0 ? waiting : 0));
+    pd_buf_addf(out, "  answers    %8lld   skipped %lld, drafts %lld, beyond the overlap %lld\n",
+                (long long)k.submitted, (long long)k.discarded, (long long)k.draft,
+                (long long)k.surplus);
+    if (k.submitted)
+        pd_buf_addf(out, "  time       %8.0f s  %.1f s an answer\n", (double)k.active_ms / 1000,
+                    (double)k.active_ms / 1000 / (double)(k.submitted + k.discarded));
+    for (size_t i = 0; i < n; i++)
+        pd_buf_addf(out, "  %-22s %6lld answers, %lld skipped, last %s\n", u[i].username,
+                    (long long)u[i].submitted, (long long)u[i].discarded,
+                    pd__op_when(u[i].last_us, when));
+    out->ptr[--out->len] = '\0';
+out:
+    return rc;
+}
+
+enum pd_rc pd_op_status(struct pd_op_call *c, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_db *db = NULL;
+    struct pd_arena a;
+    struct pd_dataset d;
+    struct pd_buf out;
+    struct pd_jw w;
+    if (!pd_json_get(c->args, "dataset"))
+        return list(c, err);
+    pd_arena_init(&a);
+    pd_buf_init(&out, 0);
+    PD_TRY(pd_read_begin(c->store, &db, err));
+    PD_TRY(pd__op_dataset(c, db, &a, &d, err));
+    pd_jw_init(&w, &out);
+    PD_TRY(pd__op_json(c) ? pd_status_write(db, &d, true, &w, err)
+                          : text_status(db, &a, &d, &out, err));
+    PD_TRY(pd__op_line(c, &out, err));
+out:
+    pd_read_end(c->store, db);
+    pd_buf_release(&out);
+    pd_arena_release(&a);
+    return rc;
+}
