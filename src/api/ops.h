@@ -48,7 +48,11 @@ struct pd_op {
     X("snapshot.show", pd_op_snapshot_show, "one snapshot")                                        \
     X("snapshot.diff", pd_op_snapshot_diff, "what changed between two")                            \
     X("status", pd_op_status, "progress")                                                          \
-    X("agree", pd_op_agree, "agreement between labelers")
+    X("agree", pd_op_agree, "agreement between labelers")                                          \
+    X("job.claim", pd_op_job_claim, "a worker takes the oldest queued job")                        \
+    X("job.beat", pd_op_job_beat, "a worker says that its job lives")                              \
+    X("job.finish", pd_op_job_finish, "a worker hands a job in")                                   \
+    X("job.prompts", pd_op_job_prompts, "the prompts of a dataset or snapshot")
 
 #define X(name, fn, summary) enum pd_rc fn(struct pd_op_call *c, struct pd_err *err);
 PD_OP_LIST(X)

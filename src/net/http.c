@@ -211,6 +211,20 @@ void pd_resp_static(struct pd_req *req, int status, const char *type, const void
     req->in->fixed_len = n;
 }
 
+void pd_resp_etag(struct pd_req *req)
+{
+    char hash[65];
+    struct pd_req_int *in = req->in;
+    if (in->kind != PD__BUFFER || in->out.failed)
+        return;
+    pd_sha256_of(pd_buf_str(&in->out), hash);
+    const char *tag = pd_arena_printf(&req->arena, "\"%.24s\"", hash);
+    const char *match = pd_req_header(req, "If-None-Match");
+    if (match && strstr(match, tag))
+        pd_resp_empty(req, 304);
+    pd_resp_header(req, "ETag", tag);
+}
+
 int pd_resp_status(const struct pd_req *req)
 {
     return req->in->kind == PD__NONE ? 0 : req->in->status;

@@ -96,6 +96,9 @@ void pd_resp_redirect(struct pd_req *req, const char *to); /* 303 */
 void pd_resp_header(struct pd_req *req, const char *name, const char *value);
 /* Constant memory that outlives the server. */
 void pd_resp_static(struct pd_req *req, int status, const char *type, const void *p, size_t n);
+/* Puts an ETag over the body that was written; a matching If-None-Match turns the answer into 304.
+ */
+void pd_resp_etag(struct pd_req *req);
 int pd_resp_status(const struct pd_req *req); /* 0 before an answer was begun */
 /* Throw away what was answered so far (headers too) to answer anew; not once a stream began. */
 void pd_resp_reset(struct pd_req *req);

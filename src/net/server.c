@@ -271,6 +271,12 @@ void pd__answer_ready(struct pd_req *req)
     MHD_resume_connection(in->conn);
 }
 
+static void after(struct pd_req *req)
+{
+    if (req->in->srv->app.after)
+        req->in->srv->app.after(req);
+}
+
 static void handle(struct pd_req *req)
 {
     struct pd_req_int *in = req->in;
@@ -279,7 +285,7 @@ static void handle(struct pd_req *req)
     int64_t t0 = pd_time_mono_ns();
     atomic_fetch_add(&in->refs, 1);
     enum pd_rc rc = s->app.gate ? s->app.gate(req, &err) : PD_OK;
-    if (rc == PD_OK)
+    if (rc == PD_OK && in->kind == PD__NONE)
         rc = req->route->handler(req, &err);
     if (rc == PD_OK && in->kind == PD__BUFFER && in->out.failed)
         rc = PD_FAIL(&err, PD_NOMEM, "the answer does not fit in memory");
@@ -290,10 +296,12 @@ static void handle(struct pd_req *req)
         if (rc != PD_OK)
             pd_log(PD_LOG_WARN, "http", "id=%s path=%s stream cut: %s", req->id, req->path,
                    err.msg);
+        after(req);
         stream_end(req, rc != PD_OK);
     } else {
         if (rc != PD_OK)
             answer_error(req, pd_rc_http(rc), &err);
+        after(req);
         if (in->kind == PD__STREAM && in->stream.is_sse) {
             in->stream.next_poll_ns = 0;
             pd__ticker_add(s, req);

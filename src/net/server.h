@@ -14,8 +14,11 @@
 struct pd_http_app {
     void *data; /* req->app */
     const struct pd_router *router;
-    /* Before the handler: who is it, and may they (route->policy)? Sets req->user. */
+    /* Before the handler: who is it, and may they (route->policy)? Sets req->user. When it answers
+     * itself (pd_resp_status is set), the handler does not run. */
     enum pd_rc (*gate)(struct pd_req *req, struct pd_err *err);
+    /* After the handler and any error, before the answer leaves; NULL = nothing to do. */
+    void (*after)(struct pd_req *req);
     /* Writes the error answer in the shape of the request's door (status and JSON body). req->route
      * is NULL when there was none. */
     void (*error)(struct pd_req *req, int status, const struct pd_err *err);

@@ -56,3 +56,13 @@ def write_jsonl(path, rows):
 def model_path(request):
     """A golden's name to a model: a folder of tests/fixtures/models, or the real SmolLM2."""
     return lambda name: request.getfixturevalue("smollm2") if name == "smollm2" else FIXTURES / "models" / name
+
+
+@pytest.fixture
+def server(tmp_path):
+    """podium serve on a free port with an empty data folder, without a worker."""
+    from serving import Server
+
+    s = Server(tmp_path / "data", "--no-worker").start()
+    yield s
+    s.stop()
