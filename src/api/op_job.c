@@ -185,7 +185,7 @@ enum pd_rc pd_op_job_prompts(struct pd_op_call *call, struct pd_err *err)
             break;
         struct json_object *prompt = pd_json_get(b.fields, "prompt");
         if (!prompt && head->n_fields)
-            prompt = pd_json_get(b.fields, head->fields[0]);
+            prompt = pd_json_get(b.fields, head->fields[0].name);
         if (!prompt)
             continue;
         struct pd_jw w;

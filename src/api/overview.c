@@ -1,13 +1,13 @@
 /* GET /ui/datasets/ID/overview, and the cache behind it. */
 #include "api/overview.h"
 
-#include "api/ops.h"
 #include "api/ui_json.h"
 #include "api/ui_run.h"
 
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/time.h"
+#include "pref/agreement.h"
 #include "pref/bundle.h"
 #include "store/lookup.h"
 
@@ -119,7 +119,7 @@ static int position(struct json_object *shown, const char *name)
 }
 
 /* One judged ranking of two: who won, and was it the first shown, the longer? */
-static void add_pair(struct derived *d, struct labeler *l, const struct pd_question *q,
+static void add_pair(struct derived *d, struct labeler *l, const struct pd_compare *c,
                      const struct pd_ranking *r, const struct pd_said *said,
                      const struct pd_bundle *b)
 {
@@ -130,16 +130,15 @@ static void add_pair(struct derived *d, struct labeler *l, const struct pd_quest
         return;
     }
     int win = r->tier[0] < r->tier[1] ? 0 : 1;
-    int p0 = position(said->shown, q->options[win]),
-        p1 = position(said->shown, q->options[1 - win]);
+    int p0 = position(said->shown, c->fields[win]), p1 = position(said->shown, c->fields[1 - win]);
     if (p0 >= 0 && p1 >= 0) {
         d->left_n++;
         d->left_won += p0 < p1;
         l->left_n++;
         l->left_won += p0 < p1;
     }
-    size_t won = pd_json_str(b->fields, q->options[win]).len;
-    size_t lost = pd_json_str(b->fields, q->options[1 - win]).len;
+    size_t won = pd_json_str(b->fields, c->fields[win]).len;
+    size_t lost = pd_json_str(b->fields, c->fields[1 - win]).len;
     if (won != lost) {
         d->longer_n++;
         d->longer_won += won > lost;
@@ -162,13 +161,11 @@ static bool opposed(const struct pd_ranking *a, const struct pd_ranking *b, bool
     return against;
 }
 
-static void add_bundle(struct derived *d, const struct pd_bundle_head *head,
-                       const struct pd_question *ranking, const struct pd_bundle *b)
+static void add_bundle(struct derived *d, const struct pd_compare *c, const struct pd_bundle *b)
 {
     struct pd_ranking r[MAX_RECORD_SAID];
     size_t who[MAX_RECORD_SAID], n = 0;
     bool conflict = false;
-    (void)head;
     for (size_t i = 0; i < b->n_said; i++) {
         const struct pd_said *s = &b->said[i];
         if (s->status != PD_ANSWER_SUBMITTED && s->status != PD_ANSWER_DISCARDED)
@@ -182,12 +179,11 @@ static void add_bundle(struct derived *d, const struct pd_bundle_head *head,
         }
         l->submitted++;
         add_seconds(l, s->seconds);
-        struct json_object *v = ranking ? pd_json_get(s->values, ranking->name) : NULL;
-        if (!v || n == MAX_RECORD_SAID ||
-            pd_ranking_parse(ranking->options, ranking->n_options, v, &r[n], NULL) != PD_OK)
+        bool has = false;
+        if (!c || n == MAX_RECORD_SAID || pd_compare_read(c, s, &r[n], &has, NULL) != PD_OK || !has)
             continue;
         if (r[n].k == 2)
-            add_pair(d, l, ranking, &r[n], s, b);
+            add_pair(d, l, c, &r[n], s, b);
         who[n++] = (size_t)(l - d->labelers);
     }
     d->shared += n >= 2;
@@ -209,46 +205,42 @@ static enum pd_rc read_all(struct pd_store *store, struct derived *d, struct pd_
 {
     struct pd_bundles *in = NULL;
     struct pd_bundle b;
-    const struct pd_question *ranking = NULL;
+    struct pd_compare compare;
     bool more = false;
     enum pd_rc rc = PD_OK;
     PD_TRY(pd_bundles_open_dataset(&in, store, d->dataset_id, err));
-    const struct pd_bundle_head *head = pd_bundles_head(in);
-    for (size_t i = 0; i < head->n_questions && !ranking; i++)
-        if (head->questions[i].type == PD_QUESTION_RANKING)
-            ranking = &head->questions[i];
+    bool compares = pd_compare_find(pd_bundles_head(in), NULL, &compare, NULL) == PD_OK;
     for (;;) {
         PD_TRY(pd_bundles_next(in, &b, &more, err));
         if (!more)
             break;
-        add_bundle(d, head, ranking, &b);
+        add_bundle(d, compares ? &compare : NULL, &b);
     }
 out:
     pd_bundles_close(in);
     return rc;
 }
 
-/* The agree operation's own JSON: one implementation of the measures. */
-static char *agreement_json(struct pd_store *store, const char *dataset_uuid)
+/* JSON of pref/agreement.h; NULL when it cannot be had. */
+static char *agreement_json(struct pd_store *store, int64_t dataset_id)
 {
+    enum { ROUNDS = 200, SEED = 1 };
+    struct pd_bundles *in = NULL;
+    struct pd_agreement *g = pd_agreement_new();
+    struct pd_buf b;
+    struct pd_jw w;
     char *text = NULL;
-    size_t size = 0;
-    struct json_object *args = json_object_new_object();
-    FILE *out = open_memstream(&text, &size), *notes = fopen("/dev/null", "we");
-    const struct pd_op *op = pd_op_find(PD_STR("agree"));
-    json_object_object_add(args, "dataset", json_object_new_string(dataset_uuid));
-    json_object_object_add(args, "source", json_object_new_string(dataset_uuid));
-    json_object_object_add(args, "json", json_object_new_boolean(true));
-    struct pd_op_call call = {.store = store, .args = args, .out = out, .notes = notes};
-    bool ok = op && out && notes && op->run(&call, NULL) == PD_OK;
-    if (out)
-        (void)fclose(out);
-    if (notes)
-        (void)fclose(notes);
-    json_object_put(args);
-    char *copy = ok ? pd_xstrdup(text) : NULL;
-    free(text);
-    return copy;
+    pd_buf_init(&b, 0);
+    if (pd_bundles_open_dataset(&in, store, dataset_id, NULL) == PD_OK &&
+        pd_agreement_add_bundles(g, in, NULL) == PD_OK) {
+        pd_jw_init(&w, &b);
+        pd_agreement_write(g, ROUNDS, SEED, &w);
+        text = pd_buf_detach(&b);
+    }
+    pd_bundles_close(in);
+    pd_agreement_free(g);
+    pd_buf_release(&b);
+    return text;
 }
 
 static int64_t stamp_of(struct pd_db *db, const struct pd_dataset *d, const struct pd_counts *c)
@@ -278,7 +270,7 @@ static enum pd_rc refresh(struct pd_api *api, const struct pd_dataset *d, int64_
         derived_free(fresh);
         return rc;
     }
-    fresh->agreement = agreement_json(api->store, d->uuid);
+    fresh->agreement = agreement_json(api->store, d->id);
     if (i == o->n && o->n == MAX_CACHED)
         i = 0;
     if (i == o->n)

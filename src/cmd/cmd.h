@@ -18,6 +18,8 @@ struct pd_cmd {
 
 /* Rows: X(name, function, group, summary). Sorted as a user meets them. */
 #define PD_CMD_LIST(X)                                                                             \
+    X("serve", pd_cmd_serve, "Collect", "the server: labeling pages, HTTP calls, jobs")            \
+    X("worker", pd_cmd_worker, "Collect", "run the jobs that the server queues")                   \
     X("model", pd_cmd_model, "Models", "fetch, inspect, make and convert models")                  \
     X("generate", pd_cmd_generate, "Models", "answers to prompts, many at once")                   \
     X("logprobs", pd_cmd_logprobs, "Models", "log-probabilities of every token of given texts")    \

@@ -1,0 +1,248 @@
+/* podium serve: the collecting server. Opens the data folder, listens, starts a worker, and stays
+ * until it is told to stop. */
+#include "cmd/cmd.h"
+#include "cmd/door.h"
+#include "cmd/serve.h"
+
+#include "api/api.h"
+#include "api/job_kinds.h"
+#include "api/op_wire.h"
+#include "base/crypt.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sig.h"
+#include "base/time.h"
+#include "pref/template.h"
+#include "store/lease.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LINK_US ((int64_t)24 * 3600 * 1000000)
+
+struct serve {
+    const char *data, *listen, *url, *models, *owner;
+    bool worker, access_log, print_password, quiet;
+    int64_t threads;
+};
+
+static const char usage[] = "podium serve --data DIR [--listen 127.0.0.1:6900] [options]";
+static const char text[] =
+    "Serves the labeling pages and the HTTP calls of one data folder, which is made when it is\n"
+    "missing. The first start makes an owner account without a password and prints a sign-in link\n"
+    "that works once. Other verbs (user, import, export, ...) work on the folder at the same "
+    "time.\n"
+    "\n"
+    "SIGTERM or Ctrl-C: no new connections, what was begun is answered, then the end.";
+static const char examples[] =
+    "  podium serve --data podium-data\n"
+    "  podium serve --data podium-data --listen 0.0.0.0:8080 --url https://rank.example.org\n"
+    "  podium serve --data podium-data --listen 127.0.0.1:0     any free port, which is printed";
+
+/* ------------------------------------------------------------------ the first owner */
+
+struct first {
+    struct pd_store *store;
+    struct pd_str name, password;
+    char token[44];
+    bool made;
+};
+
+static enum pd_rc write_first(struct pd_db *db, void *arg, struct pd_err *err)
+{
+    struct first *f = arg;
+    int64_t n = 0, id = 0, ws = 0;
+    enum pd_rc rc = PD_OK;
+    PD_TRY(pd_user_count(db, &n, err));
+    if (n > 0)
+        goto out;
+    struct pd_user_new in = {.username = f->name, .role = PD_ROLE_OWNER, .password = f->password};
+    PD_TRY(pd_user_create(db, f->store, &in, &id, err));
+    PD_TRY(pd_workspace_default(db, (struct pd_str){NULL, 0}, &ws, err));
+    rc = pd_workspace_add(db, ws, id, err);
+    if (rc == PD_CONFLICT)
+        rc = PD_OK;
+    PD_TRY(rc);
+    PD_TRY(pd_link_create(db, f->store, id, LINK_US, f->token, err));
+    f->made = true;
+out:
+    return rc;
+}
+
+static enum pd_rc make_owner(const struct serve *o, struct pd_store *store, struct first *f,
+                             char password[17], struct pd_err *err)
+{
+    *f = (struct first){.store = store, .name = pd_str_from(o->owner)};
+    if (o->print_password) {
+        pd_token_new(password, 16);
+        f->password = pd_str_from(password);
+    }
+    return pd_store_write(store, PD_TX_DURABLE, write_first, f, err);
+}
+
+/* ------------------------------------------------------------------ the worker */
+
+/* `podium worker` as a child that dies with us. -1 when it cannot be started. */
+static pid_t start_worker(const struct serve *o, const char *models)
+{
+    pid_t parent = getpid(), pid = fork();
+    if (pid != 0)
+        return pid;
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(0);
+    char *argv[] = {"podium",   "worker",
+                    "--data",   (char *)(uintptr_t)o->data,
+                    "--models", (char *)(uintptr_t)models,
+                    NULL};
+    (void)execv("/proc/self/exe", argv);
+    _exit(127);
+}
+
+static void stop_worker(pid_t pid)
+{
+    int status;
+    if (pid <= 0)
+        return;
+    (void)kill(pid, SIGTERM);
+    for (int i = 0; i < 300; i++) { /* it writes a checkpoint first */
+        if (waitpid(pid, &status, WNOHANG) == pid)
+            return;
+        pd_sleep_ms(100);
+    }
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, &status, 0);
+}
+
+/* ------------------------------------------------------------------ running */
+
+static enum pd_rc write_expiry(struct pd_db *db, void *arg, struct pd_err *err)
+{
+    (void)arg;
+    return pd_lease_expire(db, err);
+}
+
+static void announce(const struct serve *o, const struct pd_http_server *server,
+                     const struct first *first, const char *password)
+{
+    const char *url = o->url ? o->url : pd_http_server_url(server);
+    printf("listening on %s\n", pd_http_server_url(server));
+    if (first->made)
+        printf("sign in once, within a day: %s/sign-in#%s\n", url, first->token);
+    if (first->made && password[0])
+        printf("owner account: %s   password: %s\n", o->owner, password);
+    (void)fflush(stdout);
+}
+
+/* The folder says where its server is, so that other verbs can print whole links. */
+static void write_where(const char *dir, const char *url)
+{
+    char *path = pd_xasprintf("%s/serve.url", dir);
+    struct pd_err err;
+    if (pd_fs_write_atomic(path, pd_str_from(url), 0600, &err) != PD_OK)
+        pd_log(PD_LOG_WARN, "serve", "%s", err.msg);
+    pd_free(path);
+}
+
+static void loop(const struct serve *o, struct pd_store *store, pid_t worker, const char *models)
+{
+    int64_t next_expiry = 0, restart_at = 0;
+    struct pd_err err;
+    int status;
+    while (!pd_sig_stop()) {
+        int64_t now = pd_time_mono_ns();
+        if (now >= next_expiry) {
+            if (pd_store_write(store, PD_TX_RELAXED, write_expiry, NULL, &err) != PD_OK)
+                pd_log(PD_LOG_ERROR, "serve", "leases: %s", err.msg);
+            next_expiry = now + (int64_t)15 * 1000000000;
+        }
+        if (worker > 0 && waitpid(worker, &status, WNOHANG) == worker) {
+            pd_log(PD_LOG_WARN, "serve", "the worker ended with status %d; a new one starts",
+                   status);
+            worker = -1;
+            restart_at = now + (int64_t)2 * 1000000000;
+        }
+        if (o->worker && worker < 0 && now >= restart_at)
+            worker = start_worker(o, models);
+        pd_sleep_ms(100);
+    }
+    stop_worker(worker);
+}
+
+static enum pd_rc serve(const struct serve *o, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_store *store = NULL;
+    struct pd_http_server *server = NULL;
+    struct pd_api api = {0};
+    struct first first = {0};
+    char password[17] = "";
+    char *sock = pd_xasprintf("%s/%s", o->data, PD_OP_SOCKET);
+    char *models = o->models ? pd_xstrdup(o->models) : pd_models_default_dir();
+    PD_TRY(pd_store_open(&store, o->data, err));
+    PD_TRY(make_owner(o, store, &first, password, err));
+    pd_api_init(&api, store, &pd_assets_table, PD_VERSION, o->url, models);
+    const struct pd_http_app app = pd_api_app(&api);
+    const struct pd_http_config cfg = {.listen = o->listen,
+                                       .unix_path = sock,
+                                       .workers = (int)o->threads,
+                                       .access_log = o->access_log};
+    PD_TRY(pd_http_server_start(&server, &cfg, &app, err));
+    api.server = server;
+    write_where(o->data, o->url ? o->url : pd_http_server_url(server));
+    announce(o, server, &first, password);
+    loop(o, store, o->worker ? start_worker(o, models) : 0, models);
+    if (!o->quiet)
+        fputs("stopping: finishing what was begun\n", stderr);
+out:
+    pd_http_server_stop(server, 10000);
+    if (api.store)
+        pd_api_release(&api);
+    pd_store_close(store);
+    pd_free(models);
+    pd_free(sock);
+    return rc;
+}
+
+int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
+{
+    struct serve o = {.listen = "127.0.0.1:6900", .worker = true, .owner = "owner"};
+    struct pd_err err = {0};
+    struct pd_opt_list args = {0};
+    bool help = false;
+    struct pd_opt options[] = {
+        PD_OPT_ROW("data", PD_OPT_STR, &o.data, "DIR",
+                   "the data folder; made when missing (default ${PODIUM_DATA:-podium-data})"),
+        PD_OPT_ROW("listen", PD_OPT_STR, &o.listen, "HOST:PORT",
+                   "where to listen; port 0 = any free one"),
+        PD_OPT_ROW("url", PD_OPT_STR, &o.url, "URL",
+                   "the address people use, when a proxy stands in front"),
+        PD_OPT_ROW("models", PD_OPT_STR, &o.models, "DIR",
+                   "folder with the models that jobs may start from (default: where `podium model "
+                   "pull` puts them)"),
+        PD_OPT_ROW("worker", PD_OPT_FLAG, &o.worker, NULL, "also start a worker that runs jobs",
+                   .flags = PD_OPT_NEGATABLE),
+        PD_OPT_ROW("owner", PD_OPT_STR, &o.owner, "NAME",
+                   "name of the account that the first start makes"),
+        PD_OPT_ROW("print-password", PD_OPT_FLAG, &o.print_password, NULL,
+                   "give that account a random password and print it"),
+        PD_OPT_ROW("threads", PD_OPT_I64, &o.threads, "N", "requests handled at once; 0 = 8",
+                   .min = 0, .max = 256),
+        PD_OPT_ROW("access-log", PD_OPT_FLAG, &o.access_log, NULL,
+                   "a line on stderr for every request"),
+        PD_OPT_ROW("quiet", PD_OPT_FLAG, &o.quiet, NULL, "no notes on stderr"),
+        PD_OPT_END,
+    };
+    enum pd_rc rc = pd_opt_parse(options, argc, argv, 0, 0, &args, &help, &err);
+    pd_opt_list_release(&args);
+    if (help)
+        return pd_cmd_help(self, usage, text, options, examples);
+    o.data = pd_door_data_dir(o.data);
+    if (rc == PD_OK)
+        rc = serve(&o, &err);
+    return rc == PD_OK ? 0 : pd_cmd_fail(self, &err);
+}
