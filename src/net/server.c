@@ -107,11 +107,18 @@ void pd__ticker_add(struct pd_http_server *s, struct pd_req *req)
     atomic_fetch_add(&req->in->refs, 1);
     req->in->stream.last_write_ns = pd_time_mono_ns();
     pthread_mutex_lock(&s->tick_lock);
-    req->in->stream.next = s->streams;
-    s->streams = req;
-    s->n_streams++;
-    pthread_cond_signal(&s->tick_cond);
+    bool late = s->tick_stop; /* nobody would ever end it */
+    if (!late) {
+        req->in->stream.next = s->streams;
+        s->streams = req;
+        s->n_streams++;
+        pthread_cond_signal(&s->tick_cond);
+    }
     pthread_mutex_unlock(&s->tick_lock);
+    if (late) {
+        stream_end(req, false);
+        pd__req_unref(req);
+    }
 }
 
 /* Polls one stream if it is due; false when it has ended. */
@@ -318,7 +325,7 @@ static void *worker_main(void *arg)
     struct pd_http_server *s = arg;
     for (;;) {
         pthread_mutex_lock(&s->lock);
-        while (!s->head && !s->closing)
+        while (!s->head && !(s->closing && s->queued == 0))
             pthread_cond_wait(&s->work, &s->lock);
         struct pd_req *req = s->head;
         if (req) {
@@ -326,6 +333,8 @@ static void *worker_main(void *arg)
             if (!s->head)
                 s->tail = &s->head;
             s->queued--;
+            if (s->closing && s->queued == 0)
+                pthread_cond_broadcast(&s->work);
         }
         pthread_mutex_unlock(&s->lock);
         if (!req)
@@ -363,9 +372,11 @@ static enum MHD_Result dispatch(struct pd_req *req)
     struct pd_http_server *s = in->srv;
     bool alone = (req->route->flags & PD_ROUTE_STREAM) != 0;
     pthread_mutex_lock(&s->lock);
-    bool full = alone ? s->n_long >= MAX_LONG : s->queued >= MAX_QUEUED;
+    bool full = s->closing || (alone ? s->n_long >= MAX_LONG : s->queued >= MAX_QUEUED);
     if (!full && alone)
         s->n_long++;
+    else if (!full)
+        s->queued++;
     pthread_mutex_unlock(&s->lock);
     struct pd_err err = {0};
     if (full) {
@@ -392,10 +403,9 @@ static enum MHD_Result dispatch(struct pd_req *req)
         return MHD_YES;
     }
     pthread_mutex_lock(&s->lock);
-    in->next = NULL;
+    in->next = NULL; /* workers stay as long as `queued`, which counts it already */
     *s->tail = req;
     s->tail = &in->next;
-    s->queued++;
     pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->lock);
     return MHD_YES;
