@@ -2,6 +2,7 @@
 #include "cmd/cmd.h"
 #include "base/json.h"
 #include "tensor/backend.h"
+#include "train/policy_eval.h"
 #include "train/score.h"
 
 #include <stdio.h>
@@ -70,15 +71,151 @@ static int eval_reward(const struct pd_cmd *self, int argc, char **argv)
     return 0;
 }
 
+static void side_text(const char *name, const struct pd_policy_side *s, struct pd_buf *out)
+{
+    pd_buf_addf(out, "%-12s reward %+.4f, %.1f tokens, %.0f%% unfinished\n", name, s->reward,
+                s->tokens, 100 * s->unfinished);
+}
+
+static void side_json(struct pd_jw *w, const char *key, const char *path,
+                      const struct pd_policy_side *s)
+{
+    pd_jw_key(w, key);
+    pd_jw_object(w);
+    pd_jw_kstrz(w, "path", path);
+    pd_jw_kf64(w, "mean_reward", s->reward);
+    pd_jw_kf64(w, "mean_tokens", s->tokens);
+    pd_jw_kf64(w, "unfinished", s->unfinished);
+    pd_jw_object_end(w);
+}
+
+static void interval_json(struct pd_jw *w, const char *key, struct pd_interval ci)
+{
+    pd_jw_key(w, key);
+    pd_jw_array(w);
+    pd_jw_f64(w, ci.lo);
+    pd_jw_f64(w, ci.hi);
+    pd_jw_array_end(w);
+}
+
+static void print_comparison(const struct pd_policy_eval_options *o,
+                             const struct pd_policy_comparison *c, bool json)
+{
+    struct pd_buf text;
+    struct pd_jw w;
+    pd_buf_init(&text, 0);
+    pd_jw_init(&w, &text);
+    if (json) {
+        pd_jw_object(&w);
+        pd_jw_ki64(&w, "n", (int64_t)c->prompts);
+        pd_jw_ki64(&w, "answers", (int64_t)c->answers);
+        pd_jw_kf64(&w, "win_rate", c->win_rate);
+        interval_json(&w, "win_rate_ci", c->win_ci);
+        pd_jw_kf64(&w, "difference", c->difference);
+        interval_json(&w, "difference_ci", c->difference_ci);
+        side_json(&w, "model", o->model, &c->model);
+        side_json(&w, "against", o->against, &c->against);
+        pd_jw_object_end(&w);
+        pd_buf_addc(&text, '\n');
+    } else {
+        pd_buf_addf(&text, "win rate     %.1f%% (95%% interval %.1f..%.1f) on %zu prompts\n",
+                    100 * c->win_rate, 100 * c->win_ci.lo, 100 * c->win_ci.hi, c->prompts);
+        pd_buf_addf(&text, "difference   %+.4f (95%% interval %+.4f..%+.4f) in mean reward\n",
+                    c->difference, c->difference_ci.lo, c->difference_ci.hi);
+        side_text("model", &c->model, &text);
+        side_text("against", &c->against, &text);
+    }
+    fputs(pd_buf_cstr(&text), stdout);
+    pd_buf_release(&text);
+}
+
+static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
+{
+    struct pd_policy_eval_options o = {.chat = "auto",
+                                       .dtype = "auto",
+                                       .n = 1,
+                                       .max_new_tokens = 50,
+                                       .temperature = 0.7,
+                                       .seed = 42,
+                                       .micro_tokens = 2048};
+    struct pd_policy_comparison result;
+    struct pd_err err = {0};
+    struct pd_opt_list args = {0};
+    int64_t threads = 0;
+    bool help = false, json = false;
+    struct pd_opt options[] = {
+        PD_OPT_ROW("model", PD_OPT_STR, &o.model, "M",
+                   "the new policy: folder, .gguf or run folder", .flags = PD_OPT_REQUIRED),
+        PD_OPT_ROW("against", PD_OPT_STR, &o.against, "M", "the old one", .flags = PD_OPT_REQUIRED),
+        PD_OPT_ROW("reward-model", PD_OPT_STR, &o.reward_model, "RM", "what scores the answers",
+                   .flags = PD_OPT_REQUIRED),
+        PD_OPT_ROW("prompts", PD_OPT_STR, &o.prompts, "FILE",
+                   "held-out prompts: .jsonl, .txt or .csv", .flags = PD_OPT_REQUIRED),
+        PD_OPT_ROW("limit", PD_OPT_I64, &o.limit, "N", "use the first N prompts; 0 = all", .min = 0,
+                   .max = 1e9),
+        PD_OPT_ROW("n", PD_OPT_I64, &o.n, "N", "answers of each to a prompt", .min = 1,
+                   .max = 1024),
+        PD_OPT_ROW("max-new-tokens", PD_OPT_I64, &o.max_new_tokens, "N", "most tokens of an answer",
+                   .min = 1, .max = 1e6),
+        PD_OPT_ROW("temperature", PD_OPT_F64, &o.temperature, "T", "of sampling; 0 = greedy",
+                   .min = 0, .max = 100),
+        PD_OPT_ROW("chat", PD_OPT_CHOICE, &o.chat, "WHEN",
+                   "put text prompts through the chat template; auto = if the model has one",
+                   .choices = "auto|on|off"),
+        PD_OPT_ROW("seed", PD_OPT_I64, &o.seed, "N", "of sampling and of the order shown", .min = 0,
+                   .max = 4294967295.0),
+        PD_OPT_ROW("out", PD_OPT_STR, &o.out, "FILE",
+                   "answers.jsonl with one answer of each, in random order"),
+        PD_OPT_ROW("micro-batch-tokens", PD_OPT_I64, &o.micro_tokens, "N",
+                   "tokens in memory at once", .min = 1, .max = 1e8),
+        PD_OPT_ROW("dtype", PD_OPT_CHOICE, &o.dtype, "T", "precision of the matrix products",
+                   .choices = "auto|bf16|fp32"),
+        PD_OPT_ROW("threads", PD_OPT_I64, &threads, "N", "0 = all cores", .min = 0, .max = 4096),
+        PD_OPT_ROW("skip-bad", PD_OPT_FLAG, &o.skip_bad, NULL, "pass over bad rows"),
+        PD_OPT_ROW("quiet", PD_OPT_FLAG, &o.quiet, NULL, "no progress"),
+        PD_OPT_ROW("json", PD_OPT_FLAG, &json, NULL, "print one JSON object"),
+        PD_OPT_END,
+    };
+    enum pd_rc rc = pd_opt_parse(options, argc, argv, 0, 0, &args, &help, &err);
+    pd_opt_list_release(&args);
+    if (help)
+        return pd_cmd_help(
+            self,
+            "podium eval policy --model NEW --against OLD --reward-model RM --prompts F [options]",
+            "Both answer the same prompts with the same seed; the reward model scores the "
+            "answers.\n"
+            "Printed: how often the new one wins (ties half) and the mean difference in reward, "
+            "each\n"
+            "with a 95% bootstrap interval over prompts. --to-dataset sends one answer of each, "
+            "in\n"
+            "random order and without saying whose it is, to be ranked by people.",
+            options,
+            "  podium eval policy --model runs/ppo --against smollm2.gguf --reward-model runs/rm "
+            "\\\n"
+            "      --prompts held-out.jsonl --to-dataset round-2 --data podium-data");
+    if (rc == PD_OK)
+        rc = pd_backend_init((int)threads, &err);
+    if (rc == PD_OK)
+        rc = pd_policy_compare(&o, &result, &err);
+    if (rc != PD_OK)
+        return pd_cmd_fail(self, &err);
+    print_comparison(&o, &result, json);
+    return 0;
+}
+
 int pd_cmd_eval(const struct pd_cmd *self, int argc, char **argv)
 {
     struct pd_err err = {0};
     if (argc > 0 && strcmp(argv[0], "reward") == 0)
         return eval_reward(self, argc - 1, argv + 1);
+    if (argc > 0 && strcmp(argv[0], "policy") == 0)
+        return eval_policy(self, argc - 1, argv + 1);
     if (argc > 0 && strcmp(argv[0], "--help") == 0)
-        return pd_cmd_help(
-            self, "podium eval reward --model RM --data pairs.jsonl [options]",
-            "  reward   a reward model on held-out pairs (podium eval reward --help)", NULL, NULL);
-    (void)PD_FAIL(&err, PD_USAGE, "evaluate what? reward");
+        return pd_cmd_help(self, "podium eval reward|policy [options]   (each has --help)",
+                           "  reward   a reward model on held-out pairs\n"
+                           "  policy   a policy against another, scored by a reward model",
+                           NULL, NULL);
+    (void)PD_FAIL(&err, PD_USAGE, "evaluate what? reward or policy%s%s", argc > 0 ? ", not " : "",
+                  argc > 0 ? argv[0] : "");
     return pd_cmd_fail(self, &err);
 }

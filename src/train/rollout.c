@@ -73,6 +73,7 @@ enum pd_rc pd_policy_prompts_read(struct pd_policy_prompts *p, const char *path,
             p->n_too_long++;
             pd_free(one.ids);
         } else {
+            one.row = p->rows.v[i].row;
             p->v[p->n++] = one;
         }
     }

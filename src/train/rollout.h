@@ -16,7 +16,8 @@
 /* ---- prompts ---- */
 
 struct pd_policy_prompt {
-    struct json_object *prompt; /* of the row: text or messages; NULL when it came as ids */
+    struct json_object *row;    /* of the file, borrowed; NULL when it came as ids, as is */
+    struct json_object *prompt; /* its "prompt": text or messages */
     int32_t *ids;               /* as the policy sees it */
     int64_t n;
     bool plain; /* no template around it */
