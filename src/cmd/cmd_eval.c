@@ -192,7 +192,7 @@ static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
             options,
             "  podium eval policy --model runs/ppo --against smollm2.gguf --reward-model runs/rm "
             "\\\n"
-            "      --prompts held-out.jsonl --to-dataset round-2 --data podium-data");
+            "      --prompts held-out.jsonl");
     if (rc == PD_OK)
         rc = pd_backend_init((int)threads, &err);
     if (rc == PD_OK)
