@@ -2,6 +2,7 @@
 #include "lm/model.h"
 #include "lm/same_text.h"
 #include "base/fs.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "base/progress.h"
 #include "base/sig.h"
@@ -28,6 +29,7 @@ struct slot {
 struct item {
     struct json_object *row; /* borrowed from the prompts */
     struct pd_ids ids;
+    uint64_t key;       /* names its random streams */
     struct slot *slots; /* opts.n, from the first answer to the last */
     int64_t n_filled;
     char *line; /* the finished row, without newline */
@@ -116,8 +118,24 @@ static enum pd_rc check_room(const struct job *j, int64_t n, struct pd_err *err)
                    (long long)(by_context ? context : limit));
 }
 
+/* A prompt's random streams are named by its ids, so its answers do not depend on where it stands;
+ * of equal prompts, by how many came before. */
+static uint64_t stream_key(struct pd_map *seen, const struct pd_ids *ids)
+{
+    struct pd_str bytes = {(const char *)ids->ptr, ids->len * sizeof *ids->ptr};
+    int64_t before = 0;
+    (void)pd_map_get(seen, bytes, &before);
+    (void)pd_map_put(seen, bytes, before + 1);
+    uint64_t key = (uint64_t)before;
+    for (size_t t = 0; t < ids->len; t++)
+        key = pd_rng_mix(key, (uint64_t)ids->ptr[t]);
+    return key;
+}
+
 static enum pd_rc encode_all(struct job *j, struct pd_prompts *prompts, struct pd_err *err)
 {
+    struct pd_map seen;
+    pd_map_init(&seen);
     j->items = pd_xalloc((prompts->n + 1) * sizeof *j->items);
     for (size_t i = 0; i < prompts->n; i++) {
         struct item *it = &j->items[j->n_items];
@@ -128,6 +146,7 @@ static enum pd_rc encode_all(struct job *j, struct pd_prompts *prompts, struct p
             if (err)
                 *err = e;
             pd_ids_release(&it->ids);
+            pd_map_release(&seen);
             return rc;
         }
         if (rc == PD_OK)
@@ -137,8 +156,10 @@ static enum pd_rc encode_all(struct job *j, struct pd_prompts *prompts, struct p
             pd_ids_release(&it->ids);
             continue;
         }
+        it->key = stream_key(&seen, &it->ids);
         j->n_items++;
     }
+    pd_map_release(&seen);
     return pd_prompts_verdict(prompts, (size_t)j->n_items, err);
 }
 
@@ -324,7 +345,7 @@ static enum pd_rc add_to_engine(struct job *j, struct item *it, uint64_t first, 
 {
     struct pd_gen_prompt p = {.ids = it->ids.ptr,
                               .n = (int64_t)it->ids.len,
-                              .key = (uint64_t)(it - j->items),
+                              .key = it->key,
                               .n_answers = n,
                               .first_answer = first,
                               .sampling = j->sampling,
@@ -406,8 +427,7 @@ static char *partial_head(const struct job *j)
     struct pd_jw w;
     uint64_t hash = 0;
     for (int64_t i = 0; i < j->n_items; i++)
-        for (size_t t = 0; t <= j->items[i].ids.len; t++)
-            hash = pd_rng_mix(hash, t ? (uint64_t)j->items[i].ids.ptr[t - 1] : UINT64_MAX);
+        hash = pd_rng_mix(hash, j->items[i].key);
     pd_buf_init(&buf, 0);
     pd_jw_init(&w, &buf);
     pd_jw_object(&w);

@@ -23,7 +23,7 @@ const char *pd_finish_name(enum pd_finish f); /* "stop", "length" */
 struct pd_gen_prompt {
     const int32_t *ids; /* borrowed until its last answer is done */
     int64_t n;          /* >= 1 */
-    uint64_t key;       /* names the random stream, e.g. the prompt's index in the file */
+    uint64_t key;       /* names the random streams: an index, or a hash of the prompt */
     int64_t n_answers;
     uint64_t first_answer;       /* index of the first one; the others follow */
     struct pd_sampling sampling; /* eos ids included */

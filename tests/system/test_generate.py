@@ -1,0 +1,319 @@
+"""podium generate and logprobs as a user runs them, on the tiny models of tests/fixtures."""
+import csv
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
+
+GPT2, LLAMA = FIXTURES / "models" / "tiny-gpt2", FIXTURES / "models" / "tiny-llama"
+WORDS = "What is the capital of Norway and how do I make a good cup of tea before the train leaves".split()
+
+
+def make_prompts(n, seed=0):
+    rng = random.Random(seed)
+    return [{"prompt": " ".join(rng.choices(WORDS, k=rng.randint(1, 9)))} for _ in range(n)]
+
+
+def run(*args, env=None):
+    return subprocess.run([podium_bin(), *map(str, args)], capture_output=True, text=True, timeout=300, env=env)
+
+
+def prompt_tokens(podium, model, text):
+    return len(json.loads(podium("tokenize", "--model", model, stdin=json.dumps(text) + "\n")))
+
+
+@pytest.mark.parametrize("model", [GPT2, LLAMA], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "flags,limit",
+    [
+        (["--n", 2, "--max-length", 50, "--seed", 42], 50),
+        (["--n", 2, "--top-k", 10, "--max-length", 100], 100),
+    ],
+    ids=["gpt2-tutorial", "falcon-tutorial"],
+)
+def test_tutorial_jobs(podium, tmp_path, model, flags, limit):
+    rows = make_prompts(12)
+    given, out = write_jsonl(tmp_path / "p.jsonl", rows), tmp_path / "a.jsonl"
+    podium("generate", "--model", model, "--prompts", given, "--out", out, "--chat", "off", *flags)
+    answers = read_jsonl(out)
+    eos = json.loads((model / "config.json").read_text())["eos_token_id"]
+    assert [a["prompt"] for a in answers] == [r["prompt"] for r in rows]
+    assert len({a["id"] for a in answers}) == len(rows)
+    for row in answers:
+        room = limit - prompt_tokens(podium, model, row["prompt"])
+        assert len(row["answers"]) == 2
+        assert row["answers"][0]["ids"] != row["answers"][1]["ids"]
+        for a in row["answers"]:
+            assert set(a) == {"text", "model", "tokens", "finish_reason", "logprob", "ids"}
+            assert a["model"] == model.name
+            assert a["tokens"] == len(a["ids"]) <= room
+            assert a["finish_reason"] == ("stop" if a["ids"][-1] == eos else "length")
+            assert a["tokens"] == room or a["ids"][-1] == eos
+            assert eos not in a["ids"][:-1]
+            assert not a["text"].startswith(row["prompt"])
+            assert a["logprob"] < 0
+        assert row["params"]["max_length"] == limit
+        assert row["seed"] == (42 if limit == 50 else 0)
+
+
+def test_same_seed_same_text(podium, tmp_path):
+    """Whatever the batch, the threads and the order of the prompts; another seed says something else."""
+    rows = make_prompts(20)
+    rows[7] = dict(rows[3])  # a prompt that stands twice is answered twice
+
+    def answers(rows, *flags):
+        given, out = write_jsonl(tmp_path / "p.jsonl", rows), tmp_path / "a.jsonl"
+        podium("generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 3, "--max-new-tokens", 24,
+               "--chat", "off", "--dtype", "fp32", *flags)
+        return [(r["prompt"], [a["ids"] for a in r["answers"]]) for r in read_jsonl(out)]
+
+    want = answers(rows, "--seed", 5)
+    assert want[3][1] != want[7][1]
+    for flags in (["--batch", 1], ["--batch", 7], ["--threads", 1], ["--kv-memory", "1M"]):
+        assert answers(rows, "--seed", 5, *flags) == want
+    assert sorted(answers(rows[::-1], "--seed", 5)) == sorted(want)
+    assert answers(rows, "--seed", 6) != want
+
+
+def test_prompt_files(podium, tmp_path):
+    texts = ["What is the capital?", 'He said, "tea, please"', "one"]
+    (tmp_path / "p.txt").write_text("\n".join(texts) + "\n\n", encoding="utf-8")
+    with open(tmp_path / "p.csv", "w", newline="", encoding="utf-8") as f:
+        csv.writer(f).writerows([["id", "prompt", "topic"], *[[f"c{i}", t, "tea"] for i, t in enumerate(texts)]])
+    with gzip.open(tmp_path / "p.jsonl.gz", "wt", encoding="utf-8") as f:
+        f.writelines(json.dumps({"id": i, "prompt": t, "metadata": {"k": [1]}}) + "\n" for i, t in enumerate(texts))
+    got = {}
+    for name in ("p.txt", "p.csv", "p.jsonl.gz"):
+        out = podium("generate", "--model", GPT2, "--prompts", tmp_path / name, "--max-new-tokens", 6, "--quiet")
+        got[name] = [json.loads(line) for line in out.splitlines()]
+        assert [r["prompt"] for r in got[name]] == texts
+    ids = {k: [[a["ids"] for a in r["answers"]] for r in v] for k, v in got.items()}
+    assert ids["p.txt"] == ids["p.csv"] == ids["p.jsonl.gz"]
+    assert [(r["id"], r["topic"]) for r in got["p.csv"]] == [("c0", "tea"), ("c1", "tea"), ("c2", "tea")]
+    assert [(r["id"], r["metadata"]) for r in got["p.jsonl.gz"]] == [(i, {"k": [1]}) for i in range(3)]
+
+
+def test_bad_rows_are_named(podium, tmp_path):
+    given, out = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    lines = ['{"prompt": "fine"}', '{"prompt": 7}', "nonsense", '{"text": "x"}', '{"prompt": " "}', '[1]',
+             json.dumps({"prompt": "tea " * 400}), '{"prompt": [{"role": "user"}]}']
+    given.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    flags = ["generate", "--model", GPT2, "--prompts", given, "--out", out, "--max-length", 64, "--chat", "off"]
+    done = run(*flags)
+    assert done.returncode == 1
+    for line in range(2, 9):
+        assert f"{given}:{line}: " in done.stderr, line
+    assert f"{given}:1: " not in done.stderr
+    assert not out.exists() and not (tmp_path / "a.jsonl.partial").exists()
+    done = run(*flags, "--skip-bad")
+    assert done.returncode == 0, done.stderr
+    assert "7 bad rows skipped" in done.stderr
+    assert [r["prompt"] for r in read_jsonl(out)] == ["fine"]
+
+
+@pytest.mark.parametrize(
+    "args,code,says",
+    [
+        (["--model", "no/such/model"], 1, "no/such/model"),
+        (["--temperature", "0"], 2, "temperature"),
+        (["--top-p", "1.5"], 2, "top-p"),
+        (["--stop", ""], 2, "--stop"),
+        (["--top-kk", "3"], 2, "--top-k"),
+        (["--out", "no/such/folder/a.jsonl"], 1, "no/such/folder"),
+    ],
+)
+def test_wrong_usage(tmp_path, args, code, says):
+    given = write_jsonl(tmp_path / "p.jsonl", make_prompts(1))
+    base = [] if "--model" in args else ["--model", GPT2]
+    done = run("generate", *base, "--prompts", given, "--max-new-tokens", 2, *args)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_stop_texts(podium, tmp_path):
+    """A stop text that no token holds whole cuts the answer exactly before it."""
+    given, out = write_jsonl(tmp_path / "p.jsonl", make_prompts(12)), tmp_path / "a.jsonl"
+    flags = ["generate", "--model", GPT2, "--prompts", given, "--out", out, "--n", 1, "--max-new-tokens", 40,
+             "--seed", 3, "--chat", "off"]
+    podium(*flags)
+    free = [r["answers"][0] for r in read_jsonl(out)]
+    tried = 0
+    for i, a in enumerate(free):
+        text = a["text"]
+        tokens = [json.loads(x) for x in podium("tokenize", "--model", GPT2, "--decode",
+                                                stdin="".join(f"[{t}]\n" for t in a["ids"])).splitlines()]
+        spans = [text[at:at + 3] for at in range(len(text) // 3, len(text) - 6)]
+        spans = [x for x in spans if "\ufffd" not in x and not any(x in t for t in tokens) and len(x.strip()) == 3]
+        if not spans or tried == 3:
+            continue
+        stop = spans[0]
+        tried += 1
+        podium(*flags, "--stop", "never this", "--stop", stop)
+        cut = read_jsonl(out)[i]["answers"][0]
+        assert cut["text"] == text[:text.index(stop)]
+        assert cut["finish_reason"] == "stop"
+        assert cut["ids"] == a["ids"][:cut["tokens"]]
+        assert cut["tokens"] < a["tokens"]
+    assert tried == 3
+
+
+def test_repeats_are_marked(tmp_path):
+    given, out = write_jsonl(tmp_path / "p.jsonl", make_prompts(4)), tmp_path / "a.jsonl"
+    done = run("generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 2, "--greedy",
+               "--max-new-tokens", 8, "--chat", "off")
+    assert done.returncode == 0
+    assert "4 answers repeat another one" in done.stderr
+    for row in read_jsonl(out):
+        assert [a.get("duplicate", False) for a in row["answers"]] == [False, True]
+    # two likely tokens: repeats are drawn again until they differ, or marked
+    done = run("generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 4, "--top-k", 2,
+               "--max-new-tokens", 2, "--chat", "off", "--json")
+    summary = json.loads(done.stdout)
+    rows = read_jsonl(out)
+    for row in rows:
+        kept = [a["text"] for a in row["answers"] if not a.get("duplicate")]
+        assert len(kept) == len(set(kept))
+    assert summary["redrawn"] > 0
+    assert summary["duplicates"] == sum(a.get("duplicate", False) for r in rows for a in r["answers"])
+
+
+def test_chat(podium, tmp_path):
+    """tiny-llama has a ChatML template: text becomes a user's turn, a list of messages is taken as it is."""
+    text, chat = [{"prompt": "Hello"}], [{"prompt": [{"role": "user", "content": "Hello"}]}]
+
+    def first(rows, *flags):
+        given, out = write_jsonl(tmp_path / "p.jsonl", rows), tmp_path / "a.jsonl"
+        podium("generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 1, "--max-new-tokens", 12, *flags)
+        (row,) = read_jsonl(out)
+        assert row["prompt"] == rows[0]["prompt"]
+        return row["answers"][0]["ids"]
+
+    auto = first(text)
+    assert first(text, "--chat", "on") == auto == first(chat)
+    assert first(text, "--chat", "off") != auto
+    # typed by a user, a control token is letters; the operator may ask for more
+    system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    rendered = [{"prompt": f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
+                           "<|im_start|>assistant\n"}]
+    assert first(rendered, "--chat", "off") != auto
+    assert first(rendered, "--chat", "off", "--special") == auto
+
+
+def start_long_job(tmp_path, *flags):
+    given, out = write_jsonl(tmp_path / "p.jsonl", make_prompts(60)), tmp_path / "a.jsonl"
+    cmd = ["generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 2, "--max-new-tokens", 100,
+           "--batch", 8, "--seed", 9, "--chat", "off", "--quiet"]
+    return cmd, out, tmp_path / "a.jsonl.partial"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupt_and_resume(podium, tmp_path, how):
+    cmd, out, partial = start_long_job(tmp_path)
+    podium(*cmd)
+    want = read_jsonl(out)
+    assert not partial.exists()
+    out.unlink()
+
+    job = subprocess.Popen([podium_bin(), *map(str, cmd)], stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while time.time() < deadline and (not partial.exists() or partial.read_bytes().count(b"\n") < 4):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.005)
+    job.send_signal(how)
+    said = job.communicate(timeout=60)[1]
+    if how == signal.SIGINT:
+        assert job.returncode == 3, said
+        assert "--resume" in said
+    assert not out.exists()
+    done = partial.read_bytes().count(b"\n") - 1
+    assert 0 < done < 60
+    if how == signal.SIGKILL:  # a crash may cut the last line
+        partial.write_bytes(partial.read_bytes()[:-20])
+
+    refused = run(*cmd)
+    assert refused.returncode == 1 and "--resume" in refused.stderr
+    other = run(*cmd, "--resume", "--temperature", "0.5")
+    assert other.returncode == 1 and "other settings" in other.stderr
+    summary = json.loads(podium(*cmd, "--resume", "--json"))
+    assert summary["resumed"] == done - (how == signal.SIGKILL)
+    got = read_jsonl(out)
+    # sums of floats: who runs beside whom may show in the last digit
+    sums = [[a.pop("logprob") for row in rows for a in row["answers"]] for rows in (got, want)]
+    assert sums[0] == pytest.approx(sums[1], abs=1e-3)
+    assert got == want
+    assert not partial.exists()
+
+
+# ---- logprobs ----
+
+
+def test_logprobs_rows(podium, tmp_path):
+    given, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = [{"prompt": "What is the capital", "text": " of Norway", "note": {"kept": True}},
+            {"prompt": "What is the capital", "text": " of tea"},
+            {"text": "What is the capital of Norway"}]
+    podium("logprobs", "--model", GPT2, "--in", write_jsonl(given, rows), "--out", out)
+    a, b, c = read_jsonl(out)
+    assert a["note"] == {"kept": True}
+    assert a["ids"] == c["ids"]
+    # a shared prompt computed once, or a row alone: the same numbers
+    assert a["logprobs"][1:] == pytest.approx(c["logprobs"][1:], abs=1e-5)
+    for row in (a, b, c):
+        assert len(row["ids"]) == len(row["logprobs"])
+        assert row["logprobs"][0] is None
+        assert all(x < 0 for x in row["logprobs"][1:])
+    n = prompt_tokens(podium, GPT2, "What is the capital")
+    assert a["sum"] == pytest.approx(sum(a["logprobs"][n:]), abs=1e-6)
+    assert c["sum"] == pytest.approx(sum(c["logprobs"][1:]), abs=1e-6)
+    # ids with the prompt's length give the same; tiny streams change nothing
+    again = [{"ids": a["ids"], "prompt_len": n}, {"ids": b["ids"]}, {"ids": [5]}]
+    podium("logprobs", "--model", GPT2, "--in", write_jsonl(given, again), "--out", out, "--micro-batch-tokens", 1)
+    d, e, f = read_jsonl(out)
+    assert d["logprobs"][1:] == pytest.approx(a["logprobs"][1:], abs=1e-5)
+    assert d["sum"] == pytest.approx(a["sum"], abs=1e-4)
+    assert e["logprobs"][1:] == pytest.approx(b["logprobs"][1:], abs=1e-5)
+    assert f == {"ids": [5], "logprobs": [None], "sum": 0}
+
+
+def test_logprobs_bad_rows(tmp_path):
+    given, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = ['{"text": "fine"}', '{"ids": [1, -1]}', '{"ids": [1, 99999]}', '{"ids": "x"}', '{"ids": []}',
+            '{"prompt": 3, "text": "x"}', "{}", '{"ids": [1, 2], "prompt_len": 3}', '{"ids": [1.5]}']
+    given.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    cmd = ["logprobs", "--model", GPT2, "--in", given, "--out", out]
+    done = run(*cmd)
+    assert done.returncode == 1
+    for line in range(2, 10):
+        assert f"{given}:{line}: " in done.stderr, line
+    assert not out.exists()
+    assert run(*cmd, "--skip-bad").returncode == 0
+    assert len(read_jsonl(out)) == 1
+
+
+def test_answers_agree_with_logprobs(podium, tmp_path):
+    """The log-prob of an answer is what `logprobs` says of its ids after the prompt's."""
+    given, out, lp = write_jsonl(tmp_path / "p.jsonl", make_prompts(5)), tmp_path / "a.jsonl", tmp_path / "lp.jsonl"
+    podium("generate", "--model", GPT2, "--prompts", given, "--out", out, "--max-new-tokens", 20, "--chat", "off",
+           "--temperature", 0.8, "--repetition-penalty", 1.2, "--dtype", "fp32")
+    rows, wants = [], []
+    for row in read_jsonl(out):
+        prompt = json.loads(podium("tokenize", "--model", GPT2, stdin=json.dumps(row["prompt"]) + "\n"))
+        for a in row["answers"]:
+            rows.append({"ids": prompt + a["ids"], "prompt_len": len(prompt)})
+            wants.append(a["logprob"])
+    podium("logprobs", "--model", GPT2, "--in", write_jsonl(tmp_path / "in.jsonl", rows), "--out", lp, "--dtype", "fp32")
+    assert [r["sum"] for r in read_jsonl(lp)] == pytest.approx(wants, abs=2e-3)
+
+
+def test_stdout_is_clean(podium, tmp_path):
+    given = write_jsonl(tmp_path / "p.jsonl", make_prompts(2))
+    out = podium("generate", "--model", GPT2, "--prompts", given, "--max-new-tokens", 3, "--n", 1)
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "2"]
+    assert os.listdir(tmp_path) == ["p.jsonl"]
