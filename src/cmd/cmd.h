@@ -20,6 +20,13 @@ struct pd_cmd {
 #define PD_CMD_LIST(X)                                                                             \
     X("serve", pd_cmd_serve, "Collect", "the server: labeling pages, HTTP calls, jobs")            \
     X("worker", pd_cmd_worker, "Collect", "run the jobs that the server queues")                   \
+    X("user", pd_cmd_user, "Collect", "accounts, keys and sign-in links")                          \
+    X("dataset", pd_cmd_dataset, "Collect", "make, list, show, publish and delete datasets")       \
+    X("import", pd_cmd_import, "Collect", "prompts, answers, pairs, other tools' files") \
+    X("status", pd_cmd_status, "Collect", "progress at a glance")                                  \
+    X("agree", pd_cmd_agree, "Collect", "how far labelers agree, with intervals")                  \
+    X("snapshot", pd_cmd_snapshot, "Collect", "freeze a dataset by content hash; splits")          \
+    X("export", pd_cmd_export, "Collect", "judgments as training data")                            \
     X("model", pd_cmd_model, "Models", "fetch, inspect, make and convert models")                  \
     X("generate", pd_cmd_generate, "Models", "answers to prompts, many at once")                   \
     X("logprobs", pd_cmd_logprobs, "Models", "log-probabilities of every token of given texts")    \

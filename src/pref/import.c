@@ -265,12 +265,12 @@ static enum pd_rc import_row(struct importer *im, struct json_object *row, struc
         rc = store_item(im, it, err);
     if (rc == PD_OK)
         return pd_db_script(im->tx.db, "RELEASE import_row", err);
-    before.rows = im->report->rows;
-    before.labelers = im->report->labelers;
-    *im->report = before;
     struct pd_err quiet;
-    pd_map_release(&im->labelers); /* one made in this row is gone again */
-    pd_map_init(&im->labelers);
+    if (im->report->labelers > before.labelers) { /* an account made in this row is gone again */
+        pd_map_release(&im->labelers);
+        pd_map_init(&im->labelers);
+    }
+    *im->report = before;
     if (pd_db_script(im->tx.db, "ROLLBACK TO import_row; RELEASE import_row", &quiet) != PD_OK &&
         err)
         *err = quiet, rc = quiet.rc;
