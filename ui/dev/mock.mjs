@@ -1,7 +1,7 @@
 // The calls of docs/ui-api.md, in memory, over nasty content: what the screens are developed and browser-tested against without a server.
 //   node dev/mock.mjs [--port 6901] [--quick]     sign in as maria / maria (owner) or tom / tom (annotator), or open /sign-in#demo (works any number of times)
 // Test handles (POST, JSON): /mock/offline {"on":bool} drops every /ui/ connection; /mock/slow {"ms":n}; GET /mock/log lists what arrived.
-import { randomUUID as uuid } from "node:crypto";
+import { createHash, randomUUID as uuid } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { dirname, extname, join } from "node:path";
@@ -81,8 +81,8 @@ const full = (d, u) => ({ ...head(d, u), guidelines: d.guidelines, min_submitted
 
 function orderFor(d, r, u) {
   if (d.name === "Made by a client") return [...d.answers];
-  const h = (s) => [...s].reduce((n, c) => (n * 31 + c.charCodeAt(0)) >>> 0, 7);
-  return [...d.answers].sort((x, y) => h(r.id + u.id + x) - h(r.id + u.id + y));
+  const h = (s) => createHash("sha1").update(s).digest("hex");
+  return [...d.answers].sort((x, y) => (h(r.id + u.id + x) < h(r.id + u.id + y) ? -1 : 1));
 }
 function task(d, r, u, lease) {
   const x = r.responses.get(u.id);
@@ -317,7 +317,8 @@ createServer((req, res) => {
       if (url.pathname === "/mock/offline") state.offline = b.on;
       if (url.pathname === "/mock/slow") state.slow = b.ms;
       if (url.pathname === "/mock/signout") sessions.clear();
-      json(res, 200, url.pathname === "/mock/log" ? state.log : { ok: true });
+      const kept = datasets.flatMap((d) => d.records.flatMap((r) => r.judgments));
+      json(res, 200, url.pathname === "/mock/log" ? state.log : url.pathname === "/mock/kept" ? { judgments: kept } : { ok: true });
     });
     return;
   }

@@ -20,7 +20,7 @@ function StepCard({ n, title, state, now, href, children }: { n: number; title: 
   const body = (
     <>
       <span class="n">{state === "done" ? <Icon name="check" /> : state === "failed" ? <Icon name="warn" /> : n}<span class="spoken">{tr(`step.${state}`, state)}</span></span>
-      <h3>{title}</h3>
+      <h2>{title}</h2>
       {children.filter(Boolean).map((line) => <small key={line}>{line}</small>)}
     </>
   );

@@ -34,7 +34,7 @@ function Row({ row, dataset }: { row: RecordRow; dataset: Dataset }): JSX.Elemen
       </button>
       {open && (
         <div class="record-body">
-          {dataset.fields.map((f) => <section key={f.name}><h3>{f.title}</h3><Value value={row.fields[f.name]} rich={f.markdown || f.type === "chat"} /></section>)}
+          {dataset.fields.map((f) => <section key={f.name}><h2>{f.title}</h2><Value value={row.fields[f.name]} rich={f.markdown || f.type === "chat"} /></section>)}
           {row.judgments.length > 0 && (
             <div class="scroll-x" tabIndex={0} role="region" aria-label={t("records.judgments")}>
               <table>
@@ -82,7 +82,7 @@ export default function RecordsPage({ id }: { id: string }): JSX.Element {
   return (
     <Shell title={t("records")}>
       <div class="head">
-        <h1>{d.value ? <Link href={`/datasets/${id}`}>{d.value.name}</Link> : t("records")}</h1><small>{t("records")}</small><span class="grow" />
+        <div class="titles"><h1>{d.value ? <Link href={`/datasets/${id}`}>{d.value.name}</Link> : "\u00a0"}</h1><small>{t("records")}</small></div>
         <label class="inline"><span>{t("records.filter")}</span>
           <select value={filter} onChange={(e) => go(`/datasets/${id}/records?filter=${e.currentTarget.value}${user ? `&user=${user}` : ""}`, true)}>{FILTERS.map((f) => <option key={f} value={f} selected={f === filter}>{t(`filter.${f}` as Key)}</option>)}</select>
         </label>

@@ -24,7 +24,7 @@ export interface Item {
   /** Opened again from the labeler's own history: leaving it changes nothing. */
   revisit: boolean;
 }
-interface Done { item: Item; judgment: string; outboxKey: Promise<string> }
+interface Done { item: Item; judgment: string; outboxKey: Promise<string>; arrived: boolean }
 
 export class Desk {
   readonly dataset = signal<Dataset | null>(null);
@@ -101,9 +101,10 @@ export class Desk {
     this.filling = true;
     clearTimeout(this.retryTimer);
     try {
-      const have = queue.flatMap((i) => (i.task.lease ? [i.task.lease.id] : []));
+      // What was just submitted may still be on its way: it counts as in hand, or the server would hand it out again.
+      const have = [...queue, ...this.done.filter((x) => !x.arrived).map((x) => x.item)].flatMap((i) => (i.task.lease ? [i.task.lease.id] : []));
       const reply = await post<TasksReply>(`/datasets/${this.id}/tasks`, { n: need, have, tz: tz() });
-      const known = new Set(this.items.value.map((i) => i.task.record.id));
+      const known = new Set([...this.items.value, ...this.done.map((x) => x.item)].map((i) => i.task.record.id));
       const fresh = await Promise.all(reply.tasks.filter((x) => !known.has(x.record.id)).map((x) => this.itemOf(x)));
       if (this.closed) { this.release(fresh); return; }
       const first = this.items.value.length === 0;
@@ -227,9 +228,14 @@ export class Desk {
       seconds: item.seconds, guideline: d.guidelines.text === null ? null : d.guidelines.version, why: w.why.trim() || null, reason, flag: w.flag, at: new Date().toISOString(),
     };
     const before = item.task.status;
-    const outboxKey = send("POST", "/judgments", judgment, judgment.record, (r: { mine: Mine }) => { if (this.isLast(judgment.id)) this.mine.value = r.mine; });
+    const outboxKey = send("POST", "/judgments", judgment, judgment.record, (r: { mine: Mine }) => {
+      done.arrived = true;
+      if (this.done.at(-1) === done) this.mine.value = r.mine;
+      if (!this.current) void this.fill(); // why there is nothing left may have changed with it
+    });
+    const done: Done = { item, judgment: judgment.id, outboxKey, arrived: false };
+    this.done.push(done);
     void drop("drafts", this.draftKey(judgment.record));
-    this.done.push({ item, judgment: judgment.id, outboxKey });
     if (this.done.length > 50) this.done.shift();
     this.learnPace(item.seconds);
     batch(() => {
@@ -242,8 +248,6 @@ export class Desk {
     void this.fill();
     say(t(status === "submitted" ? "label.submitted" : "label.skipped"), { action: { label: t("undo"), key: "Mod+z", run: () => void this.undoSubmit() } });
   }
-  private isLast(judgment: string): boolean { return this.done.at(-1)?.judgment === judgment; }
-
   private tally(status: Judgment["status"], before: Task["status"], by: 1 | -1): void {
     const m = this.mine.value;
     if (!m || before === status) return;

@@ -41,21 +41,19 @@ function Header({ desk, onGuidelines }: { desk: Desk; onGuidelines: () => void }
   const m = desk.mine.value;
   const total = m ? m.today + m.available : 0;
   return (
-    <>
-      <header class="bar">
-        <Wordmark />
-        <span class="where">{d?.name}</span>
-        <span class="grow" />
-        <Sync />
-        <Progress desk={desk} />
-        <Button tone="quiet" command="guidelines" onClick={onGuidelines}>{t("guidelines")}</Button>
-        <Button tone="quiet" command="help" class="wide-only" onClick={openHelp}>{t("keys")}</Button>
-        <ThemeButton />
-      </header>
+    <header class="bar">
+      <Wordmark />
+      <h1 class="where">{d?.name ?? "\u00a0"}</h1>
+      <span class="grow" />
+      <Sync />
+      <Progress desk={desk} />
+      <Button tone="quiet" command="guidelines" onClick={onGuidelines}>{t("guidelines")}</Button>
+      <Button tone="quiet" command="help" class="wide-only" onClick={openHelp}>{t("keys")}</Button>
+      <ThemeButton />
       <div class="day" role="progressbar" aria-label={t("label.progress")} aria-valuemin={0} aria-valuemax={total || 1} aria-valuenow={m?.today ?? 0}>
         <i style={{ transform: `scaleX(${total ? (m?.today ?? 0) / total : 0})` }} />
       </div>
-    </>
+    </header>
   );
 }
 

@@ -1,6 +1,6 @@
 // One control for each kind of question. In the answer bar a control lies in one row; in the side panel it stands under its title.
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t, type Key } from "../lib/i18n.ts";
 import type { CommandId } from "../lib/commands.ts";
 import { useCommands } from "../lib/keys.ts";
@@ -234,15 +234,15 @@ export function Panel({ questions, dataset, desk, item, front, layout }: { quest
     row?.scrollIntoView({ block: "nearest" });
     if (focus && questions[next]?.type === "text") row?.querySelector("textarea")?.focus();
   };
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (done && !was.current && now && now.type !== "text" && now.type !== "multi_label_selection") {
       const open = questions.findIndex((q, i) => i > at && !answered(q, values[q.name]));
       if (open >= 0) move(open, false);
     }
     was.current = done;
   }, [done]);
-  useEffect(() => { was.current = done; }, [at]);
-  useEffect(() => {
+  useLayoutEffect(() => { was.current = done; }, [at]);
+  useLayoutEffect(() => {
     const i = questions.findIndex((q) => q.name === wanting);
     if (i >= 0) move(i, true);
   }, [wanting]);

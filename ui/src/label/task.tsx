@@ -76,7 +76,7 @@ function Answer({ field, index, desk, item, dataset, layout, view, total }: {
   return (
     <article class={`answer${picked ? " picked" : ""}${unranked ? " unranked" : ""}`} aria-label={t("label.answer", { name })}>
       <header>
-        <h3><span class="badge">{name}</span></h3>
+        <h2><span class="badge">{name}</span></h2>
         {layout.ranking && <kbd aria-hidden="true" class="wide-only">{index + 1}</kbd>}
         <span class="grow" />
         <RankControls desk={desk} item={item} layout={layout} dataset={dataset} field={field.name} name={name} />

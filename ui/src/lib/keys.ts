@@ -1,6 +1,6 @@
 // The keyboard: one table of commands, scopes that screens switch on, and the rules about when a key is not ours.
 import { signal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { COMMANDS, type Command, type CommandId, type Scope } from "./commands.ts";
 
 type Handler = () => void;
@@ -79,7 +79,8 @@ function refresh(): void { activeScopes.value = [...new Set(layers.map((l) => l.
 /** Switches a scope on for as long as the component lives; the newest scope hears a key first. */
 export function useCommands(scope: Scope, handlers: Partial<Record<CommandId, Handler>>, on = true): void {
   const layer = useRef<Layer | null>(null);
-  useEffect(() => {
+  // At once, not after the paint: the next key may come before it and must find what the last one changed.
+  useLayoutEffect(() => {
     if (!on) return;
     const mine: Layer = { scope, handlers };
     layer.current = mine;
@@ -87,5 +88,5 @@ export function useCommands(scope: Scope, handlers: Partial<Record<CommandId, Ha
     refresh();
     return () => { layers.splice(layers.indexOf(mine), 1); layer.current = null; refresh(); };
   }, [scope, on]);
-  useEffect(() => { if (layer.current) layer.current.handlers = handlers; });
+  useLayoutEffect(() => { if (layer.current) layer.current.handlers = handlers; });
 }

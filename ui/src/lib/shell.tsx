@@ -18,7 +18,7 @@ export function ThemeButton(): JSX.Element {
 }
 
 export function Wordmark(): JSX.Element {
-  return <Link href="/" class="wordmark"><Mark /><span>Podium</span></Link>;
+  return <Link href="/" class="wordmark" aria-label="Podium"><Mark /><span>Podium</span></Link>;
 }
 
 /** Keys that hold on every screen. */

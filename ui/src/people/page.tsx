@@ -63,11 +63,11 @@ export default function People(): JSX.Element {
   };
   return (
     <Shell title={t("nav.people")}>
-      <div class="head"><h1>{t("nav.people")}</h1><span class="grow" />{value && <Button tone="primary" onClick={() => setAdding(true)}>{t("people.add")}</Button>}</div>
+      <div class="head"><h1>{t("nav.people")}</h1><span class="grow" /><Button tone="primary" disabled={!value} onClick={() => setAdding(true)}>{t("people.add")}</Button></div>
       {error && <Failure message={error} again={again} />}
       {!value ? !error && <Later><p class="quiet">{t("loading")}</p></Later> : (
         <section class="card">
-          <table class="people">
+          <div class="scroll-x" tabIndex={0} role="region" aria-label={t("nav.people")}><table class="people">
             <thead><tr><th>{t("labelers.name")}</th><th>{t("people.role")}</th><th>{t("people.workspaces")}</th><th>{t("labelers.seen")}</th><th><span class="spoken">{t("more")}</span></th></tr></thead>
             <tbody>
               {value.users.map((p) => (
@@ -86,7 +86,7 @@ export default function People(): JSX.Element {
                 </tr>
               ))}
             </tbody>
-          </table>
+          </table></div>
         </section>
       )}
       {adding && value && <AddDialog workspaces={value.workspaces} onClose={() => setAdding(false)} onDone={(p) => { setAdding(false); again(); void invite(p); }} />}

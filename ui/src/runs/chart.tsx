@@ -32,8 +32,8 @@ export function Chart({ group, rows, smoothing, log, from }: { group: Group; row
   const [at, setAt] = useState<number | null>(null);
   const x = rows.map((r) => r.step);
   const raw = group.keys.map((k) => rows.map((r) => (typeof r[k] === "number" ? r[k]! : null)));
-  const shown = raw.map((y) => smooth(y, smoothing));
   const sparse = raw.map((y) => { const n = y.filter((v) => v !== null).length; return n > 0 && n < y.length * 0.6; });
+  const shown = raw.map((y, i) => (sparse[i] ? y : smooth(y, smoothing))); // measurements taken now and then are shown as they are
   // Drawn: for each curve its raw values, faint, and above them the smoothed ones.
   const data = [x, ...(smoothing > 0 ? raw : []), ...shown] as unknown as uPlot.AlignedData;
   const latest = useRef(data);
@@ -44,11 +44,11 @@ export function Chart({ group, rows, smoothing, log, from }: { group: Group; row
     const palette = group.keys.map((_, i) => colour(`c${((from + i) % 8) + 1}`));
     const [quiet, border] = [colour("quiet"), colour("border")];
     const axis = { stroke: quiet, font: "12px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: border, width: 1 } };
-    const line = (i: number, faint: boolean): uPlot.Series => ({ stroke: faint ? faded(palette[i]!) : palette[i]!, width: faint ? 1 : 1.75, spanGaps: true, points: { show: !faint && sparse[i]!, size: 5, fill: palette[i]! } });
+    const line = (i: number, faint: boolean): uPlot.Series => ({ stroke: faint ? faded(palette[i]!) : palette[i]!, width: faint ? 1 : 1.75, spanGaps: true, show: !(faint && sparse[i]), points: { show: !faint && sparse[i]!, size: 5, fill: palette[i]! } });
     const series: uPlot.Series[] = [{}, ...(smoothing > 0 ? group.keys.map((_, i) => line(i, true)) : []), ...group.keys.map((_, i) => line(i, false))];
     const positive = raw.some((y) => y.some((v) => v !== null && v > 0));
     const u = new uPlot({
-      width: Math.max(120, el.clientWidth), height: HEIGHT, series, legend: { show: false }, padding: [8, 8, 0, 0],
+      width: Math.max(120, el.clientWidth), height: HEIGHT, series, legend: { show: false }, padding: [8, 16, 0, 0],
       scales: { x: { time: false }, y: log && positive ? { distr: 3 } : { distr: log ? 4 : 1 } },
       axes: [{ ...axis, grid: { show: false }, size: 24, space: 60 }, { ...axis, size: 46, space: 36, values: (_u, v) => v.map((y) => (y === null ? "" : short(y))) }],
       cursor: { sync: { key: sync.key, setSeries: false }, y: false, points: { size: 6 }, drag: { x: true, y: false } },
@@ -71,7 +71,7 @@ export function Chart({ group, rows, smoothing, log, from }: { group: Group; row
   return (
     <figure class="card chart">
       <figcaption>
-        <h3 title={group.title}>{title}</h3>
+        <h2 title={group.title}>{title}</h2>
         <span class="readings">{group.keys.map((k, i) => <b key={k} title={k}>{group.keys.length > 1 && <i class={`key c${((from + i) % 8) + 1}`} />}{group.keys.length > 1 && <span class="spoken">{metricName(k)} </span>}{read(i)}</b>)}</span>
       </figcaption>
       <div class="plot" ref={box} role="img" aria-label={all.length ? t("chart.say", { title, last: num(all.at(-1)), low: num(Math.min(...all)), high: num(Math.max(...all)), step: x.at(-1) ?? 0 }) : t("chart.empty", { title })} />

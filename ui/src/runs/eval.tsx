@@ -1,10 +1,7 @@
 // How good it became: a policy against where it started, or a reward model on pairs it has not seen.
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
-import { get } from "../lib/api.ts";
-import { useLoad } from "../lib/frame.tsx";
 import { count, num, percent, t } from "../lib/i18n.ts";
-import { Failure } from "../lib/parts.tsx";
 import type { EvalReply } from "../lib/types.ts";
 import { type Row, SideBySide } from "./samples.tsx";
 
@@ -31,31 +28,32 @@ function Reliability({ points }: { points: { p: number; share: number; n: number
   );
 }
 
-export function Eval({ id, turn }: { id: string; turn: number }): JSX.Element | null {
-  const { value: e, error } = useLoad((s) => get<EvalReply>(`/runs/${id}/eval`, s), [id, turn]);
-  const rows = useMemo<Row[]>(() => (e?.kind === "policy" ? e.items.map((x) => ({ prompt: x.prompt, before: x.old, after: x.new })) : []), [e]);
-  if (error) return <Failure message={error} />;
-  if (!e) return null;
-  if (e.kind === "policy") {
+/** Stands there from the start, so that nothing moves when the run is done. */
+export function Verdict({ kind, e }: { kind: "train_reward" | "improve"; e: EvalReply | null }): JSX.Element {
+  if (kind === "improve") {
+    const p = e?.kind === "policy" ? e : null;
     return (
-      <>
-        <section class="card facts" aria-label={t("eval.policy")}>
-          <Fact title={t("eval.winRate")} value={percent(e.win_rate)} note={band(e.ci)} />
-          <Fact title={t("eval.wins")} value={count(e.wins)} note={t("eval.lossesTies", { losses: e.losses, ties: e.ties })} />
-          <Fact title={t("eval.meanNew")} value={num(e.mean_new)} note={t("eval.meanOld", { x: num(e.mean_old) })} />
-          <Fact title={t("eval.held")} value={count(e.n)} note={t("eval.heldNote")} />
-        </section>
-        <SideBySide rows={rows} title={t("eval.items")} note={t("eval.heldNote")} />
-      </>
+      <section class="card facts" aria-label={t("eval.policy")}>
+        <Fact title={t("eval.winRate")} value={p ? percent(p.win_rate) : "–"} note={p ? band(p.ci) : t("eval.soon")} />
+        <Fact title={t("eval.wins")} value={p ? count(p.wins) : "–"} note={p ? t("eval.lossesTies", { losses: p.losses, ties: p.ties }) : "\u00a0"} />
+        <Fact title={t("eval.meanNew")} value={p ? num(p.mean_new) : "–"} note={p ? t("eval.meanOld", { x: num(p.mean_old) }) : "\u00a0"} />
+        <Fact title={t("eval.held")} value={p ? count(p.n) : "–"} note={t("eval.heldNote")} />
+      </section>
     );
   }
-  const strength = e.by_strength ? Object.entries(e.by_strength).map(([k, v]) => t("eval.strength", { k, x: percent(v) })).join(", ") : "";
+  const r = e?.kind === "reward" ? e : null;
+  const strength = r?.by_strength ? Object.entries(r.by_strength).map(([k, v]) => t("eval.strength", { k, x: percent(v) })).join(", ") : "";
   return (
-    <section class="card facts" aria-label={t("eval.reward")}>
-      <Fact title={t("eval.accuracy")} value={percent(e.accuracy)} note={`${band(e.ci)}, ${t("eval.of", { n: e.n })}`} />
-      <Fact title={t("eval.longer")} value={e.longer_wins === null ? "–" : percent(e.longer_wins)} note={e.shorter_wins === null ? "" : t("eval.shorter", { x: percent(e.shorter_wins) })} />
-      <Fact title={t("eval.margin")} value={num(e.margin)} note={[e.ece === null ? "" : t("eval.ece", { x: num(e.ece) }), strength].filter(Boolean).join("; ")} />
-      {e.calibration && e.calibration.length > 1 && <Reliability points={e.calibration} />}
+    <section class="card facts verdict" aria-label={t("eval.reward")}>
+      <Fact title={t("eval.accuracy")} value={r ? percent(r.accuracy) : "–"} note={r ? `${band(r.ci)}, ${t("eval.of", { n: r.n })}` : t("eval.soon")} />
+      <Fact title={t("eval.longer")} value={r && r.longer_wins !== null ? percent(r.longer_wins) : "–"} note={r && r.shorter_wins !== null ? t("eval.shorter", { x: percent(r.shorter_wins) }) : "\u00a0"} />
+      <Fact title={t("eval.margin")} value={r ? num(r.margin) : "–"} note={r ? [r.ece === null ? "" : t("eval.ece", { x: num(r.ece) }), strength].filter(Boolean).join("; ") : "\u00a0"} />
+      {r?.calibration && r.calibration.length > 1 && <Reliability points={r.calibration} />}
     </section>
   );
+}
+
+export function Items({ e }: { e: EvalReply }): JSX.Element | null {
+  const rows = useMemo<Row[]>(() => (e.kind === "policy" ? e.items.map((x) => ({ prompt: x.prompt, before: x.old, after: x.new })) : []), [e]);
+  return rows.length ? <SideBySide rows={rows} title={t("eval.items")} note={t("eval.heldNote")} /> : null;
 }

@@ -1,7 +1,7 @@
 // A run as it grows: what there is already, then what the server sends.
-import { signal } from "@preact/signals";
+import { batch, signal } from "@preact/signals";
 import { get, messageOf } from "../lib/api.ts";
-import type { MetricRow, Run } from "../lib/types.ts";
+import type { EvalReply, MetricRow, Run } from "../lib/types.ts";
 import { isLive } from "./words.ts";
 
 export class LiveRun {
@@ -11,6 +11,7 @@ export class LiveRun {
   readonly away = signal(false);
   /** Rises when new samples are there. */
   readonly sampled = signal(0);
+  readonly verdict = signal<EvalReply | null>(null);
   private source: EventSource | null = null;
   private timer = 0;
   private closed = false;
@@ -21,9 +22,9 @@ export class LiveRun {
     this.error.value = null;
     try {
       const [run, m] = await Promise.all([get<Run>(`/runs/${this.id}`), get<{ rows: MetricRow[] }>(`/runs/${this.id}/metrics?since=0`)]);
+      const verdict = run.has.eval ? await get<EvalReply>(`/runs/${this.id}/eval`).catch(() => null) : null;
       if (this.closed) return;
-      this.run.value = run;
-      this.rows.value = m.rows;
+      batch(() => { this.run.value = run; this.rows.value = m.rows; this.verdict.value = verdict; });
       if (isLive(run.state)) this.listen();
     } catch (e) {
       this.error.value = messageOf(e);
@@ -68,6 +69,9 @@ export class LiveRun {
   }
   private async refresh(): Promise<void> {
     const run = await get<Run>(`/runs/${this.id}`).catch(() => null);
-    if (run && !this.closed) { this.run.value = run; this.sampled.value++; }
+    if (!run || this.closed) return;
+    this.run.value = run;
+    this.sampled.value++;
+    if (run.has.eval) this.verdict.value = await get<EvalReply>(`/runs/${this.id}/eval`).catch(() => null);
   }
 }

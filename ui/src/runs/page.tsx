@@ -8,18 +8,18 @@ import { Menu, Shell } from "../lib/frame.tsx";
 import { ago, bytes, count, duration, t, tr } from "../lib/i18n.ts";
 import { Icon } from "../lib/icons.tsx";
 import { useCommands } from "../lib/keys.ts";
-import { Button, Failure, Later } from "../lib/parts.tsx";
+import { Button, Dialog, Failure, Later } from "../lib/parts.tsx";
 import { Link } from "../lib/router.tsx";
 import { complain } from "../lib/say.tsx";
 import type { MetricRow, Run } from "../lib/types.ts";
 import { SendDialog } from "../dataset/jobs.tsx";
 import { Chart } from "./chart.tsx";
-import { Eval } from "./eval.tsx";
+import { Items, Verdict } from "./eval.tsx";
 import { groupsOf, keysOf } from "./groups.ts";
 import { LiveRun } from "./live.ts";
 import { Samples } from "./samples.tsx";
 import { StateBadge } from "./state.tsx";
-import { headlineText, isLive } from "./words.ts";
+import { isLive } from "./words.ts";
 
 function stateLine(r: Run): string[] {
   if (r.state === "queued") return [r.job?.ahead ? t("run.ahead", { n: r.job.ahead }) : t("run.soon")];
@@ -30,6 +30,22 @@ function stateLine(r: Run): string[] {
     r.peak_rss_bytes !== null ? bytes(r.peak_rss_bytes) : "",
     !isLive(r.state) && r.started_at && r.ended_at ? t("run.took", { time: duration((Date.parse(r.ended_at) - Date.parse(r.started_at)) / 1000) }) : "",
   ].filter(Boolean);
+}
+
+const alarmText = (a: Run["alarms"][number]): string => { const name = tr(`alarm.${a.kind}`, ""); return name ? `${name}: ${a.text}` : a.text; };
+
+/** One line that is always there: the reason and the evidence, or that all is well. */
+function AlarmLine({ run, away, onAll }: { run: Run; away: boolean; onAll: () => void }): JSX.Element {
+  const last = run.alarms.at(-1);
+  const more = run.alarms.length - (last && last.text !== run.error ? 1 : 0);
+  const text = run.error ?? (away && isLive(run.state) ? t("run.away") : last ? `${alarmText(last)} ${t("run.atStep", { step: last.step })}` : t("alarms.none"));
+  const tone = run.error ? "danger" : last || away ? "caution" : "";
+  return (
+    <div class={`alarm-line ${tone}`} role="status">
+      {tone && <Icon name="warn" />}<span title={text}>{text}</span>
+      {more > 0 && <Button class="small" onClick={onAll}>{t("alarms.more", { n: more })}</Button>}
+    </div>
+  );
 }
 
 function csv(rows: MetricRow[], name: string): void {
@@ -94,6 +110,7 @@ export default function RunPage({ id }: { id: string }): JSX.Element {
   const live = useMemo(() => new LiveRun(id), [id]);
   const [sending, setSending] = useState(false);
   const [busy, setBusy] = useState(false);
+  const [alarms, setAlarms] = useState(false);
   useEffect(() => { void live.open(); return () => live.close(); }, [live]);
   const title = useComputed(() => live.run.value?.name ?? t("nav.runs"));
   const run = live.run.value;
@@ -102,7 +119,6 @@ export default function RunPage({ id }: { id: string }): JSX.Element {
     try { await post(`/jobs/${run!.job?.id ?? id}/${what}`, {}); await live.again(); } catch (e) { complain(messageOf(e)); }
     setBusy(false);
   };
-  const alarms = run?.alarms ?? [];
   return (
     <Shell title={title.value}>
       {live.error.value && <Failure message={live.error.value} again={() => void live.open()} />}
@@ -119,18 +135,21 @@ export default function RunPage({ id }: { id: string }): JSX.Element {
                 </>
               )}
             </Menu>
-            {run.can.stop && <Button disabled={busy} onClick={() => void act("stop")}><Icon name="stop" />{t("run.stop")}</Button>}
-            {run.can.resume && <Button tone={run.can.send ? "plain" : "primary"} disabled={busy} onClick={() => void act("resume")}><Icon name="play" />{t("run.resume")}</Button>}
-            {run.can.send && <Button tone="primary" onClick={() => setSending(true)}>{t("next.send")}</Button>}
+            {run.can.resume ? <Button class="stop-slot" tone={run.can.send ? "plain" : "primary"} disabled={busy} onClick={() => void act("resume")}><Icon name="play" />{t("run.resume")}</Button>
+              : <Button class="stop-slot" disabled={busy || !run.can.stop} onClick={() => void act("stop")}><Icon name="stop" />{t("run.stop")}</Button>}
+            {run.kind === "improve" && <Button tone="primary" disabled={!run.can.send} onClick={() => setSending(true)}>{t("next.send")}</Button>}
           </div>
-          {live.away.value && isLive(run.state) && <p class="notice" role="status">{t("run.away")}</p>}
-          {run.error && <p class="notice error" role="alert"><Icon name="warn" /><span>{run.error}</span></p>}
-          {alarms.filter((a) => a.text !== run.error).map((a) => <p class="notice" key={`${a.kind}${a.step}`}><Icon name="warn" /><span>{tr(`alarm.${a.kind}`, a.kind)}: {a.text} <small>{t("run.atStep", { step: a.step })}</small></span></p>)}
-          {run.headline && !isLive(run.state) && !run.has.eval && <p class="quiet">{headlineText(run)}</p>}
-          {run.has.eval && <Eval id={id} turn={live.sampled.value} />}
+          <AlarmLine run={run} away={live.away.value} onAll={() => setAlarms(true)} />
+          {run.kind !== "other" && <Verdict kind={run.kind} e={live.verdict.value} />}
           <Curves live={live} run={run} />
-          {run.has.samples && <Samples id={id} turn={live.sampled.value} />}
           <Details run={run} />
+          {(run.kind === "improve" || run.has.samples) && <Samples id={id} turn={live.sampled.value} />}
+          {live.verdict.value && <Items e={live.verdict.value} />}
+          {alarms && (
+            <Dialog title={t("alarms")} onClose={() => setAlarms(false)} wide>
+              <ul class="alarms">{[...run.alarms].reverse().map((a, i) => <li key={i}><small class="num">{t("run.step", { step: a.step })}</small><span>{alarmText(a)}</span></li>)}</ul>
+            </Dialog>
+          )}
           {sending && <SendDialog run={id} from={run.dataset?.name ?? run.name} onClose={() => setSending(false)} />}
         </>
       )}

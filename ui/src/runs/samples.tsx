@@ -75,7 +75,11 @@ export function SideBySide({ rows, title, note, children }: { rows: Row[]; title
 
 export function Samples({ id, turn }: { id: string; turn: number }): JSX.Element {
   const [step, setStep] = useState<number | null>(null);
-  const { value, error, again } = useLoad((s) => get<SamplesReply>(`/runs/${id}/samples${step === null ? "" : `?step=${step}`}`, s), [id, step, turn]);
+  const [seen, setSeen] = useState(turn);
+  const { value, error, again } = useLoad((s) => get<SamplesReply>(`/runs/${id}/samples${step === null ? "" : `?step=${step}`}`, s), [id, step, seen]);
+  // New samples wait for a click while somebody may be reading the old ones; an empty page takes them at once.
+  const newer = turn > seen && step === null;
+  useEffect(() => { if (newer && !value?.samples.length) setSeen(turn); }, [newer, value, turn]);
   const rows = useMemo<Row[]>(() => (value?.samples ?? []).map((x) => ({
     prompt: x.prompt,
     before: x.reference && { text: x.reference.text, score: x.reference.score },
@@ -84,13 +88,14 @@ export function Samples({ id, turn }: { id: string; turn: number }): JSX.Element
   if (error) return <Failure message={error} again={again} />;
   return (
     <SideBySide rows={rows} title={t("samples")} note={value && value.steps.length ? t("samples.atStep", { step: value.step }) : ""}>
-      {!!value && value.steps.length > 1 && (
-        <label class="inline"><span>{t("samples.step")}</span>
+      <>
+      {newer && <Button class="small set" onClick={() => setSeen(turn)}>{t("samples.newer")}</Button>}
+      {!!value && value.steps.length > 1 && <label class="inline"><span>{t("samples.step")}</span>
           <select value={String(step ?? "")} onChange={(e) => setStep(e.currentTarget.value === "" ? null : Number(e.currentTarget.value))}>
             <option value="">{t("samples.newest")}</option>{[...value.steps].reverse().map((s) => <option key={s} value={String(s)}>{s}</option>)}
           </select>
-        </label>
-      )}
+        </label>}
+      </>
     </SideBySide>
   );
 }

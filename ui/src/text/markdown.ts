@@ -53,7 +53,7 @@ parser.use({
       return inner === escape(href) || href.endsWith(inner) ? `<span class="link">${escape(href)}</span>` : `<span class="link">${inner}</span> <span class="url">${escape(href)}</span>`;
     },
     image: ({ href, text }) => `<span class="noimage">${escape(text || "image")} <span class="url">${escape(href)}</span></span>`,
-    heading({ tokens, depth }) { return `<div role="heading" aria-level="4" class="h${depth}">${this.parser.parseInline(tokens)}</div>\n`; },
+    heading({ tokens, depth }) { return `<div role="heading" aria-level="3" class="h${depth}">${this.parser.parseInline(tokens)}</div>\n`; },
     code({ text, lang }) {
       const language = (lang ?? "").trim().split(/\s/)[0] ?? "";
       const inner = (text.length < 50_000 && highlight?.(text, language)) || escape(text);
