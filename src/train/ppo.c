@@ -496,13 +496,11 @@ static void put_metrics(struct ppo *p, const struct objective *o, const struct l
                         double lr, const double *seconds, struct pd_metrics *m)
 {
     double n = (double)p->rollouts.n, steps = (double)l->steps;
-    double pads = n * (double)p->o->response_length - (double)p->rollouts.n_tokens;
     double ratio = l->ratio / steps, total = seconds[0] + seconds[1] + seconds[2];
     double ratio_var = steps > 1 ? (l->ratio_squared - steps * ratio * ratio) / (steps - 1) : 0;
     pd_metrics_put(m, "eps", floor(n / total));
     pd_metrics_put(m, "objective/kl", o->kl / n);
-    /* TRL: sum of -log-prob per answer, where each pad counts as log-prob 1 */
-    pd_metrics_put(m, "objective/entropy", (o->surprise - (p->trl ? pads : 0)) / n);
+    pd_metrics_put(m, "objective/entropy", o->surprise / n);
     pd_metrics_put(m, "objective/non_score_reward", o->non_score / n);
     pd_metrics_put(m, "objective/rlhf_reward", (o->non_score + o->penalised) / n);
     pd_metrics_put(m, "objective/scores", (p->trl ? o->penalised : o->score) / n);
