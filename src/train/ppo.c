@@ -1,16 +1,11 @@
-#include "train/ppo.h"
+#include "train/ppo_int.h"
 #include "base/crypt.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "base/time.h"
-#include "lm/heads.h"
 #include "train/checkpoint.h"
-#include "train/judge.h"
-#include "train/ppo_math.h"
 #include "train/report.h"
-#include "train/rollout.h"
 #include "train/schedule.h"
 
 #include <inttypes.h>
@@ -43,42 +38,6 @@ void pd_ppo_options_default(struct pd_ppo_options *o)
     o->common.save_every = 25;
     o->common.epochs = 1;
 }
-
-struct ppo {
-    const struct pd_ppo_options *o;
-    const struct pd_train_options *c; /* = &o->common */
-    struct pd_run run;
-    struct pd_learner policy;
-    struct pd_learner critic; /* dec NULL: the value head sits on the policy's trunk */
-    struct pd_model *ref_model;
-    struct pd_decoder *ref;
-    struct pd_judge judge;
-    struct pd_policy_prompts prompts;
-    struct pd_rollouts rollouts; /* of the current update */
-    bool fixed_rollouts, fixed_scores;
-    bool trl;
-    float temperature;
-    enum pd_kl kl_kind;
-    int64_t micro_tokens;
-
-    int64_t update, total; /* updates done, and to do */
-    double kl_coef;
-    int64_t episodes, num_tokens, unique_tokens;
-    double first_entropy;           /* per token, of the first update: what alarms compare with */
-    double first_score, last_score; /* sums over the first and the last tenth */
-    int64_t first_n, last_n;
-    const char *last_alarm;
-
-    size_t *order; /* of the prompts, in epoch order_epoch */
-    int64_t order_epoch;
-    struct pd_view view;
-    int frozen_layer; /* blocks below it are frozen and shared with the reference; 0 = none */
-    float *x;         /* (rollouts.rows, H): what they computed for this update */
-    float *gathered;
-    size_t x_n, gathered_n;
-    float *lp, *entropy, *lse, *dlp, *value, *dvalue; /* of one view */
-    size_t scratch_n;
-};
 
 /* ---- order of prompts, and the update's answers ---- */
 
@@ -123,147 +82,7 @@ out:
     return rc;
 }
 
-/* ---- packed passes over the answers ---- */
-
-static enum pd_rc grow(float **p, size_t *have, size_t need, struct pd_err *err)
-{
-    if (need <= *have)
-        return PD_OK;
-    pd_aligned_free(*p);
-    *have = 0;
-    *p = pd_try_aligned(need, sizeof **p);
-    if (!*p)
-        return PD_FAIL(err, PD_NOMEM, "no memory for %zu floats of activations", need);
-    *have = need;
-    return PD_OK;
-}
-
-static void grow_scratch(struct ppo *p, size_t n)
-{
-    float **all[] = {&p->lp, &p->entropy, &p->lse, &p->dlp, &p->value, &p->dvalue};
-    if (n <= p->scratch_n)
-        return;
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        *all[i] = pd_xrealloc(*all[i], n * sizeof(float));
-    p->scratch_n = n;
-}
-
-/* The groups' rows of what the frozen blocks computed, side by side. */
-static enum pd_rc gather(struct ppo *p, const size_t *groups, size_t n, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    int64_t width = pd_decoder_hidden_size(p->policy.dec);
-    PD_TRY(grow(&p->gathered, &p->gathered_n, (size_t)(p->view.stream.n_rows * width), err));
-    float *to = p->gathered;
-    for (size_t i = 0; i < n; i++) {
-        const struct pd_group *g = &p->rollouts.groups[groups[i]];
-        memcpy(to, p->x + g->x_at * width, (size_t)(g->rows * width) * sizeof *to);
-        to += g->rows * width;
-    }
-out:
-    return rc;
-}
-
-/* Policy or reference over p->view, from the frozen blocks' output where there is one. */
-static enum pd_rc forward(struct ppo *p, struct pd_decoder *dec, const size_t *groups, size_t n,
-                          bool save, const float **hidden, struct pd_err *err)
-{
-    if (p->frozen_layer == 0)
-        return pd_decoder_forward(dec, &p->view.stream, save, hidden, err);
-    enum pd_rc rc = gather(p, groups, n, err);
-    return rc != PD_OK ? rc
-                       : pd_decoder_forward_from(dec, &p->view.stream, p->frozen_layer, p->gathered,
-                                                 save, hidden, err);
-}
-
-static struct pd_logprob_items items_of(const struct ppo *p)
-{
-    return (struct pd_logprob_items){.rows = p->view.row,
-                                     .targets = p->view.target,
-                                     .n = (int64_t)p->view.n_targets,
-                                     .temperature = p->temperature};
-}
-
-/* The value of every item of the view into p->value. `hidden` is the policy's; a separate critic
- * computes its own and gives it back through *critic_hidden. */
-static enum pd_rc values(struct ppo *p, const float *hidden, bool save, const float **critic_hidden,
-                         struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    const struct pd_lin *head = &p->policy.model->value;
-    *critic_hidden = hidden;
-    if (p->critic.dec) {
-        head = &p->critic.model->score;
-        PD_TRY(pd_decoder_forward(p->critic.dec, &p->view.stream, save, critic_hidden, err));
-    }
-    pd_head_score_forward(head->w, head->b, *critic_hidden, p->view.row, (int64_t)p->view.n,
-                          p->value);
-out:
-    return rc;
-}
-
-/* Log-probs under policy and reference, entropies and values of some groups. */
-static enum pd_rc examine(struct ppo *p, const size_t *groups, size_t n, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct pd_rollouts *r = &p->rollouts;
-    const float *hidden, *critic_hidden;
-    pd_view_set(&p->view, r, groups, n);
-    grow_scratch(p, p->view.n);
-    if (p->frozen_layer > 0)
-        PD_TRY(pd_decoder_forward_to(
-            p->policy.dec, &p->view.stream, p->frozen_layer,
-            p->x + r->groups[groups[0]].x_at * pd_decoder_hidden_size(p->policy.dec), err));
-    struct pd_logprob_items items = items_of(p);
-    PD_TRY(forward(p, p->policy.dec, groups, n, false, &hidden, err));
-    PD_TRY(pd_head_logprob_forward(p->policy.dec, hidden, &items, p->lp, p->entropy, NULL, err));
-    PD_TRY(values(p, hidden, false, &critic_hidden, err));
-    for (size_t i = 0; i < p->view.n; i++) {
-        size_t slot = p->view.slot[i];
-        r->value[slot] = p->value[i];
-        if (i < p->view.n_targets) {
-            r->logprob[slot] = p->lp[i];
-            r->entropy[slot] = p->entropy[i];
-        }
-    }
-    PD_TRY(forward(p, p->ref, groups, n, false, &hidden, err));
-    PD_TRY(pd_head_logprob_forward(p->ref, hidden, &items, p->lp, NULL, NULL, err));
-    for (size_t i = 0; i < p->view.n_targets; i++)
-        r->ref_logprob[p->view.slot[i]] = p->lp[i];
-    p->unique_tokens += p->view.stream.n_rows;
-out:
-    return rc;
-}
-
-static enum pd_rc examine_all(struct ppo *p, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    size_t n = p->rollouts.n_groups;
-    size_t *groups = pd_xalloc((n + 1) * sizeof *groups);
-    for (size_t i = 0; i < n; i++)
-        groups[i] = i;
-    if (p->frozen_layer > 0)
-        PD_TRY(grow(&p->x, &p->x_n,
-                    (size_t)(p->rollouts.rows * pd_decoder_hidden_size(p->policy.dec)), err));
-    for (size_t i = 0; i < n;) {
-        size_t k = pd_view_take(&p->rollouts, groups + i, n - i, p->micro_tokens);
-        PD_TRY(examine(p, groups + i, k, err));
-        i += k;
-    }
-out:
-    pd_free(groups);
-    return rc;
-}
-
 /* ---- rewards and advantages ---- */
-
-/* What the objective/ metrics are made of, summed over answers. */
-struct objective {
-    double kl, entropy, non_score, score, penalised;
-    double score_squared;
-    double surprise; /* sum of -log-prob */
-    size_t ended;
-};
 
 static struct objective set_rewards(struct ppo *p)
 {
@@ -321,257 +140,6 @@ static void set_advantages(struct ppo *p)
     pd_free(values);
 }
 
-/* ---- the optimizer steps of one update ---- */
-
-struct learning {
-    double policy_loss, value_loss; /* sums over steps of the means of each */
-    double approx_kl, clipped, value_clipped, entropy;
-    double ratio, ratio_squared, max_ratio;
-    double grad_norm;
-    size_t steps;
-};
-
-/* What one mini-batch adds up, to be divided by its tokens and slots at the end. */
-struct tally {
-    double policy_loss, value_loss, approx_kl, clipped, value_clipped, entropy, ratio, max_ratio;
-    size_t tokens, slots, answers;
-};
-
-/* Losses and their gradients by log-prob and value, for the view. */
-static void losses(struct ppo *p, const struct tally *whole, struct tally *sum)
-{
-    const struct pd_rollouts *r = &p->rollouts;
-    for (size_t i = 0; i < p->view.n; i++) {
-        size_t s = p->view.slot[i];
-        double d;
-        bool clipped;
-        sum->value_loss += pd_value_loss((double)p->value[i], (double)r->value[s], r->ret[s],
-                                         p->o->cliprange_value, &d, &clipped);
-        sum->value_clipped += clipped;
-        p->dvalue[i] = (float)(p->o->vf_coef * d / (double)whole->slots);
-        if (i >= p->view.n_targets)
-            continue;
-        double lp = (double)p->lp[i], old = (double)r->logprob[s], ratio = exp(lp - old);
-        sum->policy_loss += pd_policy_loss(lp, old, r->advantage[s], p->o->cliprange, &d, &clipped);
-        sum->clipped += clipped;
-        sum->approx_kl += 0.5 * (lp - old) * (lp - old);
-        sum->entropy += (double)p->entropy[i];
-        sum->ratio += ratio;
-        sum->max_ratio = fmax(sum->max_ratio, ratio);
-        p->dlp[i] = (float)(d / (double)whole->tokens);
-    }
-}
-
-/* Forward and backward of some groups of a mini-batch; adds to the gradients. */
-static enum pd_rc learn(struct ppo *p, const size_t *groups, size_t n, const struct tally *whole,
-                        struct tally *sum, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    const float *hidden, *critic_hidden;
-    float *dhidden, *dcritic;
-    struct pd_learner *critic = p->critic.dec ? &p->critic : &p->policy;
-    struct pd_lin *head = p->critic.dec ? &p->critic.model->score : &p->policy.model->value;
-    pd_view_set(&p->view, &p->rollouts, groups, n);
-    grow_scratch(p, p->view.n);
-    struct pd_logprob_items items = items_of(p);
-    PD_TRY(forward(p, p->policy.dec, groups, n, true, &hidden, err));
-    PD_TRY(pd_head_logprob_forward(p->policy.dec, hidden, &items, p->lp, p->entropy, p->lse, err));
-    PD_TRY(values(p, hidden, true, &critic_hidden, err));
-    losses(p, whole, sum);
-    PD_TRY(pd_learner_dhidden(&p->policy, p->view.stream.n_rows, &dhidden, err));
-    PD_TRY(pd_head_logprob_backward(p->policy.dec, hidden, &items, p->lse, p->dlp, NULL, NULL,
-                                    dhidden, err));
-    dcritic = dhidden;
-    if (p->critic.dec)
-        PD_TRY(pd_learner_dhidden(critic, p->view.stream.n_rows, &dcritic, err));
-    pd_head_score_backward(head->w, head->b, critic_hidden, p->view.row, (int64_t)p->view.n,
-                           p->dvalue, dcritic);
-    PD_TRY(pd_decoder_backward(p->policy.dec, &p->view.stream, dhidden, err));
-    if (p->critic.dec)
-        PD_TRY(pd_decoder_backward(p->critic.dec, &p->view.stream, dcritic, err));
-    p->unique_tokens += p->view.stream.n_rows;
-out:
-    return rc;
-}
-
-/* One optimizer step on the given groups. */
-static enum pd_rc step(struct ppo *p, const size_t *groups, size_t n, double lr,
-                       struct learning *all, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct tally whole = {0}, sum = {0};
-    double norm = 0, critic_norm = 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct pd_group *g = &p->rollouts.groups[groups[i]];
-        whole.answers += g->n;
-        for (size_t k = g->first; k < g->first + g->n; k++) {
-            whole.tokens += (size_t)p->rollouts.v[k].n;
-            whole.slots += p->rollouts.v[k].n_slots;
-        }
-    }
-    pd_params_zero_grads(&p->policy.model->params);
-    if (p->critic.dec)
-        pd_params_zero_grads(&p->critic.model->params);
-    for (size_t i = 0; i < n;) {
-        size_t k = pd_view_take(&p->rollouts, groups + i, n - i, p->micro_tokens);
-        PD_TRY(learn(p, groups + i, k, &whole, &sum, err));
-        i += k;
-    }
-    if (!isfinite(sum.policy_loss) || !isfinite(sum.value_loss)) {
-        rc = PD_FAIL(err, PD_NONFINITE, "the %s loss is not a finite number in update %" PRId64,
-                     isfinite(sum.policy_loss) ? "value" : "policy", p->update + 1);
-        goto out;
-    }
-    PD_TRY(pd_learner_step(&p->policy, lr, p->c->max_grad_norm, p->update + 1, &norm, err));
-    if (p->critic.dec)
-        PD_TRY(
-            pd_learner_step(&p->critic, lr, p->c->max_grad_norm, p->update + 1, &critic_norm, err));
-    /* TRL averages these two over every cell of the padded batch; a pad has ratio 1 */
-    double cells =
-        p->trl ? (double)whole.answers * (double)p->o->response_length : (double)whole.tokens;
-    double ratio = (sum.ratio + (cells - (double)whole.tokens)) / cells;
-    all->policy_loss += sum.policy_loss / (double)whole.tokens;
-    all->value_loss += sum.value_loss / (double)whole.slots;
-    all->approx_kl += sum.approx_kl / cells;
-    all->clipped += sum.clipped / (double)whole.tokens;
-    all->value_clipped += sum.value_clipped / (double)whole.slots;
-    all->entropy += sum.entropy / (double)whole.tokens;
-    all->ratio += ratio;
-    all->ratio_squared += ratio * ratio;
-    all->max_ratio = fmax(all->max_ratio, sum.max_ratio);
-    all->grad_norm += hypot(norm, critic_norm);
-    all->steps++;
-out:
-    return rc;
-}
-
-static enum pd_rc improve(struct ppo *p, double lr, struct learning *all, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    size_t n = p->rollouts.n_groups;
-    size_t parts = (size_t)p->o->mini_batches < n ? (size_t)p->o->mini_batches : n;
-    size_t *groups = pd_xalloc((n + 1) * sizeof *groups);
-    for (int64_t e = 0; e < p->o->ppo_epochs; e++) {
-        struct pd_rng rng;
-        pd_rng_seed(&rng, (uint64_t)p->c->seed, pd_rng_mix((uint64_t)p->update, (uint64_t)e));
-        for (size_t i = 0; i < n; i++)
-            groups[i] = i;
-        if (parts > 1) /* with one mini-batch the order is nothing but rounding */
-            pd_rng_shuffle(&rng, groups, n);
-        for (size_t m = 0; m < parts; m++) {
-            size_t from = n * m / parts, to = n * (m + 1) / parts;
-            PD_TRY(step(p, groups + from, to - from, lr, all, err));
-        }
-    }
-out:
-    pd_free(groups);
-    return rc;
-}
-
-/* ---- metrics, alarms, samples ---- */
-
-static const char *alarm_of(struct ppo *p, const struct objective *o, const struct learning *l)
-{
-    double answers = (double)p->rollouts.n, kl = o->kl / answers;
-    double entropy = o->entropy / (double)p->rollouts.n_tokens;
-    double mean = o->score / answers, spread = o->score_squared / answers - mean * mean;
-    double limit = p->o->adaptive_kl > 0 ? 10 * p->o->adaptive_kl : 50;
-    if (kl > limit)
-        return "the KL is out of hand: the policy is leaving the reference; lower the learning "
-               "rate or raise --kl-coef";
-    if (kl < -1)
-        return "the KL is clearly negative: the answers do not look drawn from the policy";
-    if (p->update > 0 && entropy < 0.1 * p->first_entropy)
-        return "the entropy has collapsed to a tenth of what it was: answers are becoming one";
-    if (answers > 1 && spread <= 1e-12 * (1 + mean * mean))
-        return "every answer got the same score: there is nothing to learn from";
-    if (o->ended == 0 && p->o->missing_eos_penalty > 0)
-        return "no answer ended within --response-length: all of them are penalised";
-    if (l->max_ratio > 10)
-        return "a token's probability rose tenfold within one update: lower the learning rate";
-    return NULL;
-}
-
-static void put_metrics(struct ppo *p, const struct objective *o, const struct learning *l,
-                        double lr, const double *seconds, struct pd_metrics *m)
-{
-    double n = (double)p->rollouts.n, steps = (double)l->steps;
-    double ratio = l->ratio / steps, total = seconds[0] + seconds[1] + seconds[2];
-    double ratio_var = steps > 1 ? (l->ratio_squared - steps * ratio * ratio) / (steps - 1) : 0;
-    pd_metrics_put(m, "eps", floor(n / total));
-    pd_metrics_put(m, "objective/kl", o->kl / n);
-    pd_metrics_put(m, "objective/entropy", o->surprise / n);
-    pd_metrics_put(m, "objective/non_score_reward", o->non_score / n);
-    pd_metrics_put(m, "objective/rlhf_reward", (o->non_score + o->penalised) / n);
-    pd_metrics_put(m, "objective/scores", (p->trl ? o->penalised : o->score) / n);
-    pd_metrics_put(m, "objective/kl_coef", p->kl_coef);
-    pd_metrics_put(m, "policy/approxkl_avg", l->approx_kl / steps);
-    pd_metrics_put(m, "policy/clipfrac_avg", l->clipped / steps);
-    pd_metrics_put(m, "policy/entropy_avg", l->entropy / steps);
-    pd_metrics_put(m, "loss/policy_avg", l->policy_loss / steps);
-    pd_metrics_put(m, "loss/value_avg", l->value_loss / steps);
-    pd_metrics_put(m, "val/clipfrac_avg", l->value_clipped / steps);
-    pd_metrics_put(m, "val/ratio", ratio);
-    pd_metrics_put(m, "val/ratio_var", fmax(0, ratio_var));
-    pd_metrics_put(m, "val/num_eos_tokens", (double)o->ended);
-    pd_metrics_put(m, "lr", lr);
-    pd_metrics_put(m, "episode", (double)p->episodes);
-    pd_metrics_put(m, "grad_norm", l->grad_norm / steps);
-    pd_metrics_put(m, "answer_tokens", (double)p->rollouts.n_tokens / n);
-    pd_metrics_put(m, "unfinished", 1 - (double)o->ended / n);
-    pd_metrics_put(m, "num_tokens", (double)p->num_tokens);
-    pd_metrics_put(m, "unique_tokens", (double)p->unique_tokens);
-    pd_metrics_put(m, "tokens_per_second", (double)p->rollouts.n_tokens / total);
-    pd_metrics_put(m, "seconds/sample", seconds[0]);
-    pd_metrics_put(m, "seconds/score", seconds[1]);
-    pd_metrics_put(m, "seconds/learn", seconds[2]);
-    pd_metrics_put(m, "peak_rss_bytes", (double)pd_peak_rss_bytes());
-    m->alarm = alarm_of(p, o, l);
-    if (m->alarm && m->alarm != p->last_alarm)
-        pd_log(PD_LOG_WARN, "ppo", "update=%" PRId64 " %s", p->update + 1, m->alarm);
-    p->last_alarm = m->alarm;
-}
-
-enum { N_SAMPLES = 4 };
-
-/* The first few prompts of the file, answered greedily by policy and reference, with scores. */
-static enum pd_rc write_samples(struct ppo *p, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct pd_rollouts mine = {0}, theirs = {0};
-    struct pd_sampling_plan plan = {.per_prompt = 1, .max_new = p->o->response_length};
-    const struct pd_policy_prompt *list[N_SAMPLES];
-    size_t n = p->prompts.n < N_SAMPLES ? p->prompts.n : N_SAMPLES;
-    struct pd_buf text;
-    pd_buf_init(&text, 0);
-    for (size_t i = 0; i < n; i++)
-        list[i] = &p->prompts.v[i];
-    PD_TRY(pd_rollouts_sample(&mine, p->policy.dec, list, n, &plan, err));
-    PD_TRY(pd_rollouts_sample(&theirs, p->ref, list, n, &plan, err));
-    PD_TRY(pd_rollouts_score(&mine, &p->judge, p->policy.model, err));
-    PD_TRY(pd_rollouts_score(&theirs, &p->judge, p->policy.model, err));
-    for (size_t i = 0; i < n; i++) {
-        struct pd_jw w;
-        pd_buf_clear(&text);
-        pd_jw_init(&w, &text);
-        pd_jw_object(&w);
-        pd_jw_ki64(&w, "step", p->update);
-        pd_jw_key(&w, "prompt");
-        pd_jw_tree(&w, list[i]->prompt);
-        pd_jw_kstr(&w, "sample", pd_buf_str(&mine.v[i].text));
-        pd_jw_kf64(&w, "score", (double)mine.v[i].score);
-        pd_jw_kstr(&w, "reference", pd_buf_str(&theirs.v[i].text));
-        pd_jw_kf64(&w, "reference_score", (double)theirs.v[i].score);
-        pd_jw_object_end(&w);
-        PD_TRY(pd_run_sample(&p->run, pd_buf_str(&text), err));
-    }
-out:
-    pd_buf_release(&text);
-    pd_rollouts_release(&mine);
-    pd_rollouts_release(&theirs);
-    return rc;
-}
-
 /* ---- one update ---- */
 
 static double seconds_since(int64_t *mark)
@@ -595,11 +163,11 @@ static enum pd_rc update(struct ppo *p, struct pd_metrics *metrics, struct pd_er
     seconds[0] = seconds_since(&mark);
     if (!p->fixed_scores)
         PD_TRY(pd_rollouts_score(&p->rollouts, &p->judge, p->policy.model, err));
-    PD_TRY(examine_all(p, err));
+    PD_TRY(pd__ppo_examine(p, err));
     seconds[1] = seconds_since(&mark);
     struct objective objective = set_rewards(p);
     set_advantages(p);
-    PD_TRY(improve(p, lr, &learning, err));
+    PD_TRY(pd__ppo_improve(p, lr, &learning, err));
     seconds[2] = seconds_since(&mark);
 
     double n = (double)p->rollouts.n;
@@ -607,7 +175,7 @@ static enum pd_rc update(struct ppo *p, struct pd_metrics *metrics, struct pd_er
     p->num_tokens += (int64_t)p->rollouts.n_tokens;
     if (p->update == 0)
         p->first_entropy = objective.entropy / (double)p->rollouts.n_tokens;
-    put_metrics(p, &objective, &learning, lr, seconds, metrics);
+    pd__ppo_metrics(p, &objective, &learning, lr, seconds, metrics);
     if (p->o->adaptive_kl > 0)
         p->kl_coef =
             pd_adaptive_kl(p->kl_coef, objective.kl / n, p->o->adaptive_kl, p->o->horizon, n);
@@ -623,6 +191,20 @@ static enum pd_rc update(struct ppo *p, struct pd_metrics *metrics, struct pd_er
     }
 out:
     return rc;
+}
+
+/* Samples are written after every sample_every-th update and the last one; a run that is stopped
+ * while it draws them writes them when it goes on. */
+static enum pd_rc samples(struct ppo *p, struct pd_err *err)
+{
+    bool due = p->o->sample_every > 0 && p->update > 0 && !p->fixed_rollouts &&
+               (p->update == p->total || p->update % p->o->sample_every == 0);
+    if (!due || p->sampled_at == p->update)
+        return PD_OK;
+    enum pd_rc rc = pd__ppo_samples(p, err);
+    if (rc == PD_OK)
+        p->sampled_at = p->update;
+    return rc == PD_INTERRUPTED ? PD_OK : rc; /* the loop sees the signal itself */
 }
 
 /* ---- saving and going on ---- */
@@ -647,6 +229,7 @@ static enum pd_rc save(struct ppo *p, struct pd_err *err)
     json_object_object_add(s, "episodes", json_object_new_int64(p->episodes));
     json_object_object_add(s, "num_tokens", json_object_new_int64(p->num_tokens));
     json_object_object_add(s, "unique_tokens", json_object_new_int64(p->unique_tokens));
+    json_object_object_add(s, "sampled_at", json_object_new_int64(p->sampled_at));
     json_object_object_add(s, "first_entropy", json_object_new_double(p->first_entropy));
     json_object_object_add(s, "first_score", json_object_new_double(p->first_score));
     json_object_object_add(s, "first_n", json_object_new_int64(p->first_n));
@@ -674,6 +257,7 @@ static enum pd_rc resume(struct ppo *p, struct pd_err *err)
         p->episodes = pd_json_i64(s, "episodes", 0);
         p->num_tokens = pd_json_i64(s, "num_tokens", 0);
         p->unique_tokens = pd_json_i64(s, "unique_tokens", 0);
+        p->sampled_at = pd_json_i64(s, "sampled_at", 0);
         p->first_entropy = pd_json_f64(s, "first_entropy", 0);
         p->first_score = pd_json_f64(s, "first_score", 0);
         p->first_n = pd_json_i64(s, "first_n", 0);
@@ -684,6 +268,7 @@ static enum pd_rc resume(struct ppo *p, struct pd_err *err)
             PD_TRY(pd_decoder_repack(p->critic.dec, err));
     }
     PD_TRY(pd_run_rewind(&p->run, p->update, err));
+    PD_TRY(samples(p, err));
     if (!p->c->quiet)
         fprintf(stderr, "going on from update %" PRId64 " of %" PRId64 "\n", p->update, p->total);
 out:
@@ -808,11 +393,7 @@ static enum pd_rc loop(struct ppo *p, struct pd_ppo_result *out, struct pd_err *
         double per_epoch = (double)p->prompts.n * (double)p->o->samples_per_prompt;
         PD_TRY(pd_run_metrics(&p->run, p->update, (double)p->episodes / per_epoch, &metrics, err));
         out->last_kl = pd_metrics_get(&metrics, "objective/kl");
-        if (!p->fixed_rollouts && p->o->sample_every > 0 &&
-            (last || p->update % p->o->sample_every == 0)) {
-            rc = write_samples(p, err);
-            PD_TRY(rc == PD_INTERRUPTED ? PD_OK : rc); /* seen again below */
-        }
+        PD_TRY(samples(p, err));
         if (!last && pd_run_should_stop(&p->run))
             PD_TRY(stopped(p, err));
         if (!last && p->c->save_every > 0 && p->update % p->c->save_every == 0)
