@@ -152,6 +152,16 @@ void pd_gen_free(struct pd_gen *g)
     pd_free(g);
 }
 
+/* One pass of the decoder over g->parts. */
+static enum pd_rc infer(struct pd_gen *g, int64_t n_parts, const float **hidden, struct pd_err *err)
+{
+    enum pd_rc rc = pd_decoder_infer(g->dec, g->kv, g->parts, (int)n_parts, hidden, err);
+    int64_t used = (g->n_pages - pd_kv_free_pages(g->kv)) * g->page_bytes;
+    if (used > g->stats.peak_kv_bytes)
+        g->stats.peak_kv_bytes = used;
+    return rc;
+}
+
 /* ---- admission ---- */
 
 static int64_t max_new_of(const struct pd_gen *g, const struct pd_gen_prompt *p)
@@ -240,7 +250,7 @@ static enum pd_rc prefill(struct pd_gen *g, struct pd_err *err)
     if (n_parts == 0)
         goto out;
     const float *hidden;
-    PD_TRY(pd_decoder_infer(g->dec, g->kv, g->parts, n_parts, &hidden, err));
+    PD_TRY(infer(g, n_parts, &hidden, err));
     for (int i = 0; i < n_parts; i++) {
         struct prompt *p = g->queue[who[i]];
         g->stats.prompt_tokens += g->parts[i].n;
@@ -417,7 +427,7 @@ static enum pd_rc advance(struct pd_gen *g, struct pd_err *err)
             .node = r->node, .ids = &r->a.ids[r->a.n - 1], .n = 1, .want_last = true};
     }
     const float *hidden;
-    PD_TRY(pd_decoder_infer(g->dec, g->kv, g->parts, (int)g->n_rows, &hidden, err));
+    PD_TRY(infer(g, g->n_rows, &hidden, err));
     memcpy(g->hidden, hidden, (size_t)(g->n_rows * g->H) * sizeof *hidden);
     PD_TRY(draw_tokens(g, g->rows, g->n_rows, err));
     settle(g, 0);
@@ -442,9 +452,6 @@ enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err)
     }
     if (g->n_rows > 0)
         PD_TRY(advance(g, err));
-    int64_t used = (g->n_pages - pd_kv_free_pages(g->kv)) * g->page_bytes;
-    if (used > g->stats.peak_kv_bytes)
-        g->stats.peak_kv_bytes = used;
     *busy = g->n_rows > 0 || g->n_queue > 0;
 out:
     return rc;
