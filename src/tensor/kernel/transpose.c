@@ -5,16 +5,16 @@
 static void transpose4(const float *a, int64_t lda, float *to, int64_t ldt)
 {
     typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef int32_t i4 __attribute__((vector_size(16)));
     const v4 r0 = *(const v4 *)a, r1 = *(const v4 *)(a + lda);
     const v4 r2 = *(const v4 *)(a + 2 * lda), r3 = *(const v4 *)(a + 3 * lda);
-    const i4 lo = {0, 4, 1, 5}, hi = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
-    const v4 a01 = __builtin_shuffle(r0, r1, lo), b01 = __builtin_shuffle(r0, r1, hi);
-    const v4 a23 = __builtin_shuffle(r2, r3, lo), b23 = __builtin_shuffle(r2, r3, hi);
-    *(v4 *)to = __builtin_shuffle(a01, a23, first);
-    *(v4 *)(to + ldt) = __builtin_shuffle(a01, a23, second);
-    *(v4 *)(to + 2 * ldt) = __builtin_shuffle(b01, b23, first);
-    *(v4 *)(to + 3 * ldt) = __builtin_shuffle(b01, b23, second);
+    const v4 a01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5),
+             b01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+    const v4 a23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5),
+             b23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+    *(v4 *)to = __builtin_shufflevector(a01, a23, 0, 1, 4, 5);
+    *(v4 *)(to + ldt) = __builtin_shufflevector(a01, a23, 2, 3, 6, 7);
+    *(v4 *)(to + 2 * ldt) = __builtin_shufflevector(b01, b23, 0, 1, 4, 5);
+    *(v4 *)(to + 3 * ldt) = __builtin_shufflevector(b01, b23, 2, 3, 6, 7);
 }
 
 /* to (cols, rows; ldt) = a (rows, cols; lda) transposed; on the calling thread. */

@@ -68,10 +68,17 @@ PD_INLINE void v_store_part(float *p, int64_t m, vf v)
 /* Lanes i + n and i exchanged, for n a power of two. */
 PD_INLINE vf v_swap(vf v, int n)
 {
+#if defined(__clang__) /* has no shuffle by a vector */
+    vf out = v;
+    for (int i = 0; i < PD_LANES; i++)
+        out[i] = v[i ^ n];
+    return out;
+#else
     vi to;
     for (int i = 0; i < PD_LANES; i++)
         to[i] = i ^ n;
     return __builtin_shuffle(v, to);
+#endif
 }
 PD_INLINE float v_sum(vf v)
 {
