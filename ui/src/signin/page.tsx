@@ -30,7 +30,7 @@ function Form({ name, done }: { name?: string; done: () => void }): JSX.Element 
   };
   return (
     <form class="stack" onSubmit={(e) => void submit(e as unknown as SubmitEvent)}>
-      <label class="field"><span>{t("signIn.username")}</span><input name="username" autocomplete="username" autocapitalize="none" spellcheck={false} required value={name ?? ""} ref={name ? null : first} /></label>
+      <label class="field"><span>{t("signIn.username")}</span><input name="username" autocomplete="username" autocapitalize="none" spellcheck={false} required defaultValue={name ?? ""} ref={name ? null : first} /></label>
       <label class="field"><span>{t("signIn.password")}</span><input name="password" type="password" autocomplete="current-password" required ref={name ? first : null} /></label>
       <p class="field-error" role="alert">{error}</p>
       <Button tone="primary" submit disabled={busy}>{t("signIn")}</Button>
