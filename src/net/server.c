@@ -232,7 +232,9 @@ static struct MHD_Response *make_response(struct pd_req *req)
     bool html = in->type && strncmp(in->type, "text/html", 9) == 0, has_cache = false;
     for (size_t i = 0; i < sizeof fixed_headers / sizeof fixed_headers[0]; i++)
         (void)MHD_add_response_header(r, fixed_headers[i].name, fixed_headers[i].value);
-    (void)MHD_add_response_header(r, "Content-Security-Policy", html ? html_csp : data_csp);
+    /* A 304 names no policy: a browser would put it over the one stored with the page. */
+    if (in->status != 304)
+        (void)MHD_add_response_header(r, "Content-Security-Policy", html ? html_csp : data_csp);
     (void)MHD_add_response_header(r, "X-Request-Id", req->id);
     if (in->type)
         (void)MHD_add_response_header(r, "Content-Type", in->type);
