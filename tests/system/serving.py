@@ -2,7 +2,6 @@
 import os
 import pathlib
 import re
-import select
 import signal
 import subprocess
 import time
@@ -47,20 +46,19 @@ class Server:
 
     def start(self):
         self.log = open(self.data.parent / (self.data.name + ".log"), "a")
-        self.process = subprocess.Popen(
-            [podium_bin(), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.args],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **(self.env or {})})
-        first = self.process.stdout.readline()
-        match = re.match(r"listening on (http://\S+)", first)
-        assert match, f"serve printed {first!r}; log: {self.tail()}"
+        printed = self.data.parent / (self.data.name + ".out")
+        with open(printed, "w") as out:
+            self.process = subprocess.Popen(
+                [podium_bin(), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.args],
+                stdout=out, stderr=self.log, text=True, env={**os.environ, **(self.env or {})})
+        wait_for(lambda: "listening on" in printed.read_text() or self.process.poll() is not None, 60, 0.02)
+        text = printed.read_text()
+        match = re.match(r"listening on (http://\S+)", text)
+        assert match, f"serve printed {text!r}; log: {self.tail()}"
         self.url = match.group(1)
-        if not self.link and "sign in" in (line := self.next_line()):
-            self.link = line.split()[-1]
+        link = re.search(r"http\S+/sign-in#\S+", text)
+        self.link = link.group(0) if link else None
         return self
-
-    def next_line(self):
-        ready, _, _ = select.select([self.process.stdout], [], [], 0.2)
-        return self.process.stdout.readline() if ready else ""
 
     def tail(self):
         self.log.flush()

@@ -6,6 +6,8 @@ import subprocess
 import pytest
 import requests
 
+from conftest import podium_bin
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -21,7 +23,6 @@ def owner_key(server):
     """The owner's key, as a verb of the same machine reads it."""
     ui = server.owner()
     assert ui.get("/me")["user"]["role"] == "owner"
-    from conftest import podium_bin
     out = subprocess.run([podium_bin(), "user", "key", "owner", "--data", str(server.data)], text=True,
                          capture_output=True, check=True)
     return out.stdout.split()[-1]
