@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BEAT_MS = 3000, LOOK_MS = 100, MAX_ARGV = 48, KILL_AFTER_MS = 120000 };
+enum { BEAT_MS = 1000, LOOK_MS = 100, MAX_ARGV = 48, KILL_AFTER_MS = 120000 };
 
 struct running {
     const struct pd_job_run *r;
@@ -264,14 +264,15 @@ static void policy_eval_line(struct running *j, const char *model)
     begin_line(j);
     add2(j, "eval", "policy");
     add2(j, "--model", j->run);
-    add2(j, "--ref-model", model);
+    add2(j, "--against", model);
     add2(j, "--reward-model", reward_path(j));
     add2(j, "--prompts", work_file(j, "held-out.jsonl"));
-    add2(j, "--response-length",
+    add2(j, "--max-new-tokens",
          pd_arena_printf(&j->a, "%lld", (long long)pd_job_arg(j->kind, given, "response_length")));
     add2(j, "--temperature",
          pd_arena_printf(&j->a, "%.9g", pd_job_arg(j->kind, given, "temperature")));
     add2(j, "--limit", "64");
+    add2(j, "--out", pd_arena_printf(&j->a, "%s/eval-answers.jsonl", j->run));
     add(j, "--json");
     add(j, "--quiet");
 }
