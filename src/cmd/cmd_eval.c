@@ -1,11 +1,15 @@
 /* podium eval reward|policy: how good a reward model is, and how far a policy has come. */
 #include "cmd/cmd.h"
+#include "cmd/door.h"
+#include "base/fs.h"
 #include "base/json.h"
 #include "tensor/backend.h"
 #include "train/policy_eval.h"
 #include "train/score.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 static int eval_reward(const struct pd_cmd *self, int argc, char **argv)
 {
@@ -129,6 +133,24 @@ static void print_comparison(const struct pd_policy_eval_options *o,
     pd_buf_release(&text);
 }
 
+/* The answers go before people through the same import as any others. */
+static enum pd_rc to_dataset(const char *file, const char *dataset, const char *data,
+                             struct pd_err *err)
+{
+    struct json_object *args = json_object_new_object();
+    json_object_object_add(args, "dataset", json_object_new_string(dataset));
+    struct pd_door_call call = {.data_dir = data,
+                                .op = "import",
+                                .args = args,
+                                .in_path = file,
+                                .in_name = "answers.jsonl",
+                                .out = stderr,
+                                .notes = stderr};
+    enum pd_rc rc = pd_door_op(&call, err);
+    json_object_put(args);
+    return rc;
+}
+
 static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
 {
     struct pd_policy_eval_options o = {.chat = "auto",
@@ -141,7 +163,10 @@ static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
     struct pd_policy_comparison result;
     struct pd_err err = {0};
     struct pd_opt_list args = {0};
+    const char *dataset = NULL, *data = NULL;
+    char temp[] = "/tmp/podium-answers-XXXXXX";
     int64_t threads = 0;
+    int fd = -1;
     bool help = false, json = false;
     struct pd_opt options[] = {
         PD_OPT_ROW("model", PD_OPT_STR, &o.model, "M",
@@ -166,6 +191,9 @@ static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
                    .max = 4294967295.0),
         PD_OPT_ROW("out", PD_OPT_STR, &o.out, "FILE",
                    "answers.jsonl with one answer of each, in random order"),
+        PD_OPT_ROW("to-dataset", PD_OPT_STR, &dataset, "NAME",
+                   "put those answers before people, as records of this dataset"),
+        PD_OPT_ROW("data", PD_OPT_STR, &data, "DIR", "data folder of --to-dataset"),
         PD_OPT_ROW("micro-batch-tokens", PD_OPT_I64, &o.micro_tokens, "N",
                    "tokens in memory at once", .min = 1, .max = 1e8),
         PD_OPT_ROW("dtype", PD_OPT_CHOICE, &o.dtype, "T", "precision of the matrix products",
@@ -192,11 +220,24 @@ static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
             options,
             "  podium eval policy --model runs/ppo --against smollm2.gguf --reward-model runs/rm "
             "\\\n"
-            "      --prompts held-out.jsonl");
+            "      --prompts held-out.jsonl --to-dataset round-2 --data podium-data");
+    if (rc == PD_OK && dataset && !o.out) {
+        fd = mkstemp(temp);
+        if (fd < 0)
+            rc = PD_FAIL_SYS(&err, PD_IO, "cannot make a file in /tmp");
+        else
+            o.out = temp;
+    }
     if (rc == PD_OK)
         rc = pd_backend_init((int)threads, &err);
     if (rc == PD_OK)
         rc = pd_policy_compare(&o, &result, &err);
+    if (rc == PD_OK && dataset)
+        rc = to_dataset(o.out, dataset, data, &err);
+    if (fd >= 0) {
+        (void)close(fd);
+        (void)unlink(temp);
+    }
     if (rc != PD_OK)
         return pd_cmd_fail(self, &err);
     print_comparison(&o, &result, json);

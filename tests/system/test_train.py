@@ -341,3 +341,10 @@ def test_eval_policy_sees_the_improvement(podium, tmp_path, prompts):
     makers = [[a["model"] for a in row["answers"]] for row in rows]
     assert all(sorted(m) == sorted([str(run), str(GPT2)]) for m in makers)
     assert len({m[0] for m in makers}) == 2  # the order is drawn for each prompt
+
+
+def test_answers_go_before_people(podium, tmp_path, prompts):
+    podium("eval", "policy", "--model", GPT2, "--against", LLAMA, "--reward-model", "toy:100-200", "--prompts", prompts,
+           "--max-new-tokens", 5, "--quiet", "--to-dataset", "round-2", "--data", tmp_path / "data")
+    status = podium("status", "round-2", "--data", tmp_path / "data")
+    assert "round-2" in status and "8" in status
