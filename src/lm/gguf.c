@@ -227,11 +227,14 @@ static enum pd_rc place_tensors(struct reader *r, struct pd_gguf *g, const uint6
 static enum pd_rc read_header(struct reader *r, struct pd_gguf *g)
 {
     enum pd_rc rc = PD_OK;
-    const unsigned char *magic = NULL;
     uint64_t n_tensors = 0, n_kvs = 0;
-    PD_TRY(take(r, 4, &magic));
-    if (memcmp(magic, "GGUF", 4) != 0)
-        return PD_FAIL(r->err, PD_PARSE, "%s: not a GGUF file", r->path);
+    if (r->len < 4 || memcmp(r->base, "GGUF", 4) != 0)
+        return PD_FAIL(
+            r->err, PD_PARSE,
+            "%s: not a GGUF file (a model is a Hugging Face folder, a .gguf file or a run "
+            "folder)",
+            r->path);
+    r->at = 4;
     PD_TRY(read_u32(r, &g->version));
     if (g->version != 2 && g->version != 3)
         return PD_FAIL(r->err, PD_UNSUPPORTED, "%s: GGUF version %" PRIu32 "; 2 and 3 are read%s",

@@ -225,6 +225,16 @@ static void freeze(struct pd_model *m, double share)
     }
 }
 
+/* A tokenizer still borrows from a GGUF file, so it stays mapped, but its pages need not stay in
+ * memory. */
+static void let_go_of_files(struct pd_model_files *f)
+{
+    pd_st_close(f->st);
+    f->st = NULL;
+    if (f->gguf)
+        (void)madvise((void *)(uintptr_t)f->gguf->map.ptr, f->gguf->map.len, MADV_DONTNEED);
+}
+
 /* Files have been bound; now one slab, and what pointed into the files is let go. */
 static enum pd_rc make_trainable(struct pd_model *m, const struct pd_model_options *opt,
                                  struct pd_err *err)
@@ -232,6 +242,7 @@ static enum pd_rc make_trainable(struct pd_model *m, const struct pd_model_optio
     enum pd_rc rc = PD_OK;
     PD_TRY(pd_params_alloc_data(&m->params, err));
     pd_model_drop_owned(m);
+    let_go_of_files(m->files);
     freeze(m, opt->freeze_layers);
     if (!opt->no_grads)
         PD_TRY(pd_params_alloc_grads(&m->params, err));
@@ -485,7 +496,6 @@ enum pd_rc pd_model_init_like(struct pd_model **out, const char *config_json, un
     PD_TRY(pd_params_alloc_data(&m->params, err));
     for (size_t i = 0; i < m->params.n; i++)
         init_param(&m->params.v[i], &m->files->at[i], m->cfg.initializer_range, seed, i);
-    PD_TRY(pd_params_alloc_grads(&m->params, err));
     if (tok)
         PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(tok), err));
     m->tok = tok;

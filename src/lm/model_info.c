@@ -38,10 +38,10 @@ static size_t count_dtypes(const struct pd_model *m, size_t count[PD_DTYPE_COUNT
 static size_t file_bytes(const struct pd_model *m, size_t *n_files)
 {
     size_t bytes = 0;
-    *n_files = m->files->gguf ? 1 : m->files->st->n_files;
+    *n_files = m->files->gguf ? 1 : m->files->st ? m->files->st->n_files : 0;
     if (m->files->gguf)
         return m->files->gguf->map.len;
-    for (size_t i = 0; i < m->files->st->n_files; i++)
+    for (size_t i = 0; i < *n_files; i++)
         bytes += m->files->st->maps[i].len;
     return bytes;
 }

