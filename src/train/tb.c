@@ -107,6 +107,7 @@ enum pd_rc pd_tb_flush(struct pd_tb *tb, int64_t step, struct pd_err *err)
     for (size_t i = 0; i < tb->n; i++) {
         pd__tb__value__init(&values[i]);
         values[i].tag = tb->tags[i];
+        values[i].value_case = PD__TB__VALUE__VALUE_SIMPLE_VALUE;
         values[i].simple_value = tb->values[i];
         list[i] = &values[i];
     }

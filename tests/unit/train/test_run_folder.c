@@ -66,6 +66,7 @@ static void tb_framing(void **state)
     assert_int_equal(pd_tb_open(&tb, path("tb"), NULL), PD_OK);
     pd_tb_scalar(tb, "loss", 0.5);
     pd_tb_scalar(tb, "eval_accuracy", 0.75);
+    pd_tb_scalar(tb, "kl", 0);
     assert_int_equal(pd_tb_flush(tb, 7, NULL), PD_OK);
     pd_tb_close(tb);
     DIR *d = opendir(path("tb"));
@@ -91,6 +92,8 @@ static void tb_framing(void **state)
             assert_non_null(memmem(file.ptr + at + 12, len, "train/loss", 10));
             assert_non_null(memmem(file.ptr + at + 12, len, "eval/accuracy", 13));
             assert_non_null(memmem(file.ptr + at + 12, len, "\x10\x07", 2)); /* step = 7 */
+            /* a zero is written, not left to be a default: without it the point would be missing */
+            assert_non_null(memmem(file.ptr + at + 12, len, "train/kl\x15\0\0\0\0", 13));
         }
         at += 16 + len;
         records++;
