@@ -138,7 +138,7 @@ static enum pd_rc add_said(struct pd_agreement *g, const struct pd_question *q, 
     struct question *to = question_named(g, pd_str_from(q->name), kind);
     pd_buf_clear(key);
     if (q->type == PD_QUESTION_RANKING) {
-        struct pd_ranking r;
+        struct pd_ranking r = {0};
         enum pd_rc rc = pd_ranking_parse(q->options, q->n_options, entry, &r, err);
         if (rc != PD_OK)
             return rc;

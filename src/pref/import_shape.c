@@ -38,7 +38,11 @@ void pd__item_release(struct pd_item *it)
         json_object_put(it->suggestions[i].value);
         json_object_put(it->suggestions[i].score);
     }
-    *it = (struct pd_item){0};
+    /* The lists are long and mostly empty: what lies beyond their counts is never read. */
+    it->fields = it->metadata = it->hidden = NULL;
+    it->n_answers = it->n_suggestions = 0;
+    it->external_id[0] = '\0';
+    it->identical = it->empty = false;
 }
 
 enum pd_rc pd__set_external(struct pd_item *it, struct json_object *id, struct pd_err *err)
