@@ -36,8 +36,8 @@ void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, in
     int64_t n = 0;
     for (int64_t s = 0; s < n_segs; s++)
         n += (segs[s].n + step - 1) / step;
-    struct pd_attn_item *items;
-    float *mem;
+    struct pd_attn_item *items = NULL;
+    float *mem = NULL;
     struct pd_err err;
     if (reserve(a, n, &items, &mem, &err) != PD_OK) /* a few hundred kB a thread */
         pd_bug("%s", err.msg);
@@ -55,8 +55,8 @@ enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *s
     enum pd_rc rc = PD_OK;
     check(a);
     PD_ASSERT(a->kv == PD_DTYPE_F32);
-    struct pd_attn_item *items;
-    float *mem;
+    struct pd_attn_item *items = NULL;
+    float *mem = NULL;
     PD_TRY(reserve(a, n_segs, &items, &mem, err));
     int64_t n = 0;
     for (int64_t s = 0; s < n_segs; s++) {

@@ -197,6 +197,29 @@ static void forward_tile(struct tile *t)
     }
 }
 
+/* to[0..3] = the sums of four vectors, by adding them crosswise in their 128-bit quarters first. */
+PD_INLINE void sum4(const vf *v, float *to)
+{
+    vi lo, hi, first, second;
+    for (int i = 0; i < PD_LANES; i++) {
+        const int lane = i / 4 * 4, other = i % 2 * PD_LANES; /* of a, b, a, b */
+        lo[i] = other + lane + i % 4 / 2;
+        hi[i] = other + lane + 2 + i % 4 / 2;
+        first[i] = i % 4 / 2 * PD_LANES + lane + i % 2;
+        second[i] = i % 4 / 2 * PD_LANES + lane + 2 + i % 2;
+    }
+    const vf ab = __builtin_shuffle(v[0], v[1], lo) + __builtin_shuffle(v[0], v[1], hi);
+    const vf cd = __builtin_shuffle(v[2], v[3], lo) + __builtin_shuffle(v[2], v[3], hi);
+    vf sum = __builtin_shuffle(ab, cd, first) + __builtin_shuffle(ab, cd, second);
+#if PD_LANES >= 16
+    sum += v_swap(sum, 8);
+#endif
+#if PD_LANES >= 8
+    sum += v_swap(sum, 4);
+#endif
+    memcpy(to, &sum, 4 * sizeof *to);
+}
+
 /* s[h][j] = q_h . k_j for up to 3 heads and 4 keys at a time: 12 accumulators. */
 PD_INLINE void dots(const int nh, const int nk, int64_t D, const float *q, const float *k,
                     int64_t ldk, float *s, int64_t lds)
@@ -222,14 +245,15 @@ PD_INLINE void dots(const int nh, const int nk, int64_t D, const float *q, const
         }
     }
 #pragma GCC unroll 3
-    for (int h = 0; h < nh; h++)
-#pragma GCC unroll 4
-        for (int j = 0; j < nk; j++) {
-            float sum = v_sum(acc[h][j]);
-            for (int64_t e = d; e < D; e++)
-                sum += q[h * D + e] * k[j * ldk + e];
-            s[h * lds + j] = sum;
-        }
+    for (int h = 0; h < nh; h++) {
+        if (nk == 4)
+            sum4(acc[h], s + h * lds);
+        else
+            s[h * lds] = v_sum(acc[h][0]);
+        for (int64_t e = d; e < D; e++)
+            for (int j = 0; j < nk; j++)
+                s[h * lds + j] += q[h * D + e] * k[j * ldk + e];
+    }
 }
 
 static void all_dots(int64_t G, int64_t n, int64_t D, const float *q, const float *k, int64_t ldk,
@@ -253,61 +277,89 @@ static void all_dots(int64_t G, int64_t n, int64_t D, const float *q, const floa
     }
 }
 
-/* One query token: a running softmax over tiles of keys as above, but row by row. */
-static void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, int kvh)
+/* One head's step over nb scores: s becomes exp(s - m), m and l move on, acc shrinks. */
+static void decode_softmax(const struct tile *t, int64_t r, float *s, int64_t nb)
+{
+    vf mx = v_set(t->m[r]), sum = {0};
+    PD_FOR_LANES(x, m, nb)
+    mx = v_max(m == PD_LANES ? v_load(s + x) : v_load_part(s + x, m, HIDDEN), mx);
+    const float top = v_hmax(mx), shrink = expf(t->m[r] - top);
+    PD_FOR_LANES(x, m, nb)
+    {
+        const vf e = v_exp((m == PD_LANES ? v_load(s + x) : v_load_part(s + x, m, HIDDEN)) - top);
+        v_put(s + x, m, e);
+        sum += e;
+    }
+    t->l[r] = t->l[r] * shrink + v_sum(sum);
+    t->m[r] = top;
+    if (shrink != 1.0f)
+        for (int64_t d = 0; d < t->D; d++)
+            t->acc[r * t->D + d] *= shrink;
+}
+
+/* Rows that will be read soon, into the second-level cache. */
+static void fetch(const struct tile *t, const void *base, int64_t j0, int64_t n, int kvh, int n_kv)
+{
+    const int64_t size = t->a->kv == PD_DTYPE_F32 ? 4 : 2;
+    for (int64_t j = 0; j < n; j++)
+        for (int g = 0; g < n_kv; g++) {
+            const int64_t at = (j0 + j) * t->a->ldk + (kvh + g) * t->a->hsk;
+            for (int64_t b = 0; b < t->D * size; b += 64)
+                __builtin_prefetch((const char *)base + at * size + b, 0, 2);
+        }
+}
+
+/* One query token, n_kv kv heads from kvh0 on (n_kv * G <= RP): row r = kv head by kv head, G each.
+ * The heads of a tile of keys are done together, since their rows lie side by side. */
+static void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, int kvh0, int n_kv)
 {
     const struct pd_attn *a = t->a;
-    t->seg = seg, t->i0 = i0, t->ni = 1, t->kvh = kvh, t->R = t->G;
-    for (int64_t h = 0; h < t->G; h++) {
-        const float *q = seg->q + i0 * a->ldq + (kvh * t->G + h) * a->hsq;
-        for (int64_t d = 0; d < t->D; d++)
-            t->q[h * t->D + d] = q[d] * a->scale;
-        t->m[h] = HIDDEN;
-        t->l[h] = 0;
+    const int64_t G = t->G, D = t->D, first_head = kvh0 * G;
+    t->seg = seg, t->i0 = i0, t->ni = 1, t->R = n_kv * G;
+    for (int64_t r = 0; r < t->R; r++) {
+        const float *q = seg->q + i0 * a->ldq + (first_head + r) * a->hsq;
+        for (int64_t d = 0; d < D; d++)
+            t->q[r * D + d] = q[d] * a->scale;
+        t->m[r] = HIDDEN;
+        t->l[r] = 0;
     }
-    memset(t->acc, 0, (size_t)(t->G * t->D) * sizeof *t->acc);
+    memset(t->acc, 0, (size_t)(t->R * D) * sizeof *t->acc);
     for (int n = 0; n < seg->n_spans; n++) {
         const struct pd_attn_span *sp = &seg->spans[n];
         int64_t lo, hi, ld;
         visible(t, sp, &lo, &hi);
         for (int64_t j = lo; j < hi; j += KEYS) {
             const int64_t nb = hi - j < KEYS ? hi - j : KEYS;
-            const float *k = kv_rows(t, sp->k, j, nb, t->kf, &ld);
-            all_dots(t->G, nb, t->D, t->q, k, ld, t->s, KEYS);
-            for (int64_t h = 0; h < t->G; h++) {
-                float *s = t->s + h * KEYS;
+            for (int64_t x = 0; x < nb; x += 4) { /* key by key through memory, all heads of each */
+                const int64_t some = nb - x < 4 ? nb - x : 4;
+                fetch(t, sp->v, j + x, some, kvh0, n_kv);
+                for (int g = 0; g < n_kv; g++) {
+                    t->kvh = kvh0 + g;
+                    const float *k = kv_rows(t, sp->k, j + x, some, t->kf, &ld);
+                    all_dots(G, some, D, t->q + g * G * D, k, ld, t->s + g * G * KEYS + x, KEYS);
+                }
+            }
+            for (int64_t r = 0; r < t->R; r++) {
+                float *s = t->s + r * KEYS;
                 if (a->alibi)
                     for (int64_t x = 0; x < nb; x++)
-                        s[x] += a->alibi[kvh * t->G + h] * (float)(sp->pos + j + x);
-                vf mx = v_set(t->m[h]), sum = {0};
-                PD_FOR_LANES(x, m, nb)
-                mx = v_max(m == PD_LANES ? v_load(s + x) : v_load_part(s + x, m, HIDDEN), mx);
-                const float top = v_hmax(mx), shrink = expf(t->m[h] - top);
-                PD_FOR_LANES(x, m, nb)
-                {
-                    const vf e = v_exp(
-                        (m == PD_LANES ? v_load(s + x) : v_load_part(s + x, m, HIDDEN)) - top);
-                    v_put(s + x, m, e);
-                    sum += e;
-                }
-                t->l[h] = t->l[h] * shrink + v_sum(sum);
-                t->m[h] = top;
-                if (shrink != 1.0f)
-                    for (int64_t d = 0; d < t->D; d++)
-                        t->acc[h * t->D + d] *= shrink;
+                        s[x] += a->alibi[first_head + r] * (float)(sp->pos + j + x);
+                decode_softmax(t, r, s, nb);
             }
-            const float *v = kv_rows(t, sp->v, j, nb, t->vf_, &ld);
-            tile_mm(t->G, t->D, nb, t->s, KEYS, 1, v, ld, t->acc, t->D, true);
+            for (int g = 0; g < n_kv; g++) {
+                t->kvh = kvh0 + g;
+                const float *v = kv_rows(t, sp->v, j, nb, t->vf_, &ld);
+                tile_mm(G, D, nb, t->s + g * G * KEYS, KEYS, 1, v, ld, t->acc + g * G * D, D, true);
+            }
         }
     }
-    for (int64_t h = 0; h < t->G; h++) {
-        const int64_t head = kvh * t->G + h;
-        float *o = seg->o + i0 * a->ldo + head * a->hso;
-        const float inv = 1.0f / t->l[h];
-        for (int64_t d = 0; d < t->D; d++)
-            o[d] = t->acc[h * t->D + d] * inv;
+    for (int64_t r = 0; r < t->R; r++) {
+        float *o = seg->o + i0 * a->ldo + (first_head + r) * a->hso;
+        const float inv = 1.0f / t->l[r];
+        for (int64_t d = 0; d < D; d++)
+            o[d] = t->acc[r * D + d] * inv;
         if (seg->lse)
-            seg->lse[i0 * a->heads + head] = t->m[h] + logf(t->l[h]);
+            seg->lse[i0 * a->heads + first_head + r] = t->m[r] + logf(t->l[r]);
     }
 }
 
@@ -319,16 +371,25 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
     {
         struct tile t;
         (void)tile_init(&t, a, scratch + omp_get_thread_num() * per_thread);
+        /* Kv heads that one thread takes: several when there are rows enough for all threads. The
+         * result is the same either way. */
+        int per = (int)(t.RP / t.G);
+        if (n_items < 4 * omp_get_num_threads())
+            per = 1;
+        else if (per > a->kv_heads)
+            per = a->kv_heads;
 #pragma omp for schedule(dynamic) collapse(2)
         for (int64_t n = 0; n < n_items; n++)
-            for (int kvh = 0; kvh < a->kv_heads; kvh++) {
+            for (int kv0 = 0; kv0 < a->kv_heads; kv0 += per) {
                 const struct pd_attn_item *it = &items[n];
-                if (it->n == 1) {
-                    decode(&t, &segs[it->seg], it->first, kvh);
-                } else {
-                    tile_begin(&t, &segs[it->seg], it->first, it->n, kvh);
-                    forward_tile(&t);
-                }
+                const int n_kv = a->kv_heads - kv0 < per ? a->kv_heads - kv0 : per;
+                if (it->n == 1)
+                    decode(&t, &segs[it->seg], it->first, kv0, n_kv);
+                else
+                    for (int kvh = kv0; kvh < kv0 + n_kv; kvh++) {
+                        tile_begin(&t, &segs[it->seg], it->first, it->n, kvh);
+                        forward_tile(&t);
+                    }
             }
     }
 }

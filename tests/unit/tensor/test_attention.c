@@ -160,9 +160,11 @@ static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t wi
         near_all("lse", lse, lse2, T * heads, 2e-6);
     }
     ok(pd_attn_backward(&p.a, segs, t->n, &err), &err);
-    check_grad("dv", p.v, nk, dv, dense_loss, &p, 2e-5);
-    check_grad("dk", p.k, nk, dk, dense_loss, &p, 2e-5);
-    check_grad("dq", p.q, nq, dq, dense_loss, &p, 2e-5);
+    if (pd_backend_threads() == 1) { /* the twin is slow; test_threads compares the rest */
+        check_grad("dv", p.v, nk, dv, dense_loss, &p, 2e-5);
+        check_grad("dk", p.k, nk, dk, dense_loss, &p, 2e-5);
+        check_grad("dq", p.q, nq, dq, dense_loss, &p, 2e-5);
+    }
 
     /* each row alone as a decoding step gives the same numbers */
     float *alone = zeros(no);
