@@ -83,6 +83,9 @@ struct pd_infer_part {
 PD_CHECKED enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
                                        const struct pd_infer_part *parts, int n_parts,
                                        const float **hidden, struct pd_err *err);
+/* How many rows n rows are computed as, so that in fp32 what a row gives does not depend on how
+ * many stand beside it: infer fills up by itself; for logits the caller has room for so many. */
+int64_t pd_decoder_stable_rows(const struct pd_decoder *dec, int64_t n);
 /* logits (n, V) = hidden (n, H) through the LM head. */
 PD_CHECKED enum pd_rc pd_decoder_logits(struct pd_decoder *dec, const float *hidden, int64_t n,
                                         float *logits, struct pd_err *err);

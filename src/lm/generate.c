@@ -45,8 +45,8 @@ struct pd_gen {
     int64_t n_rows;
     struct pd_infer_part *parts; /* (max of rows, prompts in one pass) */
     int64_t cap_parts;
-    float *hidden; /* (max_rows, H) */
-    float *logits; /* (LOGIT_ROWS, V) */
+    float *hidden; /* (max_rows, H), and room to fill up */
+    float *logits; /* (LOGIT_ROWS, V), and room to fill up */
     struct pd_sampler **samplers;
     int n_samplers;
     struct pd_gen_stats stats;
@@ -93,8 +93,9 @@ enum pd_rc pd_gen_new(struct pd_decoder *dec, const struct pd_gen_opts *opts, st
     PD_TRY(pd_kv_new(&shape, g->n_pages, &g->kv, err));
 
     g->rows = pd_xalloc((size_t)g->opts.max_rows * sizeof *g->rows);
-    g->hidden = pd_try_aligned((size_t)(g->opts.max_rows * g->H), sizeof *g->hidden);
-    g->logits = pd_try_aligned((size_t)(LOGIT_ROWS * g->V), sizeof *g->logits);
+    int64_t spare = pd_decoder_stable_rows(dec, LOGIT_ROWS);
+    g->hidden = pd_try_aligned((size_t)((g->opts.max_rows + spare) * g->H), sizeof *g->hidden);
+    g->logits = pd_try_aligned((size_t)(spare * g->V), sizeof *g->logits);
     if (!g->hidden || !g->logits) {
         rc = PD_FAIL(err, PD_NOMEM, "no memory for %d rows of logits", LOGIT_ROWS);
         goto out;
@@ -236,9 +237,10 @@ static enum pd_rc prefill(struct pd_gen *g, struct pd_err *err)
         if (p->ready)
             continue;
         int64_t left = p->p.n - (p->node ? p->node->len : 0);
-        int64_t n = left < tokens ? left : tokens;
-        if (n < left && n_parts > 0 && left <= g->opts.prefill_tokens)
-            break; /* whole in the next pass */
+        /* long prompts are cut at the same places whoever is computed beside them */
+        int64_t n = left < g->opts.prefill_tokens ? left : g->opts.prefill_tokens;
+        if (n > tokens && n_parts > 0)
+            break;
         if (!admit(g, p))
             break;
         need_parts(g, n_parts + 1);
@@ -283,7 +285,8 @@ static enum pd_rc draw_tokens(struct pd_gen *g, struct row *rows, int64_t n, str
     enum pd_rc failed = PD_OK;
     for (int64_t at = 0; at < n; at += LOGIT_ROWS) {
         int64_t m = n - at < LOGIT_ROWS ? n - at : LOGIT_ROWS;
-        enum pd_rc rc = pd_decoder_logits(g->dec, g->hidden + at * g->H, m, g->logits, err);
+        enum pd_rc rc = pd_decoder_logits(g->dec, g->hidden + at * g->H,
+                                          pd_decoder_stable_rows(g->dec, m), g->logits, err);
         if (rc != PD_OK)
             return rc;
 #pragma omp parallel for schedule(dynamic, 1)
