@@ -20,7 +20,7 @@ FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
 # Layout shifts and long waits between a key and its paint, as the browser itself measures them.
 WATCH = """
 window.__shift = 0; window.__shifts = []; window.__inp = [];
-new PerformanceObserver((l) => { for (const e of l.getEntries()) if (!e.hadRecentInput) { window.__shift += e.value; window.__shifts.push(e.sources.map((s) => s.node && (s.node.className || s.node.nodeName))); } }).observe({type: 'layout-shift', buffered: true});
+new PerformanceObserver((l) => { for (const e of l.getEntries()) if (!e.hadRecentInput) { window.__shift += e.value; window.__shifts.push(location.pathname.slice(0, 12), e.sources.map((s) => s.node && `${s.node.nodeName}.${s.node.className?.baseVal ?? s.node.className ?? ''} “${(s.node.textContent ?? '').slice(0, 30)}” ${s.previousRect.x},${s.previousRect.y} to ${s.currentRect.x},${s.currentRect.y}`)); } }).observe({type: 'layout-shift', buffered: true});
 new PerformanceObserver((l) => { for (const e of l.getEntries()) if (e.name === 'keydown') window.__inp.push(e.duration); }).observe({type: 'event', durationThreshold: 16, buffered: true});
 """
 

@@ -29,7 +29,7 @@ function Row({ row, dataset }: { row: RecordRow; dataset: Dataset }): JSX.Elemen
   return (
     <li class="card record">
       <button type="button" class="record-head" aria-expanded={open} onClick={() => setOpen(!open)}>
-        <span class="excerpt" dir="auto">{textOf(row.fields[first?.name ?? ""]).slice(0, 300) || t("records.blank")}</span>
+        <span class="excerpt" dir="auto">{textOf(row.fields[first?.name ?? ""]).slice(0, 300) || t("text.empty")}</span>
         <span class="quiet num">{row.judgments.length ? valuesText(row.judgments.at(-1)!.values) || tr(`status.${row.judgments.at(-1)!.status}`, "") : t(row.done ? "status.done" : "status.waiting")}</span>
       </button>
       {open && (

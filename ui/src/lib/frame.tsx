@@ -66,14 +66,14 @@ export function Meter({ share, label, tone }: { share: number; label: string; to
   return <span class={`meter ${tone ?? ""}`} role="img" aria-label={label}><i style={{ width: `${Math.max(0, Math.min(1, share)) * 100}%` }} /></span>;
 }
 
-export function Shell({ title, children }: { title: string; children: ComponentChildren }): JSX.Element {
+export function Shell({ title, children, wide }: { title: string; children: ComponentChildren; wide?: boolean }): JSX.Element {
   useAppKeys();
   document.title = `${title} · Podium`;
   const user = me.value?.user;
   const here = path.value;
   const tab = (href: string, label: string, on: boolean): JSX.Element => <Link href={href} {...(on ? { "aria-current": "page" as const } : {})}>{label}</Link>;
   return (
-    <div class="page">
+    <div class={wide ? "page wide" : "page"}>
       <a class="skip-link" href="#main">{t("skipLink")}</a>
       <header class="bar">
         <Wordmark />

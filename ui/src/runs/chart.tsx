@@ -36,6 +36,7 @@ export function Chart({ group, rows, smoothing, log, from }: { group: Group; row
   const shown = raw.map((y, i) => (sparse[i] ? y : smooth(y, smoothing))); // measurements taken now and then are shown as they are
   // Drawn: for each curve its raw values, faint, and above them the smoothed ones.
   const data = [x, ...(smoothing > 0 ? raw : []), ...shown] as unknown as uPlot.AlignedData;
+  const few = rows.length < 8; // a line needs its points to be seen at all
   const latest = useRef(data);
   latest.current = data;
 
@@ -44,7 +45,7 @@ export function Chart({ group, rows, smoothing, log, from }: { group: Group; row
     const palette = group.keys.map((_, i) => colour(`c${((from + i) % 8) + 1}`));
     const [quiet, border] = [colour("quiet"), colour("border")];
     const axis = { stroke: quiet, font: "12px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: border, width: 1 } };
-    const line = (i: number, faint: boolean): uPlot.Series => ({ stroke: faint ? faded(palette[i]!) : palette[i]!, width: faint ? 1 : 1.75, spanGaps: true, show: !(faint && sparse[i]), points: { show: !faint && sparse[i]!, size: 5, fill: palette[i]! } });
+    const line = (i: number, faint: boolean): uPlot.Series => ({ stroke: faint ? faded(palette[i]!) : palette[i]!, width: faint ? 1 : 1.75, spanGaps: true, show: !(faint && sparse[i]), points: { show: !faint && (sparse[i]! || few), size: 5, fill: palette[i]! } });
     const series: uPlot.Series[] = [{}, ...(smoothing > 0 ? group.keys.map((_, i) => line(i, true)) : []), ...group.keys.map((_, i) => line(i, false))];
     const positive = raw.some((y) => y.some((v) => v !== null && v > 0));
     const u = new uPlot({
@@ -58,7 +59,7 @@ export function Chart({ group, rows, smoothing, log, from }: { group: Group; row
     const fit = new ResizeObserver(() => u.setSize({ width: Math.max(120, el.clientWidth), height: HEIGHT }));
     fit.observe(el);
     return () => { fit.disconnect(); u.destroy(); plot.current = null; };
-  }, [group.keys.join(), smoothing > 0, log, repaint.value, sparse.join(), from]);
+  }, [group.keys.join(), smoothing > 0, log, repaint.value, sparse.join(), few, from]);
   useEffect(() => { plot.current?.setData(latest.current); }, [rows, smoothing]);
 
   const read = (i: number): string => {
@@ -72,9 +73,14 @@ export function Chart({ group, rows, smoothing, log, from }: { group: Group; row
     <figure class="card chart">
       <figcaption>
         <h2 title={group.title}>{title}</h2>
-        <span class="readings">{group.keys.map((k, i) => <b key={k} title={k}>{group.keys.length > 1 && <i class={`key c${((from + i) % 8) + 1}`} />}{group.keys.length > 1 && <span class="spoken">{metricName(k)} </span>}{read(i)}</b>)}</span>
+        <span class={`readings${group.keys.length > 2 ? " small" : ""}`}>{group.keys.map((k, i) => <b key={k} title={k}>{group.keys.length > 1 && <i class={`key c${((from + i) % 8) + 1}`} />}{group.keys.length > 1 && <span class="spoken">{metricName(k)} </span>}{read(i)}</b>)}</span>
       </figcaption>
       <div class="plot" ref={box} role="img" aria-label={all.length ? t("chart.say", { title, last: num(all.at(-1)), low: num(Math.min(...all)), high: num(Math.max(...all)), step: x.at(-1) ?? 0 }) : t("chart.empty", { title })} />
     </figure>
   );
+}
+
+/** The place of a chart whose first value is on its way. */
+export function Waiting({ name }: { name: string }): JSX.Element {
+  return <figure class="card chart"><figcaption><h2>{metricName(name)}</h2><span class="readings"><b>–</b></span></figcaption><div class="plot" /></figure>;
 }

@@ -9,6 +9,8 @@ const FIRST: Record<string, string[]> = {
   improve: ["objective/scores", "objective/rlhf_reward", "objective/kl", "objective/entropy", "answer_tokens", "policy/clipfrac_avg", "loss/value_avg", "tokens_per_second"],
   other: ["loss", "accuracy", "margin", "objective/scores", "objective/kl", "learning_rate", "grad_norm", "tokens_per_second"],
 };
+/** The charts that a run of this kind will have, before its first step. */
+export const expected = (kind: string): string[] => FIRST[kind] ?? FIRST["other"]!;
 const SILENT = new Set(["step", "epoch", "time", "num_tokens", "unique_tokens", "peak_rss_bytes", "episode"]);
 
 export function keysOf(rows: MetricRow[]): string[] {

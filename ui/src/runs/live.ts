@@ -15,6 +15,7 @@ export class LiveRun {
   private source: EventSource | null = null;
   private timer = 0;
   private closed = false;
+  private looks = 0;
 
   constructor(private readonly id: string) {}
 
@@ -26,6 +27,7 @@ export class LiveRun {
       if (this.closed) return;
       batch(() => { this.run.value = run; this.rows.value = m.rows; this.verdict.value = verdict; });
       if (isLive(run.state)) this.listen();
+      else if (run.state === "done" && !run.has.eval && Date.now() - Date.parse(run.ended_at ?? "") < 300_000) void this.refresh();
     } catch (e) {
       this.error.value = messageOf(e);
     }
@@ -71,7 +73,8 @@ export class LiveRun {
     const run = await get<Run>(`/runs/${this.id}`).catch(() => null);
     if (!run || this.closed) return;
     this.run.value = run;
-    this.sampled.value++;
+    // The evaluation follows the run: look for it a while.
+    if (!run.has.eval && run.state === "done" && this.looks++ < 60) this.timer = window.setTimeout(() => void this.refresh(), 3000);
     if (run.has.eval) this.verdict.value = await get<EvalReply>(`/runs/${this.id}/eval`).catch(() => null);
   }
 }

@@ -13,9 +13,9 @@ import { Link } from "../lib/router.tsx";
 import { complain } from "../lib/say.tsx";
 import type { MetricRow, Run } from "../lib/types.ts";
 import { SendDialog } from "../dataset/jobs.tsx";
-import { Chart } from "./chart.tsx";
-import { Items, Verdict } from "./eval.tsx";
-import { groupsOf, keysOf } from "./groups.ts";
+import { Chart, Waiting } from "./chart.tsx";
+import { Items, Reliability, Verdict } from "./eval.tsx";
+import { expected, groupsOf, keysOf } from "./groups.ts";
 import { LiveRun } from "./live.ts";
 import { Samples } from "./samples.tsx";
 import { StateBadge } from "./state.tsx";
@@ -42,7 +42,7 @@ function AlarmLine({ run, away, onAll }: { run: Run; away: boolean; onAll: () =>
   const tone = run.error ? "danger" : last || away ? "caution" : "";
   return (
     <div class={`alarm-line ${tone}`} role="status">
-      {tone && <Icon name="warn" />}<span title={text}>{text}</span>
+      <Icon name={tone ? "warn" : "check"} /><span title={text}>{text}</span>
       {more > 0 && <Button class="small" onClick={onAll}>{t("alarms.more", { n: more })}</Button>}
     </div>
   );
@@ -86,6 +86,7 @@ function Curves({ live, run }: { live: LiveRun; run: Run }): JSX.Element {
   useCommands("run", { log: () => setLog(!log) });
   const keys = keysOf(rows).join("\n");
   const { first, rest } = useMemo(() => groupsOf(run.kind, keys ? keys.split("\n") : []), [run.kind, keys]);
+  const calibration = live.verdict.value?.kind === "reward" ? live.verdict.value.calibration : null;
   let rule: RegExp | null = null;
   try { rule = filter ? new RegExp(filter, "i") : null; } catch { rule = null; }
   const every = all ? [...first, ...rest] : first;
@@ -95,13 +96,13 @@ function Curves({ live, run }: { live: LiveRun; run: Run }): JSX.Element {
       <div class="head tools">
         <label class="inline"><span>{t("curves.smoothing")}</span><input type="range" min={0} max={0.98} step={0.02} value={smoothing} aria-valuetext={smoothing.toFixed(2)} onInput={(e) => setSmoothing(Number(e.currentTarget.value))} /><small class="num">{smoothing.toFixed(2)}</small></label>
         <Button class={`small${log ? " set" : ""}`} command="log" aria-pressed={log} onClick={() => setLog(!log)}>{t("curves.log")}</Button>
-        <Button class={`small${all ? " set" : ""}`} aria-pressed={all} onClick={() => setAll(!all)}>{t("curves.all", { n: first.length + rest.length })}</Button>
+        <Button class={`small all${all ? " set" : ""}`} aria-pressed={all} onClick={() => setAll(!all)}>{t("curves.all", { n: first.length + rest.length })}</Button>
         <input class="filter" type="search" placeholder={t("curves.filter")} aria-label={t("curves.filter")} value={filter} onInput={(e) => setFilter(e.currentTarget.value)} />
         <span class="grow" />
         <Button class="small" disabled={!rows.length} onClick={() => csv(rows, run.id)}><Icon name="download" />{t("curves.csv")}</Button>
       </div>
-      {rows.length === 0 ? <div class="card blank tall"><p class="quiet">{t(isLive(run.state) ? "curves.soon" : "curves.none")}</p></div>
-        : <div class="charts">{shown.map((g, i) => <Chart key={g.title} group={g} rows={rows} smoothing={smoothing} log={log} from={i % 8} />)}</div>}
+      {rows.length === 0 ? (isLive(run.state) ? <div class="charts" aria-busy="true">{expected(run.kind).map((k) => <Waiting key={k} name={k} />)}</div> : <div class="card blank tall"><p class="quiet">{t("curves.none")}</p></div>)
+        : <div class="charts">{shown.map((g, i) => <Chart key={g.title} group={g} rows={rows} smoothing={smoothing} log={log} from={i % 8} />)}{calibration && calibration.length > 1 && !rule && <Reliability points={calibration} />}</div>}
     </section>
   );
 }
@@ -120,7 +121,7 @@ export default function RunPage({ id }: { id: string }): JSX.Element {
     setBusy(false);
   };
   return (
-    <Shell title={title.value}>
+    <Shell title={title.value} wide>
       {live.error.value && <Failure message={live.error.value} again={() => void live.open()} />}
       {!run ? !live.error.value && <Later><p class="quiet">{t("loading")}</p></Later> : (
         <>
@@ -140,7 +141,7 @@ export default function RunPage({ id }: { id: string }): JSX.Element {
             {run.kind === "improve" && <Button tone="primary" disabled={!run.can.send} onClick={() => setSending(true)}>{t("next.send")}</Button>}
           </div>
           <AlarmLine run={run} away={live.away.value} onAll={() => setAlarms(true)} />
-          {run.kind !== "other" && <Verdict kind={run.kind} e={live.verdict.value} />}
+          {run.kind !== "other" && <Verdict kind={run.kind} e={live.verdict.value} over={!isLive(run.state)} />}
           <Curves live={live} run={run} />
           <Details run={run} />
           {(run.kind === "improve" || run.has.samples) && <Samples id={id} turn={live.sampled.value} />}

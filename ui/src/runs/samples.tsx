@@ -89,12 +89,12 @@ export function Samples({ id, turn }: { id: string; turn: number }): JSX.Element
   return (
     <SideBySide rows={rows} title={t("samples")} note={value && value.steps.length ? t("samples.atStep", { step: value.step }) : ""}>
       <>
-      {newer && <Button class="small set" onClick={() => setSeen(turn)}>{t("samples.newer")}</Button>}
-      {!!value && value.steps.length > 1 && <label class="inline"><span>{t("samples.step")}</span>
-          <select value={String(step ?? "")} onChange={(e) => setStep(e.currentTarget.value === "" ? null : Number(e.currentTarget.value))}>
-            <option value="">{t("samples.newest")}</option>{[...value.steps].reverse().map((s) => <option key={s} value={String(s)}>{s}</option>)}
+      <Button class={`small set${newer ? "" : " unseen"}`} disabled={!newer} onClick={() => setSeen(turn)}>{t("samples.newer")}</Button>
+      <label class="inline"><span>{t("samples.step")}</span>
+          <select class="steps-select" value={String(step ?? "")} disabled={!value || value.steps.length < 2} onChange={(e) => setStep(e.currentTarget.value === "" ? null : Number(e.currentTarget.value))}>
+            <option value="">{t("samples.newest")}</option>{[...(value?.steps ?? [])].reverse().map((s) => <option key={s} value={String(s)}>{s}</option>)}
           </select>
-        </label>}
+        </label>
       </>
     </SideBySide>
   );

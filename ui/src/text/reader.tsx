@@ -1,7 +1,7 @@
 // A piece of user text on the page: Markdown, plain, raw, a difference, or a chat.
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { tr } from "../lib/i18n.ts";
+import { t, tr } from "../lib/i18n.ts";
 import type { Message } from "../lib/types.ts";
 import { isLong, markdown, missing, plain, raw } from "./markdown.ts";
 
@@ -31,6 +31,7 @@ export function Reader({ text, rich, mode = "rich", html }: { text: string; rich
     if (rich) void missing(text)?.then(() => { if (alive) again((n) => n + 1); });
     return () => { alive = false; };
   }, [text, rich]);
+  if (text.trim() === "" && mode === "rich") return <div class="reader"><p class="quiet">{t("text.empty")}</p></div>;
   const inner = html ?? (mode === "raw" ? raw(text) : rich ? markdown(text) : plain(text));
   return <div class={`reader${isLong(text) ? " long" : ""}`} dangerouslySetInnerHTML={{ __html: inner }} />;
 }
