@@ -498,9 +498,16 @@ void pd_api_init(struct pd_api *api, struct pd_store *store, const struct pd_ass
                  const char *version, const char *public_url, const char *models_dir)
 {
     static const struct pd_route_table *const tables[] = {
-        &pd_routes_session,        &pd_routes_dataset,      &pd_routes_label,
-        &pd_routes_overview,       &pd_routes_job,          &pd_routes_run,
-        &pd_routes_local,          &pd_routes_argilla_user, &pd_routes_argilla_dataset,
+        &pd_routes_session,
+        &pd_routes_dataset,
+        &pd_routes_label,
+        &pd_routes_overview,
+        &pd_routes_watch,
+        &pd_routes_job,
+        &pd_routes_run,
+        &pd_routes_local,
+        &pd_routes_argilla_user,
+        &pd_routes_argilla_dataset,
         &pd_routes_argilla_record,
     };
     *api = (struct pd_api){.store = store,

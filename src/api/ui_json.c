@@ -4,7 +4,7 @@
 #include "base/time.h"
 #include "store/lookup.h"
 
-#include <stdio.h>
+#include <pthread.h>
 
 static void put(void *o)
 {
@@ -204,15 +204,42 @@ int64_t pd_ui_midnight(int64_t tz)
     return local - local % day - shift;
 }
 
-enum pd_rc pd_ui_counts_given(struct pd_jw *w, struct pd_db *db, const struct pd_dataset *d,
-                              const struct pd_counts *c, int64_t conflicts, int64_t tz,
-                              struct pd_err *err)
+/* Numbers that every labeler's every call shows, and that are counted rather than kept: of each
+ * dataset they are counted at most once a second. */
+struct tally {
+    int64_t dataset_id, tz, at_us, flagged, today;
+};
+enum { MAX_TALLIES = 64, TALLY_US = 1000000 };
+static struct tally tallies[MAX_TALLIES];
+static pthread_mutex_t tally_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bool recent_tally(int64_t dataset_id, int64_t tz, struct tally *out)
 {
-    int64_t flagged = 0, today = 0;
+    pthread_mutex_lock(&tally_lock);
+    *out = tallies[dataset_id % MAX_TALLIES];
+    pthread_mutex_unlock(&tally_lock);
+    return out->dataset_id == dataset_id && out->tz == tz && pd_time_us() - out->at_us < TALLY_US;
+}
+
+static enum pd_rc tally(struct pd_db *db, int64_t dataset_id, int64_t tz, bool fresh,
+                        struct tally *out, struct pd_err *err)
+{
     enum pd_rc rc = PD_OK;
-    PD_TRY(pd_dataset_submitted_since(db, d->id, pd_ui_midnight(tz), &today, err));
-    if (c->submitted + c->discarded > 0)
-        PD_TRY(pd_dataset_flagged(db, d->id, &flagged, err));
+    if (!fresh && recent_tally(dataset_id, tz, out))
+        return PD_OK;
+    *out = (struct tally){.dataset_id = dataset_id, .tz = tz, .at_us = pd_time_us()};
+    PD_TRY(pd_dataset_submitted_since(db, dataset_id, pd_ui_midnight(tz), &out->today, err));
+    PD_TRY(pd_dataset_flagged(db, dataset_id, &out->flagged, err));
+    pthread_mutex_lock(&tally_lock);
+    tallies[dataset_id % MAX_TALLIES] = *out;
+    pthread_mutex_unlock(&tally_lock);
+out:
+    return rc;
+}
+
+static void write_counts(struct pd_jw *w, const struct pd_counts *c, const struct tally *t,
+                         int64_t conflicts)
+{
     pd_jw_object(w);
     pd_jw_ki64(w, "records", c->records);
     pd_jw_ki64(w, "waiting", c->records - c->completed - c->in_hand);
@@ -221,11 +248,20 @@ enum pd_rc pd_ui_counts_given(struct pd_jw *w, struct pd_db *db, const struct pd
     pd_jw_ki64(w, "submitted", c->submitted);
     pd_jw_ki64(w, "discarded", c->discarded);
     pd_jw_ki64(w, "drafts", c->draft);
-    pd_jw_ki64(w, "flagged", flagged);
+    pd_jw_ki64(w, "flagged", t->flagged);
     pd_jw_ki64(w, "conflicts", conflicts);
-    pd_jw_ki64(w, "today", today);
+    pd_jw_ki64(w, "today", t->today);
     pd_jw_object_end(w);
-out:
+}
+
+enum pd_rc pd_ui_counts_given(struct pd_jw *w, struct pd_db *db, const struct pd_dataset *d,
+                              const struct pd_counts *c, int64_t conflicts, int64_t tz,
+                              struct pd_err *err)
+{
+    struct tally t;
+    enum pd_rc rc = tally(db, d->id, tz, true, &t, err);
+    if (rc == PD_OK)
+        write_counts(w, c, &t, conflicts);
     return rc;
 }
 
@@ -233,10 +269,13 @@ enum pd_rc pd_ui_counts(struct pd_jw *w, struct pd_req *req, struct pd_db *db,
                         const struct pd_dataset *d, int64_t tz, struct pd_err *err)
 {
     struct pd_counts c = {0};
-    enum pd_rc rc = pd_dataset_counts(db, d->id, &c, err);
-    if (rc != PD_OK)
-        return rc;
-    return pd_ui_counts_given(w, db, d, &c, pd_overview_conflicts(pd_api_of(req), d->id), tz, err);
+    struct tally t;
+    enum pd_rc rc = PD_OK;
+    PD_TRY(pd_dataset_counts(db, d->id, &c, err));
+    PD_TRY(tally(db, d->id, tz, false, &t, err));
+    write_counts(w, &c, &t, pd_overview_conflicts(pd_api_of(req), d->id));
+out:
+    return rc;
 }
 
 enum pd_rc pd_ui_mine(struct pd_jw *w, struct pd_db *db, struct pd_arena *a, int64_t dataset_id,

@@ -98,6 +98,7 @@ static const struct step {
      " UNIQUE(record_id, account_id, n)) STRICT;"
      "CREATE INDEX response_mine ON response(account_id, dataset_id, updated_at, id);"
      "CREATE INDEX response_dataset ON response(dataset_id, record_id);"
+     "CREATE INDEX response_notes ON response(dataset_id) WHERE notes IS NOT NULL;"
      "CREATE TABLE judgment("
      " id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE,"
      " dataset_id INTEGER NOT NULL REFERENCES dataset(id) ON DELETE CASCADE,"

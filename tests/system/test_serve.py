@@ -273,6 +273,28 @@ def test_ranking_of_three(server):
     owner.post("/judgments", j, 422)
 
 
+def test_counters_live(server):
+    owner = server.owner()
+    d = make_dataset(owner, n=3)
+    task = owner.post(f"/datasets/{d}/tasks", {"n": 1})["tasks"][0]
+    with owner.http.get(f"{server.url}/ui/datasets/{d}/events", stream=True, timeout=30) as live:
+        lines = live.iter_lines(decode_unicode=True)
+        following = lambda: json.loads(next(line for line in lines if line.startswith("data: "))[6:])
+        first = following()
+        assert first["records"] == 3 and first["in_hand"] == 1 and first["submitted"] == 0
+        owner.post("/judgments", judgment(task), 201)
+        second = following()
+        assert second["submitted"] == second["done"] == 1 and second["in_hand"] == 0
+
+
+def test_a_dataset_made_twice_is_one(server):
+    owner = server.owner()
+    body = {"id": new_id(), "name": "once", "template": "pairwise"}
+    assert owner.post("/datasets", body, 201)["id"] == owner.post("/datasets", body, 200)["id"] == body["id"]
+    owner.post("/datasets", {**body, "id": new_id()}, 409)
+    owner.post("/datasets", {**body, "name": "other"}, 409)
+
+
 # ------------------------------------------------------------------ numbers, exports, snapshots
 
 def test_overview_exports_snapshots(server):
