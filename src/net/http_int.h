@@ -63,6 +63,8 @@ struct pd_req_int {
     struct pd__stream stream;
     struct pd_req *next; /* the work queue */
     bool counted;
+    bool known_method; /* without a route: what the path and the method are worth */
+    unsigned allowed;
 };
 
 /* Hand the begun stream's head to the HTTP thread (server.c). */

@@ -480,8 +480,10 @@ static void allow_header(struct pd_req *req, unsigned allowed)
 }
 
 /* No route: the front end's files, 405 or 404. Answered on the HTTP thread. */
-static enum MHD_Result unrouted(struct pd_req *req, unsigned allowed, bool known_method)
+static enum MHD_Result unrouted(struct pd_req *req)
 {
+    unsigned allowed = req->in->allowed;
+    bool known_method = req->in->known_method;
     const struct pd_http_app *app = &req->in->srv->app;
     struct pd_err err = {0};
     if (known_method && req->method == PD_GET && !allowed && app->fallback && app->fallback(req))
@@ -495,6 +497,12 @@ static enum MHD_Result unrouted(struct pd_req *req, unsigned allowed, bool known
         app->error(req, 404, &err);
     }
     return send_answer(req);
+}
+
+static bool has_body(const struct pd_req *req)
+{
+    const char *length = pd_req_header(req, "Content-Length");
+    return (length && strcmp(length, "0") != 0) || pd_req_header(req, "Transfer-Encoding");
 }
 
 /* The headers are there: find the route, refuse what is too large before its body is read. */
@@ -517,8 +525,10 @@ static enum MHD_Result arrive(struct pd_req *req, const char *method)
     struct pd_route_match m = {0};
     if (known)
         pd_router_match(s->app.router, req->method, pd_str_from(req->path), req->door, &m);
-    if (!m.route)
-        return unrouted(req, m.allowed, known);
+    in->known_method = known;
+    in->allowed = m.allowed;
+    if (!m.route) /* an answer before the body's end makes the library close the connection */
+        return has_body(req) ? unrouted(req) : MHD_YES;
     req->route = m.route;
     for (size_t i = 0; i < m.n_params; i++)
         req->params[i] = pd_uri_decode(&req->arena, m.raw[i], false);
@@ -600,14 +610,14 @@ static enum MHD_Result access_handler(void *cls, struct MHD_Connection *conn, co
         if (*upload_size) {
             size_t n = *upload_size;
             *upload_size = 0;
-            return receive(req, upload, n);
+            return req->route ? receive(req, upload, n) : MHD_NO;
         }
         if (in->reject.rc != PD_OK) {
             answer_error(req, pd_rc_http(in->reject.rc), &in->reject);
             return send_answer(req);
         }
         req->body = pd_buf_str(&in->mem);
-        return dispatch(req);
+        return req->route ? dispatch(req) : unrouted(req);
     case PD__ANSWERED:
         return send_answer(req);
     case PD__WORKING:
