@@ -83,6 +83,17 @@ static void print_json(const struct pd_buf *text)
     puts(pd_buf_cstr(text));
 }
 
+/* --resume of a run that had reached its end. */
+static int already_done(const char *out, bool json)
+{
+    if (json)
+        printf("{\"run\":\"%s\",\"finished\":true}\n", out);
+    else
+        printf("%s was finished already\nmodel        %s/model\nreport       %s/report.html\n", out,
+               out, out);
+    return 0;
+}
+
 static int train_reward(const struct pd_cmd *self, int argc, char **argv)
 {
     struct pd_reward_options o;
@@ -155,6 +166,8 @@ static int train_reward(const struct pd_cmd *self, int argc, char **argv)
     }
     if (rc != PD_OK)
         return pd_cmd_fail(self, &err);
+    if (result.finished)
+        return already_done(c->out, json);
     struct pd_buf text;
     pd_buf_init(&text, 0);
     if (json) {
@@ -285,6 +298,8 @@ static int train_ppo(const struct pd_cmd *self, int argc, char **argv)
     }
     if (rc != PD_OK)
         return pd_cmd_fail(self, &err);
+    if (result.finished)
+        return already_done(c->out, json);
     if (json)
         printf("{\"run\":\"%s\",\"updates\":%lld,\"first_score\":%.9g,\"last_score\":%.9g,"
                "\"last_kl\":%.9g}\n",

@@ -465,6 +465,9 @@ enum pd_rc pd_train_ppo(const struct pd_ppo_options *o, const struct pd_run_abou
     PD_TRY(pd_learner_plan(&p.policy, p.c, &p.micro_tokens, err));
     plan_updates(&p);
     PD_TRY(pd_run_open(&p.run, p.c->out, about, p.c->resume, err));
+    out->finished = p.run.finished;
+    if (out->finished)
+        goto out;
     PD_TRY(name_inputs(&p, err));
     if (p.c->resume)
         PD_TRY(resume(&p, err));

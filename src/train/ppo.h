@@ -44,6 +44,7 @@ struct pd_ppo_options {
 void pd_ppo_options_default(struct pd_ppo_options *o);
 
 struct pd_ppo_result {
+    bool finished; /* the run was done before; nothing else is filled in */
     int64_t updates;
     double first_score, last_score; /* means of the first and the last tenth of the updates */
     double last_kl;

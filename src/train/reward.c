@@ -417,6 +417,9 @@ enum pd_rc pd_train_reward(const struct pd_reward_options *o, const struct pd_ru
     PD_TRY(pd_learner_plan(&t.learner, &o->common, &t.micro_tokens, err));
     plan(&t);
     PD_TRY(pd_run_open(&t.run, o->common.out, about, o->common.resume, err));
+    out->finished = t.run.finished;
+    if (out->finished)
+        goto out;
     PD_TRY(name_inputs(&t, err));
     if (o->common.resume)
         PD_TRY(resume(&t, err));

@@ -20,7 +20,8 @@ void pd_reward_options_default(struct pd_reward_options *o);
 
 struct pd_reward_result {
     int64_t steps;
-    double loss; /* mean of the last tenth of the steps */
+    double loss;   /* mean of the last tenth of the steps */
+    bool finished; /* the run was done before; nothing else is filled in */
     bool evaluated;
     struct pd_reward_summary eval;
 };

@@ -141,11 +141,9 @@ static enum pd_rc open_json(struct pd_run *r, const struct pd_run_about *about, 
                      "%s holds a run already; choose another --out or --resume it", r->dir);
         goto out;
     }
-    if (!there && resume) {
-        rc = PD_FAIL(err, PD_NOTFOUND, "%s holds no run to resume", r->dir);
-        goto out;
-    }
     if (!there) {
+        if (resume) /* killed before it had begun, or asked for in advance by a job queue */
+            fprintf(stderr, "%s holds no run yet: starting from the beginning\n", r->dir);
         r->json = new_json(r->dir, about);
         goto out;
     }
@@ -158,6 +156,7 @@ static enum pd_rc open_json(struct pd_run *r, const struct pd_run_about *about, 
     }
     config = config_of(about->options);
     PD_TRY(check_config(pd_json_get(r->json, "config"), config, r->dir, err));
+    r->finished = pd_str_eqz(pd_json_str(r->json, "state"), "done");
 out:
     json_object_put(config);
     pd_free(path);
@@ -184,6 +183,8 @@ enum pd_rc pd_run_open(struct pd_run *r, const char *dir, const struct pd_run_ab
         r->dir[--len] = '\0';
     PD_TRY(pd_fs_mkdirs(dir, 0755, err));
     PD_TRY(open_json(r, about, resume, err));
+    if (r->finished)
+        goto out;
     json_object_object_add(r->json, "version", json_object_new_string(about->version));
     json_object_object_add(r->json, "commit", json_object_new_string(about->commit));
     describe_host(r->json);
@@ -257,7 +258,7 @@ enum pd_rc pd_run_end(struct pd_run *r, enum pd_rc rc, struct pd_err *err)
     struct pd_err mine = {0};
     const char *state = rc == PD_OK ? "done" : rc == PD_INTERRUPTED ? "interrupted" : "failed";
     bool failed = rc != PD_OK && rc != PD_INTERRUPTED;
-    if (!r->json)
+    if (!r->json || (r->finished && rc == PD_OK))
         return rc;
     enum pd_rc wrote = pd_run_state(r, state, failed && err ? err->msg : NULL, &mine);
     if (wrote != PD_OK && rc == PD_OK) {

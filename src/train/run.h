@@ -22,6 +22,7 @@ struct pd_run {
     FILE *metrics, *samples;
     struct pd_tb *tb;
     int64_t start_us;
+    bool finished; /* resumed, but there is nothing left to do */
 };
 
 /* What makes the run; texts are borrowed. */
@@ -32,9 +33,10 @@ struct pd_run_about {
     int64_t seed;
 };
 
-/* A new folder (PD_CONFLICT if it holds a run), or with resume the old one (PD_NOTFOUND, and
- * PD_INVALID naming the option that differs). Options that only say how to run (resume, threads,
- * quiet, ...) may differ. The state becomes "running". */
+/* A new folder (PD_CONFLICT if it holds a run), or with resume the old one (PD_INVALID naming the
+ * option that differs; a new one, with a note on stderr, if there is none yet). Options that only
+ * say how to run (resume, threads, quiet, ...) may differ. The state becomes "running", except
+ * that a run which was done stays as it is and sets r->finished. */
 PD_CHECKED enum pd_rc pd_run_open(struct pd_run *r, const char *dir,
                                   const struct pd_run_about *about, bool resume,
                                   struct pd_err *err);

@@ -96,6 +96,15 @@ def test_resumed_run_is_the_straight_run(podium, tmp_path, pairs, prompts, kind,
         assert read_jsonl(tmp_path / "broken" / "samples.jsonl") == read_jsonl(tmp_path / "straight" / "samples.jsonl")
 
 
+def test_resume_has_two_ends(podium, tmp_path, pairs):
+    """Before the first step it is a start; after the last it is nothing."""
+    run = tmp_path / "run"
+    podium(*reward(pairs, run, "--resume"))
+    before = (run / "metrics.jsonl").read_bytes(), (run / "run.json").read_bytes()
+    assert "finished already" in podium(*reward(pairs, run, "--resume"))
+    assert ((run / "metrics.jsonl").read_bytes(), (run / "run.json").read_bytes()) == before
+
+
 def test_stop_file_saves_and_ends(podium, tmp_path, pairs):
     run = tmp_path / "run"
     args = reward(pairs, run, "--epochs", 400)
@@ -203,9 +212,10 @@ def test_refusals(podium, tmp_path, pairs, prompts):
     podium(*reward(pairs, run, "--max-steps", 1))
     assert "holds a run already" in fails(*reward(pairs, run, "--max-steps", 1))
     assert "--learning-rate" in fails(*reward(pairs, run, "--max-steps", 1, "--learning-rate", "5", "--resume"))
-    assert "no run to resume" in fails(*reward(pairs, tmp_path / "none", "--resume"))
     other = write_jsonl(tmp_path / "other.jsonl", [{"chosen": "a", "rejected": "b"}])
     swapped = reward(pairs, run, "--max-steps", 1, "--resume")
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "state": "interrupted"}))
     pairs.write_text(other.read_text())
     assert "is not the file" in fails(*swapped)
     assert "is no reward model" in fails("score", "--model", GPT2, "--in", pairs, "--out", tmp_path / "o")

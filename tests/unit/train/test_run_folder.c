@@ -186,7 +186,6 @@ static void run_is_not_overwritten_and_resumes_only_as_it_was(void **state)
     pd_run_close(&run);
 
     assert_int_equal(pd_run_open(&run, path("r"), &about, false, &err), PD_CONFLICT);
-    assert_int_equal(pd_run_open(&run, path("none"), &about, true, &err), PD_NOTFOUND);
     lr = 2e-4;
     assert_int_equal(pd_run_open(&run, path("r"), &about, true, &err), PD_INVALID);
     assert_non_null(strstr(err.msg, "--learning-rate"));
