@@ -10,7 +10,9 @@ static const struct pd_family *const families[] = {
     PD_FAMILY_LIST(X)
 #undef X
 };
-enum { N_FAMILIES = sizeof families / sizeof *families };
+#define X(name) +1
+enum { N_FAMILIES = 0 PD_FAMILY_LIST(X) };
+#undef X
 
 const struct pd_family *pd_family_by_name(const char *name)
 {
@@ -20,41 +22,52 @@ const struct pd_family *pd_family_by_name(const char *name)
     return NULL;
 }
 
-enum pd_rc pd_family_of_model_type(struct pd_str model_type, const struct pd_family **family,
-                                   const struct pd_family_type **type, const char *path,
-                                   struct pd_err *err)
+/* ", name" without the comma before the first. */
+static void add_known(char *list, size_t size, const char *name)
+{
+    size_t used = strlen(list);
+    (void)snprintf(list + used, size - used, "%s%s", used ? ", " : "", name);
+}
+
+static const struct pd_family *family_of_type(struct pd_str model_type,
+                                              const struct pd_family_type **type)
+{
+    for (size_t i = 0; i < N_FAMILIES; i++)
+        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++)
+            if (pd_str_eqz(model_type, t->model_type)) {
+                *type = t;
+                return families[i];
+            }
+    return NULL;
+}
+
+static enum pd_rc unknown_type(struct pd_str model_type, const char *path, struct pd_err *err)
 {
     char known[256] = "";
     for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++) {
-            if (pd_str_eqz(model_type, t->model_type)) {
-                *family = families[i];
-                *type = t;
-                return PD_OK;
-            }
-            size_t used = strlen(known);
-            (void)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
-                           t->model_type);
-        }
+        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++)
+            add_known(known, sizeof known, t->model_type);
     if (!model_type.ptr)
         return PD_FAIL(err, PD_INVALID, "%s: no \"model_type\"; known are %s", path, known);
     return PD_FAIL(err, PD_UNSUPPORTED, "%s: model_type \"%.*s\" is not known; known are %s", path,
                    PD_STR_ARG(model_type), known);
 }
 
-enum pd_rc pd_family_of_gguf(struct pd_str arch, const struct pd_family **family, const char *path,
-                             struct pd_err *err)
+static const struct pd_family *family_of_arch(struct pd_str arch)
+{
+    for (size_t i = 0; i < N_FAMILIES; i++)
+        for (const char *const *a = families[i]->gguf_archs; *a; a++)
+            if (pd_str_eqz(arch, *a))
+                return families[i];
+    return NULL;
+}
+
+static enum pd_rc unknown_arch(struct pd_str arch, const char *path, struct pd_err *err)
 {
     char known[256] = "";
     for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const char *const *a = families[i]->gguf_archs; *a; a++) {
-            if (pd_str_eqz(arch, *a)) {
-                *family = families[i];
-                return PD_OK;
-            }
-            size_t used = strlen(known);
-            (void)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *a);
-        }
+        for (const char *const *a = families[i]->gguf_archs; *a; a++)
+            add_known(known, sizeof known, *a);
     if (!arch.ptr)
         return PD_FAIL(err, PD_INVALID, "%s: key general.architecture is missing", path);
     return PD_FAIL(err, PD_UNSUPPORTED, "%s: architecture \"%.*s\" is not known; known are %s",
@@ -283,11 +296,11 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     struct pd_cfg_reader r = {.o = o, .path = path, .err = err};
     if (!json_object_is_type(o, json_type_object))
         return PD_FAIL(err, PD_PARSE, "%s: not a JSON object", path);
-    enum pd_rc rc = pd_family_of_model_type(pd_json_str(o, "model_type"), family, &type, path, err);
-    if (rc != PD_OK)
-        return rc;
+    const struct pd_family *f = family_of_type(pd_json_str(o, "model_type"), &type);
+    if (!f)
+        return unknown_type(pd_json_str(o, "model_type"), path, err);
     struct pd_config c = {.n_norms = 2};
-    (void)snprintf(c.family, sizeof c.family, "%s", (*family)->name);
+    (void)snprintf(c.family, sizeof c.family, "%s", f->name);
     (void)snprintf(c.model_type, sizeof c.model_type, "%s", type->model_type);
     c.vocab_size = pd_cfg_int(&r, "vocab_size", PD_CFG_REQUIRED);
     c.bos_id = pd_cfg_int(&r, "bos_token_id", -1);
@@ -295,28 +308,29 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     c.initializer_range = pd_cfg_num(&r, "initializer_range", 0.02);
     read_eos(&r, &c);
     read_labels(&r, &c);
-    c.padding_row = (*family)->padding_row ? c.pad_id : -1;
-    (*family)->from_json(&r, &c);
+    c.padding_row = f->padding_row ? c.pad_id : -1;
+    f->from_json(&r, &c);
     if (r.rc != PD_OK)
         return r.rc;
     if (c.qkv.width == 0)
         pd_config_set_qkv_blocks(&c);
-    rc = pd_config_check(&c, err);
+    enum pd_rc rc = pd_config_check(&c, err);
     if (rc != PD_OK)
         return pd_err_prefix(err, "%s", path);
     *cfg = c;
+    *family = f;
     return PD_OK;
 }
 
 enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
                                const struct pd_family **family, struct pd_err *err)
 {
-    enum pd_rc rc = pd_family_of_gguf(pd_gguf_str(g, "general.architecture"), family, g->path, err);
-    if (rc != PD_OK)
-        return rc;
+    const struct pd_family *f = family_of_arch(pd_gguf_str(g, "general.architecture"));
+    if (!f)
+        return unknown_arch(pd_gguf_str(g, "general.architecture"), g->path, err);
     struct pd_config c = {.n_norms = 2, .initializer_range = 0.02};
-    (void)snprintf(c.family, sizeof c.family, "%s", (*family)->name);
-    (void)snprintf(c.model_type, sizeof c.model_type, "%s", (*family)->types->model_type);
+    (void)snprintf(c.family, sizeof c.family, "%s", f->name);
+    (void)snprintf(c.model_type, sizeof c.model_type, "%s", f->types->model_type);
     const struct pd_gguf_tensor *embed = pd_gguf_tensor(g, "token_embd.weight");
     if (!embed || embed->ndim != 2 || embed->shape[0] > INT32_MAX)
         return PD_FAIL(err, PD_INVALID, "%s: tensor token_embd.weight is missing or not a matrix",
@@ -325,7 +339,7 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
     c.tied = !pd_gguf_tensor(g, "output.weight");
     c.bos_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.bos_token_id", -1);
     c.pad_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.padding_token_id", -1);
-    c.padding_row = (*family)->padding_row ? c.pad_id : -1;
+    c.padding_row = f->padding_row ? c.pad_id : -1;
     static const char *const eos_keys[] = {"tokenizer.ggml.eos_token_id",
                                            "tokenizer.ggml.eot_token_id"};
     for (size_t i = 0; i < sizeof eos_keys / sizeof *eos_keys; i++) {
@@ -333,7 +347,7 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
         if (id >= 0 && id < c.vocab_size && !pd_config_is_eos(&c, (int32_t)id))
             c.eos_ids[c.n_eos++] = (int32_t)id;
     }
-    rc = (*family)->from_gguf(g, &c, err);
+    enum pd_rc rc = f->from_gguf(g, &c, err);
     if (rc != PD_OK)
         return rc;
     if (c.qkv.width == 0)
@@ -342,6 +356,7 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
     if (rc != PD_OK)
         return pd_err_prefix(err, "%s", g->path);
     *cfg = c;
+    *family = f;
     return PD_OK;
 }
 

@@ -120,15 +120,7 @@ PD_FAMILY_LIST(X)
 #undef X
 
 const struct pd_family *pd_family_by_name(const char *name);
-/* PD_UNSUPPORTED naming the known ones. */
-PD_CHECKED enum pd_rc pd_family_of_model_type(struct pd_str model_type,
-                                              const struct pd_family **family,
-                                              const struct pd_family_type **type, const char *path,
-                                              struct pd_err *err);
-PD_CHECKED enum pd_rc pd_family_of_gguf(struct pd_str arch, const struct pd_family **family,
-                                        const char *path, struct pd_err *err);
-
-/* config.json -> description (checked); the type row that matched comes back too. */
+/* config.json -> description, checked. PD_UNSUPPORTED names the known types of model. */
 PD_CHECKED enum pd_rc pd_config_from_json(struct json_object *o, const char *path,
                                           struct pd_config *cfg, const struct pd_family **family,
                                           struct pd_err *err);

@@ -42,7 +42,7 @@ static size_t file_bytes(const struct pd_model *m, size_t *n_files)
     if (m->files->gguf)
         return m->files->gguf->map.len;
     for (size_t i = 0; i < *n_files; i++)
-        bytes += m->files->st->maps[i].len;
+        bytes += m->files->st->files[i].map.len;
     return bytes;
 }
 

@@ -169,14 +169,18 @@ out:
     return rc;
 }
 
-static enum pd_rc find(const char *name, const struct known **m, struct pd_err *err)
+static const struct known *find(const char *name)
+{
+    for (size_t i = 0; i < N_MODELS; i++)
+        if (strcmp(models[i].name, name) == 0)
+            return &models[i];
+    return NULL;
+}
+
+static enum pd_rc unknown(const char *name, struct pd_err *err)
 {
     char list[256] = "";
     for (size_t i = 0; i < N_MODELS; i++) {
-        if (strcmp(models[i].name, name) == 0) {
-            *m = &models[i];
-            return PD_OK;
-        }
         size_t used = strlen(list);
         (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", models[i].name);
     }
@@ -186,9 +190,10 @@ static enum pd_rc find(const char *name, const struct known **m, struct pd_err *
 enum pd_rc pd_pull(const char *name, const char *out, char **path, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    const struct known *m = NULL;
+    const struct known *m = find(name);
     char why[160], *folder = NULL, *to = NULL;
-    PD_TRY(find(name, &m, err));
+    if (!m)
+        return unknown(name, err);
     folder = pd_pull_folder();
     if (out) {
         const char *slash = strrchr(out, '/');

@@ -143,12 +143,12 @@ static enum pd_rc add_file(struct pd_st *s, size_t file, const unsigned char *p,
                            struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    const char *path = s->paths[file];
+    const char *path = s->files[file].path;
     struct json_object *header = NULL;
     struct extent *extents = NULL;
     size_t data = 0, n = 0;
     PD_TRY(parse_header(p, len, path, &header, &data, err));
-    s->headers[file] = header;
+    s->files[file].header = header;
     if (!json_object_is_type(header, json_type_object))
         return PD_FAIL(err, PD_PARSE, "%s: its header is not a JSON object", path);
     size_t count = (size_t)json_object_object_length(header);
@@ -189,9 +189,7 @@ static struct pd_st *set_new(size_t n_files)
 {
     struct pd_st *s = pd_xalloc(sizeof *s);
     pd_map_init(&s->index);
-    s->paths = pd_xalloc(n_files * sizeof *s->paths);
-    s->maps = pd_xalloc(n_files * sizeof *s->maps);
-    s->headers = pd_xalloc(n_files * sizeof *s->headers);
+    s->files = pd_xalloc(n_files * sizeof *s->files);
     return s;
 }
 
@@ -200,9 +198,9 @@ static enum pd_rc add_path(struct pd_st *s, char *path, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     size_t file = s->n_files++;
-    s->paths[file] = path;
-    PD_TRY(pd_map_file_open(&s->maps[file], path, err));
-    PD_TRY(add_file(s, file, s->maps[file].ptr, s->maps[file].len, err));
+    s->files[file].path = path;
+    PD_TRY(pd_map_file_open(&s->files[file].map, path, err));
+    PD_TRY(add_file(s, file, s->files[file].map.ptr, s->files[file].map.len, err));
 out:
     return rc;
 }
@@ -222,7 +220,7 @@ enum pd_rc pd_st_open_bytes(struct pd_st **out, const void *bytes, size_t n, con
                             struct pd_err *err)
 {
     struct pd_st *s = set_new(1);
-    s->paths[s->n_files++] = pd_xstrdup(name);
+    s->files[s->n_files++].path = pd_xstrdup(name);
     enum pd_rc rc = add_file(s, 0, bytes, n, err);
     if (rc != PD_OK)
         pd_st_close(s);
@@ -310,16 +308,14 @@ void pd_st_close(struct pd_st *s)
     if (!s)
         return;
     for (size_t i = 0; i < s->n_files; i++) {
-        if (s->maps[i].ptr)
-            pd_map_file_close(&s->maps[i]);
-        json_object_put(s->headers[i]);
-        pd_free(s->paths[i]);
+        if (s->files[i].map.ptr)
+            pd_map_file_close(&s->files[i].map);
+        json_object_put(s->files[i].header);
+        pd_free(s->files[i].path);
     }
     pd_map_release(&s->index);
     pd_free(s->tensors);
-    pd_free(s->paths);
-    pd_free(s->maps);
-    pd_free(s->headers);
+    pd_free(s->files);
     pd_free(s);
 }
 
@@ -331,7 +327,7 @@ const struct pd_st_tensor *pd_st_find(const struct pd_st *s, const char *name)
 
 const char *pd_st_path(const struct pd_st *s, const struct pd_st_tensor *t)
 {
-    return s->paths[t->file];
+    return s->files[t->file].path;
 }
 
 /* ---- writing ---- */

@@ -23,17 +23,21 @@ struct pd_st_tensor {
     int64_t shape[8];
     const void *data; /* unaligned */
     size_t bytes;
-    int file; /* index into paths */
+    int file; /* index into files */
+};
+
+struct pd_st_file {
+    char *path;
+    struct pd_map_file map;
+    struct json_object *header; /* owns the names */
 };
 
 struct pd_st {
     struct pd_st_tensor *tensors;
     size_t n_tensors;
     struct pd_map index; /* name -> tensors */
-    char **paths;
-    struct pd_map_file *maps;
+    struct pd_st_file *files;
     size_t n_files;
-    struct json_object **headers; /* own the names */
 };
 
 /* PD_PARSE / PD_INVALID naming file and tensor. */

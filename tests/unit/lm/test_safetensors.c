@@ -66,9 +66,9 @@ static void round_trips(void **state)
         assert_true(back[0] == 7 && back[1] == -8);
         /* the data begin at a multiple of 8, and transformers finds its mark */
         assert_int_equal(
-            ((const unsigned char *)pd_st_find(s, "a.weight")->data - s->maps[0].ptr) % 8, 0);
-        assert_non_null(
-            memmem(s->maps[0].ptr, s->maps[0].len, "\"__metadata__\":{\"format\":\"pt\"}", 30));
+            ((const unsigned char *)pd_st_find(s, "a.weight")->data - s->files[0].map.ptr) % 8, 0);
+        assert_non_null(memmem(s->files[0].map.ptr, s->files[0].map.len,
+                               "\"__metadata__\":{\"format\":\"pt\"}", 30));
         pd_st_close(s);
     }
     pd_free(path);
