@@ -216,7 +216,7 @@ int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
     bool help = false;
     struct pd_opt options[] = {
         PD_OPT_ROW("data", PD_OPT_STR, &o.data, "DIR",
-                   "the data folder; made when missing (default ${PODIUM_DATA:-podium-data})"),
+                   "the data folder; made when missing (default ${PODIUM_DIR:-podium-data})"),
         PD_OPT_ROW("listen", PD_OPT_STR, &o.listen, "HOST:PORT",
                    "where to listen; port 0 = any free one"),
         PD_OPT_ROW("url", PD_OPT_STR, &o.url, "URL",

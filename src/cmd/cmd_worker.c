@@ -93,7 +93,7 @@ int pd_cmd_worker(const struct pd_cmd *self, int argc, char **argv)
     bool help = false;
     struct pd_opt options[] = {
         PD_OPT_ROW("data", PD_OPT_STR, &o.data, "DIR",
-                   "the data folder (default ${PODIUM_DATA:-podium-data})"),
+                   "the data folder (default ${PODIUM_DIR:-podium-data})"),
         PD_OPT_ROW(
             "models", PD_OPT_STR, &o.models, "DIR",
             "folder with the models that jobs start from (default: where `podium model pull` "

@@ -13,7 +13,7 @@
 
 const char *pd_door_data_dir(const char *given)
 {
-    const char *env = getenv("PODIUM_DATA");
+    const char *env = getenv("PODIUM_DIR");
     return given ? given : env && *env ? env : "podium-data";
 }
 
