@@ -88,10 +88,20 @@ enum pd_rc pd_op_export(struct pd_op_call *c, struct pd_err *err)
         struct pd_str s = pd_json_value_str(json_object_array_get_idx(names, i));
         list[i] = pd_arena_strndup(&a, s.ptr ? s.ptr : "", s.len);
     }
-    rc = n ? pd_export(c->store, list, n, &o, c->out, c->notes, &r, err)
+    bool json = pd__op_json(c);
+    rc = n ? pd_export(c->store, list, n, &o, c->out, json ? NULL : c->notes, &r, err)
            : PD_FAIL(err, PD_USAGE, "nothing to export: name a dataset or a snapshot");
     if (rc == PD_OK)
         rc = pd__op_flush(c, err);
+    if (rc == PD_OK && json) {
+        struct pd_buf text;
+        struct pd_jw w;
+        pd_buf_init(&text, 0);
+        pd_jw_init(&w, &text);
+        pd_export_report_write(&r, &w);
+        fprintf(c->notes, "%s\n", pd_buf_cstr(&text));
+        pd_buf_release(&text);
+    }
     pd_arena_release(&a);
     return rc;
 }

@@ -13,8 +13,9 @@ static const char text[] =
     "  csv            the same as a table\n"
     "The majority of each pair counts. Ties and \"both bad\" never become a preference: they are "
     "counted on\n"
-    "stderr. Several datasets are merged first: records with the same id (else the same texts) are "
-    "one.";
+    "stderr, as JSON with --json. Several datasets are merged first: records with the same id "
+    "(else the\n"
+    "same texts) are one.";
 
 static enum pd_rc run(struct pd_verb *v, const char *path, struct pd_err *err)
 {

@@ -17,7 +17,6 @@ struct exporter {
     struct pd_compare compare;
     struct pd_buf line;
     struct pd_map orders; /* how often each ordering was given */
-    int64_t n_orders;
 };
 
 typedef enum pd_rc write_fn(struct exporter *x, const struct pd_bundle *b, struct pd_err *err);
@@ -57,7 +56,7 @@ static void count_order(struct exporter *x, const struct pd_ranking *r)
     struct pd_str s = {key, r->k};
     (void)pd_map_get(&x->orders, s, &n);
     pd_map_put(&x->orders, s, n + 1);
-    x->n_orders++;
+    x->report->orders++;
 }
 
 static enum pd_rc collect(struct exporter *x, const struct pd_bundle *b, struct votes *v,
@@ -624,11 +623,27 @@ static void say(const struct exporter *x, const char *names)
     if (r->duplicates)
         fprintf(x->notes, "  merged: %lld records that several datasets hold\n",
                 (long long)r->duplicates);
-    if (r->one_order > 0.95 && x->n_orders >= 20)
+    if (r->one_order > 0.95 && r->orders >= 20)
         fprintf(x->notes,
                 "  warning: %.0f%% of the judgments give one and the same order; check that the "
                 "interface did not submit its default\n",
                 r->one_order * 100);
+}
+
+void pd_export_report_write(const struct pd_export_report *r, struct pd_jw *w)
+{
+    pd_jw_object(w);
+    pd_jw_ki64(w, "records", r->records);
+    pd_jw_ki64(w, "judgments", r->judgments);
+    pd_jw_ki64(w, "rows", r->rows);
+    pd_jw_ki64(w, "ties", r->ties);
+    pd_jw_ki64(w, "both_bad", r->both_bad);
+    pd_jw_ki64(w, "unjudged", r->unjudged);
+    pd_jw_ki64(w, "identical", r->identical);
+    pd_jw_ki64(w, "empty", r->empty);
+    pd_jw_ki64(w, "merged", r->duplicates);
+    pd_jw_kf64(w, "one_order", r->one_order);
+    pd_jw_object_end(w);
 }
 
 enum pd_rc pd_export(struct pd_store *s, const char *const *names, size_t n,
@@ -654,10 +669,11 @@ enum pd_rc pd_export(struct pd_store *s, const char *const *names, size_t n,
         PD_TRY(export_merged(&x, f, s, names, n, err));
     }
     for (size_t i = 0; i < x.orders.len; i++) {
-        double share = (double)x.orders.entries[i].value / (double)x.n_orders;
+        double share = (double)x.orders.entries[i].value / (double)report->orders;
         report->one_order = share > report->one_order ? share : report->one_order;
     }
-    say(&x, n == 1 ? names[0] : "merged");
+    if (notes)
+        say(&x, n == 1 ? names[0] : "merged");
 out:
     pd_bundles_close(src);
     pd_map_release(&x.orders);

@@ -25,13 +25,16 @@ struct pd_export_report {
     int64_t records, judgments, rows;
     int64_t ties, both_bad, unjudged, identical, empty; /* pairs left out, by reason */
     int64_t duplicates; /* same record in several datasets: merged */
-    double one_order;   /* share of the most frequent ordering among judgments */
+    int64_t orders;     /* judgments that gave an ordering */
+    double one_order;   /* share of the most frequent ordering among them */
 };
-/* names: datasets or snapshots, merged by (external id or fields). Notes for people go to `notes`.
- */
+/* names: datasets or snapshots, merged by (external id or fields). What was left out is told to
+ * `notes` in words; NULL: nothing is. */
 PD_CHECKED enum pd_rc pd_export(struct pd_store *s, const char *const *names, size_t n,
                                 const struct pd_export_options *o, FILE *out, FILE *notes,
                                 struct pd_export_report *report, struct pd_err *err);
+/* The report as a JSON object. */
+void pd_export_report_write(const struct pd_export_report *r, struct pd_jw *w);
 bool pd_export_format_known(const char *format);
 extern const char pd_export_formats[]; /* "trl|trl-unpaired|hh|raw|csv" */
 

@@ -214,6 +214,8 @@ def test_majority_ties_and_both_bad_are_told(folder, tmp_path):
     pairs = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(p["chosen"], p["strength"], p["votes"]) for p in pairs] == [("a0", 2, 3), ("b1", 3, 2), ("b5", 2, 2)]
     assert "2 ties" in done.stderr and "1 both bad" in done.stderr
+    report = json.loads(folder.err("export", "pairs", "--json", "--out", tmp_path / "x.jsonl")[1])
+    assert (report["rows"], report["ties"], report["both_bad"], report["judgments"]) == (3, 2, 1, 13)
     assert "margin" not in pairs[0]
     assert len(folder("export", "pairs", "--min-margin", "0.9", "--quiet").splitlines()) == 1
     assert len(folder("export", "pairs", "--all-votes", "--quiet").splitlines()) == 9
