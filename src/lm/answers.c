@@ -1,59 +1,13 @@
-#include "lm/answers.h"
-#include "lm/model.h"
+#include "lm/answers_int.h"
 #include "lm/same_text.h"
-#include "base/fs.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "base/progress.h"
 #include "base/sig.h"
 #include "base/time.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { MAX_EOS = 16, MAX_LINE = 1 << 28 };
-
-/* One answer of one prompt, as it will be written. */
-struct slot {
-    char *text;
-    size_t text_len;
-    int32_t *ids;
-    int64_t n;
-    double logprob;
-    enum pd_finish finish;
-    int64_t redrawn;
-    bool filled, duplicate;
-};
-
-struct item {
-    struct json_object *row; /* borrowed from the prompts */
-    struct pd_ids ids;
-    uint64_t key;       /* names its random streams */
-    struct slot *slots; /* opts.n, from the first answer to the last */
-    int64_t n_filled;
-    char *line; /* the finished row, without newline */
-};
-
-struct job {
-    struct pd_decoder *dec;
-    const struct pd_model *model;
-    const struct pd_answers_opts *opts;
-    struct pd_answers_summary *sum;
-    struct item *items;
-    int64_t n_items, n_finished;
-    int32_t eos[MAX_EOS];
-    struct pd_sampling sampling;
-    struct pd_buf settings; /* JSON: "params" of every row */
-    struct pd_gen *gen;
-    FILE *partial;
-    char *partial_path;
-    size_t longest_stop;
-    int64_t start_ns;
-    struct pd_progress progress;
-    enum pd_rc rc; /* of a callback */
-    struct pd_err err;
-};
 
 int pd_answers_eos(const struct pd_model *m, int32_t *ids, int max)
 {
@@ -71,14 +25,14 @@ int pd_answers_eos(const struct pd_model *m, int32_t *ids, int max)
 
 /* ---- prompts to ids ---- */
 
-static bool use_chat(const struct job *j, struct json_object *prompt)
+static bool use_chat(const struct pd__job *j, struct json_object *prompt)
 {
     return json_object_is_type(prompt, json_type_array) || j->opts->chat == PD_CHAT_ON ||
            (j->opts->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_CHATML);
 }
 
-static enum pd_rc encode_prompt(const struct job *j, struct json_object *prompt, struct pd_ids *ids,
-                                struct pd_err *err)
+static enum pd_rc encode_prompt(const struct pd__job *j, struct json_object *prompt,
+                                struct pd_ids *ids, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_chat_msg *msgs = NULL, one = {PD_STR("user"), pd_json_value_str(prompt)};
@@ -100,14 +54,14 @@ out:
 }
 
 /* Tokens an answer to a prompt of n tokens may have; <= 0: none. */
-static int64_t room_for(const struct job *j, int64_t n)
+static int64_t room_for(const struct pd__job *j, int64_t n)
 {
     int64_t room = j->model->cfg.max_positions - n;
     int64_t most = j->opts->max_new_tokens > 0 ? j->opts->max_new_tokens : j->opts->max_length - n;
     return most < room ? most : room;
 }
 
-static enum pd_rc check_room(const struct job *j, int64_t n, struct pd_err *err)
+static enum pd_rc check_room(const struct pd__job *j, int64_t n, struct pd_err *err)
 {
     if (room_for(j, n) > 0)
         return PD_OK;
@@ -132,15 +86,15 @@ static uint64_t stream_key(struct pd_map *seen, const struct pd_ids *ids)
     return key;
 }
 
-static enum pd_rc encode_all(struct job *j, struct pd_prompts *prompts, struct pd_err *err)
+static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
 {
     struct pd_map seen;
     pd_map_init(&seen);
     j->items = pd_xalloc((prompts->n + 1) * sizeof *j->items);
     for (size_t i = 0; i < prompts->n; i++) {
-        struct item *it = &j->items[j->n_items];
+        struct pd__item *it = &j->items[j->n_items];
         struct pd_err e;
-        *it = (struct item){.row = prompts->v[i].row};
+        *it = (struct pd__item){.row = prompts->v[i].row};
         enum pd_rc rc = encode_prompt(j, pd_json_get(it->row, "prompt"), &it->ids, &e);
         if (rc == PD_UNSUPPORTED || rc == PD_NOMEM) { /* no fault of this row */
             if (err)
@@ -163,106 +117,10 @@ static enum pd_rc encode_all(struct job *j, struct pd_prompts *prompts, struct p
     return pd_prompts_verdict(prompts, (size_t)j->n_items, err);
 }
 
-/* ---- rows ---- */
-
-static void write_params(struct job *j)
-{
-    const struct pd_answers_opts *o = j->opts;
-    const struct pd_sampling *s = &o->sampling;
-    struct pd_jw w;
-    pd_jw_init(&w, &j->settings);
-    pd_jw_object(&w);
-    pd_jw_ki64(&w, "n", o->n);
-    if (o->max_new_tokens > 0)
-        pd_jw_ki64(&w, "max_new_tokens", o->max_new_tokens);
-    else
-        pd_jw_ki64(&w, "max_length", o->max_length);
-    pd_jw_kbool(&w, "greedy", s->greedy);
-    if (!s->greedy) {
-        pd_jw_kf64(&w, "temperature", s->temperature);
-        pd_jw_ki64(&w, "top_k", s->top_k);
-        pd_jw_kf64(&w, "top_p", s->top_p);
-        if (s->min_p > 0)
-            pd_jw_kf64(&w, "min_p", s->min_p);
-        if (s->typical_p < 1)
-            pd_jw_kf64(&w, "typical_p", s->typical_p);
-    }
-    if (s->repetition_penalty != 1)
-        pd_jw_kf64(&w, "repetition_penalty", s->repetition_penalty);
-    if (s->no_repeat_ngram > 0)
-        pd_jw_ki64(&w, "no_repeat_ngram_size", s->no_repeat_ngram);
-    if (s->min_new_tokens > 0)
-        pd_jw_ki64(&w, "min_new_tokens", s->min_new_tokens);
-    if (o->n_stops) {
-        pd_jw_key(&w, "stop");
-        pd_jw_array(&w);
-        for (size_t i = 0; i < o->n_stops; i++)
-            pd_jw_strz(&w, o->stops[i]);
-        pd_jw_array_end(&w);
-    }
-    pd_jw_kbool(&w, "chat",
-                o->chat == PD_CHAT_ON ||
-                    (o->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_CHATML));
-    pd_jw_object_end(&w);
-}
-
-static void write_answer(const struct job *j, struct pd_jw *w, const struct slot *s)
-{
-    pd_jw_object(w);
-    pd_jw_kstr(w, "text", (struct pd_str){s->text, s->text_len});
-    pd_jw_kstrz(w, "model", j->opts->model_name);
-    pd_jw_ki64(w, "tokens", s->n);
-    pd_jw_kstrz(w, "finish_reason", pd_finish_name(s->finish));
-    pd_jw_kf64(w, "logprob", s->logprob);
-    pd_jw_key(w, "ids");
-    pd_jw_array(w);
-    for (int64_t i = 0; i < s->n; i++)
-        pd_jw_i64(w, s->ids[i]);
-    pd_jw_array_end(w);
-    if (s->duplicate)
-        pd_jw_kbool(w, "duplicate", true);
-    pd_jw_object_end(w);
-}
-
-/* The finished line of answers.jsonl; keys of the prompt's row that we do not write go along. */
-static char *make_line(const struct job *j, const struct item *it)
-{
-    struct pd_buf buf;
-    struct pd_jw w;
-    pd_buf_init(&buf, 0);
-    pd_jw_init(&w, &buf);
-    pd_jw_object(&w);
-    pd_jw_key(&w, "id");
-    pd_jw_tree(&w, pd_json_get(it->row, "id"));
-    pd_jw_key(&w, "prompt");
-    pd_jw_tree(&w, pd_json_get(it->row, "prompt"));
-    pd_jw_key(&w, "answers");
-    pd_jw_array(&w);
-    for (int64_t i = 0; i < j->opts->n; i++)
-        write_answer(j, &w, &it->slots[i]);
-    pd_jw_array_end(&w);
-    pd_jw_key(&w, "params");
-    pd_jw_raw(&w, pd_buf_str(&j->settings));
-    pd_jw_ki64(&w, "seed", (int64_t)j->opts->seed);
-    json_object_object_foreach(it->row, key, value)
-    {
-        static const char *const ours[] = {"id", "prompt", "answers", "params", "seed"};
-        bool known = false;
-        for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-            known = known || strcmp(key, ours[i]) == 0;
-        if (!known) {
-            pd_jw_key(&w, key);
-            pd_jw_tree(&w, value);
-        }
-    }
-    pd_jw_object_end(&w);
-    return pd_buf_detach(&buf);
-}
-
 /* ---- what the engine hands over ---- */
 
 /* Where the first stop text begins in text, or its length. */
-static size_t find_stop(const struct job *j, struct pd_str text)
+static size_t find_stop(const struct pd__job *j, struct pd_str text)
 {
     size_t first = text.len;
     for (size_t i = 0; i < j->opts->n_stops; i++) {
@@ -279,7 +137,7 @@ static size_t find_stop(const struct job *j, struct pd_str text)
  * newest token cannot begin before them. */
 static bool stop_seen(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *a)
 {
-    const struct job *j = ctx;
+    const struct pd__job *j = ctx;
     (void)prompt;
     if (!j->opts->n_stops)
         return false;
@@ -300,7 +158,7 @@ static bool stop_seen(void *ctx, const struct pd_gen_prompt *prompt, const struc
     return seen;
 }
 
-static enum pd_rc fill_slot(struct job *j, struct slot *s, const struct pd_gen_answer *a,
+static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct pd_gen_answer *a,
                             struct pd_err *err)
 {
     struct pd_buf text;
@@ -313,7 +171,7 @@ static enum pd_rc fill_slot(struct job *j, struct slot *s, const struct pd_gen_a
     int64_t redrawn = s->redrawn;
     pd_free(s->text);
     pd_free(s->ids);
-    *s = (struct slot){.n = a->n, .finish = a->finish, .redrawn = redrawn, .filled = true};
+    *s = (struct pd__slot){.n = a->n, .finish = a->finish, .redrawn = redrawn, .filled = true};
     s->text_len = find_stop(j, pd_buf_str(&text));
     s->text = pd_xstrndup(pd_buf_cstr(&text), s->text_len);
     s->ids = pd_xalloc((size_t)a->n * sizeof *s->ids + 1);
@@ -325,11 +183,11 @@ static enum pd_rc fill_slot(struct job *j, struct slot *s, const struct pd_gen_a
 }
 
 /* Slot of an answer that repeats an earlier one, or -1. Those drawn often enough are marked. */
-static int64_t find_repeat(struct job *j, struct item *it)
+static int64_t find_repeat(struct pd__job *j, struct pd__item *it)
 {
     for (int64_t b = 1; b < j->opts->n; b++)
         for (int64_t a = 0; a < b; a++) {
-            struct slot *x = &it->slots[a], *y = &it->slots[b];
+            struct pd__slot *x = &it->slots[a], *y = &it->slots[b];
             if (y->duplicate || !pd_same_text((struct pd_str){x->text, x->text_len},
                                               (struct pd_str){y->text, y->text_len}))
                 continue;
@@ -340,7 +198,7 @@ static int64_t find_repeat(struct job *j, struct item *it)
     return -1;
 }
 
-static enum pd_rc add_to_engine(struct job *j, struct item *it, uint64_t first, int64_t n,
+static enum pd_rc add_to_engine(struct pd__job *j, struct pd__item *it, uint64_t first, int64_t n,
                                 struct pd_err *err)
 {
     struct pd_gen_prompt p = {.ids = it->ids.ptr,
@@ -354,7 +212,7 @@ static enum pd_rc add_to_engine(struct job *j, struct item *it, uint64_t first, 
     return pd_gen_add(j->gen, &p, err);
 }
 
-static void show_progress(struct job *j)
+static void show_progress(struct pd__job *j)
 {
     struct pd_gen_stats st;
     char extra[64];
@@ -365,13 +223,13 @@ static void show_progress(struct job *j)
     pd_progress_update(&j->progress, j->n_finished * j->opts->n, extra);
 }
 
-static enum pd_rc finish_item(struct job *j, struct item *it, struct pd_err *err)
+static enum pd_rc finish_item(struct pd__job *j, struct pd__item *it, struct pd_err *err)
 {
     for (int64_t i = 0; i < j->opts->n; i++) {
         j->sum->duplicates += it->slots[i].duplicate;
         j->sum->stopped += it->slots[i].finish == PD_FINISH_STOP;
     }
-    it->line = make_line(j, it);
+    it->line = pd__answers_line(j, it);
     for (int64_t i = 0; i < j->opts->n; i++) {
         pd_free(it->slots[i].text);
         pd_free(it->slots[i].ids);
@@ -379,20 +237,16 @@ static enum pd_rc finish_item(struct job *j, struct item *it, struct pd_err *err
     pd_free(it->slots);
     it->slots = NULL;
     j->n_finished++;
-    if (j->partial && (fprintf(j->partial, "{\"index\":%lld,\"row\":%s}\n",
-                               (long long)(it - j->items), it->line) < 0 ||
-                       fflush(j->partial) != 0))
-        return PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
-    return PD_OK;
+    return pd__answers_add_partial(j, it, err);
 }
 
-static enum pd_rc take_answer(struct job *j, struct item *it, const struct pd_gen_answer *a,
+static enum pd_rc take_answer(struct pd__job *j, struct pd__item *it, const struct pd_gen_answer *a,
                               struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     if (!it->slots)
         it->slots = pd_xalloc((size_t)j->opts->n * sizeof *it->slots);
-    struct slot *s = &it->slots[a->answer & UINT32_MAX];
+    struct pd__slot *s = &it->slots[a->answer & UINT32_MAX];
     PD_TRY(fill_slot(j, s, a, err));
     if (++it->n_filled < j->opts->n)
         goto out;
@@ -413,130 +267,14 @@ out:
 
 static void on_done(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *a)
 {
-    struct job *j = ctx;
+    struct pd__job *j = ctx;
     if (j->rc == PD_OK)
         j->rc = take_answer(j, prompt->user, a, &j->err);
 }
 
-/* ---- the partial file ---- */
-
-/* The first line of OUT.partial: what must be the same for its rows to count. */
-static char *partial_head(const struct job *j)
-{
-    struct pd_buf buf;
-    struct pd_jw w;
-    uint64_t hash = 0;
-    for (int64_t i = 0; i < j->n_items; i++)
-        hash = pd_rng_mix(hash, j->items[i].key);
-    pd_buf_init(&buf, 0);
-    pd_jw_init(&w, &buf);
-    pd_jw_object(&w);
-    pd_jw_kstrz(&w, "podium", "generate");
-    pd_jw_kstrz(&w, "model", j->opts->model_name);
-    pd_jw_key(&w, "params");
-    pd_jw_raw(&w, pd_buf_str(&j->settings));
-    pd_jw_ki64(&w, "seed", (int64_t)j->opts->seed);
-    pd_jw_ki64(&w, "prompts", j->n_items);
-    pd_jw_ki64(&w, "hash", (int64_t)hash);
-    pd_jw_object_end(&w);
-    return pd_buf_detach(&buf);
-}
-
-/* Takes the rows of an interrupted run. Its last line may be cut short; that one is dropped. */
-static enum pd_rc load_partial(struct job *j, const char *head, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct pd_lines *lines = NULL;
-    struct pd_str line;
-    bool more;
-    PD_TRY(pd_lines_open(&lines, j->partial_path, MAX_LINE, err));
-    PD_TRY(pd_lines_next(lines, &line, &more, err));
-    if (!more || !pd_str_eqz(line, head)) {
-        rc = PD_FAIL(err, PD_CONFLICT,
-                     "%s was left by a run with other settings or prompts; use those again, or "
-                     "remove it",
-                     j->partial_path);
-        goto out;
-    }
-    for (;;) {
-        PD_TRY(pd_lines_next(lines, &line, &more, err));
-        if (!more)
-            break;
-        struct json_object *o = NULL;
-        if (pd_json_parse(line, &o, NULL) != PD_OK)
-            break;
-        int64_t i = pd_json_i64(o, "index", -1);
-        struct json_object *row = pd_json_get(o, "row");
-        if (i >= 0 && i < j->n_items && row && !j->items[i].line) {
-            struct pd_buf buf;
-            struct pd_jw w;
-            pd_buf_init(&buf, 0);
-            pd_jw_init(&w, &buf);
-            pd_jw_tree(&w, row);
-            j->items[i].line = pd_buf_detach(&buf);
-            j->n_finished++;
-        }
-        json_object_put(o);
-    }
-    j->sum->resumed = j->n_finished;
-out:
-    pd_lines_close(lines);
-    return rc;
-}
-
-static enum pd_rc open_partial(struct job *j, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    char *head = NULL;
-    if (strcmp(j->opts->out, "-") == 0)
-        return PD_OK;
-    j->partial_path = pd_xasprintf("%s.partial", j->opts->out);
-    head = partial_head(j);
-    if (pd_fs_exists(j->partial_path)) {
-        if (!j->opts->resume) {
-            rc = PD_FAIL(err, PD_CONFLICT,
-                         "%s was left by an interrupted run; add --resume to go on with it, or "
-                         "remove it",
-                         j->partial_path);
-            goto out;
-        }
-        PD_TRY(load_partial(j, head, err));
-    }
-    /* written afresh, so that a line cut short by a crash does not stay in the middle */
-    j->partial = fopen(j->partial_path, "w");
-    bool ok = j->partial && fprintf(j->partial, "%s\n", head) > 0;
-    for (int64_t i = 0; ok && i < j->n_items; i++)
-        if (j->items[i].line)
-            ok = fprintf(j->partial, "{\"index\":%lld,\"row\":%s}\n", (long long)i,
-                         j->items[i].line) > 0;
-    if (!ok || fflush(j->partial) != 0)
-        rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
-out:
-    pd_free(head);
-    return rc;
-}
-
-static enum pd_rc write_out(struct job *j, struct pd_err *err)
-{
-    struct pd_out out;
-    enum pd_rc rc = pd_out_open(&out, j->opts->out, err);
-    for (int64_t i = 0; rc == PD_OK && i < j->n_items; i++) {
-        if (!j->items[i].line)
-            continue;
-        rc = pd_out_write(&out, pd_str_from(j->items[i].line), err);
-        if (rc == PD_OK)
-            rc = pd_out_write(&out, PD_STR("\n"), err);
-    }
-    if (rc == PD_OK)
-        rc = pd_out_commit(&out, err);
-    else
-        pd_out_abandon(&out);
-    return rc;
-}
-
 /* ---- the job ---- */
 
-static enum pd_rc run(struct job *j, struct pd_err *err)
+static enum pd_rc run(struct pd__job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     bool busy = false;
@@ -569,7 +307,7 @@ out:
     return rc;
 }
 
-static void summarise(struct job *j)
+static void summarise(struct pd__job *j)
 {
     struct pd_gen_stats st;
     pd_gen_stats(j->gen, &st);
@@ -581,10 +319,10 @@ static void summarise(struct job *j)
     j->sum->seconds = (double)(pd_time_mono_ns() - j->start_ns) / 1e9;
 }
 
-static void release(struct job *j)
+static void release(struct pd__job *j)
 {
     for (int64_t i = 0; i < j->n_items; i++) {
-        struct item *it = &j->items[i];
+        struct pd__item *it = &j->items[i];
         for (int64_t s = 0; it->slots && s < j->opts->n; s++) {
             pd_free(it->slots[s].text);
             pd_free(it->slots[s].ids);
@@ -606,21 +344,21 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
                            struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct job j = {.dec = dec,
-                    .model = pd_decoder_model(dec),
-                    .opts = opts,
-                    .sum = summary,
-                    .sampling = opts->sampling};
+    struct pd__job j = {.dec = dec,
+                        .model = pd_decoder_model(dec),
+                        .opts = opts,
+                        .sum = summary,
+                        .sampling = opts->sampling};
     memset(summary, 0, sizeof *summary);
     pd_buf_init(&j.settings, 0);
-    j.sampling.eos = (struct pd_id_span){j.eos, pd_answers_eos(j.model, j.eos, MAX_EOS)};
+    j.sampling.eos = (struct pd_id_span){j.eos, pd_answers_eos(j.model, j.eos, PD_ANSWERS_MAX_EOS)};
     for (size_t i = 0; i < opts->n_stops; i++)
         if (strlen(opts->stops[i]) > j.longest_stop)
             j.longest_stop = strlen(opts->stops[i]);
-    write_params(&j);
+    pd__answers_params(&j);
     PD_TRY(pd_sampling_check(&j.sampling, err));
     PD_TRY(encode_all(&j, prompts, err));
-    PD_TRY(open_partial(&j, err));
+    PD_TRY(pd__answers_open_partial(&j, err));
     struct pd_gen_opts go = {.seed = opts->seed,
                              .max_rows = opts->batch,
                              .max_kv_bytes = opts->kv_bytes,
@@ -631,7 +369,7 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
     rc = run(&j, err);
     summarise(&j);
     if (rc == PD_OK || (rc == PD_INTERRUPTED && !j.partial)) {
-        enum pd_rc written = write_out(&j, rc == PD_OK ? err : NULL);
+        enum pd_rc written = pd__answers_write_out(&j, rc == PD_OK ? err : NULL);
         if (rc == PD_OK)
             rc = written;
         if (rc == PD_OK && j.partial)

@@ -1,0 +1,135 @@
+#include "lm/answers_int.h"
+#include "base/fs.h"
+#include "base/json.h"
+#include "base/mem.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_LINE = 1 << 28 };
+
+/* The first line of OUT.partial: what must be the same for its rows to count. */
+static char *partial_head(const struct pd__job *j)
+{
+    struct pd_buf buf;
+    struct pd_jw w;
+    uint64_t hash = 0;
+    for (int64_t i = 0; i < j->n_items; i++)
+        hash = pd_rng_mix(hash, j->items[i].key);
+    pd_buf_init(&buf, 0);
+    pd_jw_init(&w, &buf);
+    pd_jw_object(&w);
+    pd_jw_kstrz(&w, "podium", "generate");
+    pd_jw_kstrz(&w, "model", j->opts->model_name);
+    pd_jw_key(&w, "params");
+    pd_jw_raw(&w, pd_buf_str(&j->settings));
+    pd_jw_ki64(&w, "seed", (int64_t)j->opts->seed);
+    pd_jw_ki64(&w, "prompts", j->n_items);
+    pd_jw_ki64(&w, "hash", (int64_t)hash);
+    pd_jw_object_end(&w);
+    return pd_buf_detach(&buf);
+}
+
+/* Takes the rows of an interrupted run. Its last line may be cut short; that one is dropped. */
+static enum pd_rc load_partial(struct pd__job *j, const char *head, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_lines *lines = NULL;
+    struct pd_str line;
+    bool more;
+    PD_TRY(pd_lines_open(&lines, j->partial_path, MAX_LINE, err));
+    PD_TRY(pd_lines_next(lines, &line, &more, err));
+    if (!more || !pd_str_eqz(line, head)) {
+        rc = PD_FAIL(err, PD_CONFLICT,
+                     "%s was left by a run with other settings or prompts; use those again, or "
+                     "remove it",
+                     j->partial_path);
+        goto out;
+    }
+    for (;;) {
+        PD_TRY(pd_lines_next(lines, &line, &more, err));
+        if (!more)
+            break;
+        struct json_object *o = NULL;
+        if (pd_json_parse(line, &o, NULL) != PD_OK)
+            break;
+        int64_t i = pd_json_i64(o, "index", -1);
+        struct json_object *row = pd_json_get(o, "row");
+        if (i >= 0 && i < j->n_items && row && !j->items[i].line) {
+            struct pd_buf buf;
+            struct pd_jw w;
+            pd_buf_init(&buf, 0);
+            pd_jw_init(&w, &buf);
+            pd_jw_tree(&w, row);
+            j->items[i].line = pd_buf_detach(&buf);
+            j->n_finished++;
+        }
+        json_object_put(o);
+    }
+    j->sum->resumed = j->n_finished;
+out:
+    pd_lines_close(lines);
+    return rc;
+}
+
+static bool put_row(struct pd__job *j, const struct pd__item *it)
+{
+    return fprintf(j->partial, "{\"index\":%lld,\"row\":%s}\n", (long long)(it - j->items),
+                   it->line) > 0;
+}
+
+enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it, struct pd_err *err)
+{
+    if (j->partial && (!put_row(j, it) || fflush(j->partial) != 0))
+        return PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
+    return PD_OK;
+}
+
+enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    char *head = NULL;
+    if (strcmp(j->opts->out, "-") == 0)
+        return PD_OK;
+    j->partial_path = pd_xasprintf("%s.partial", j->opts->out);
+    head = partial_head(j);
+    if (pd_fs_exists(j->partial_path)) {
+        if (!j->opts->resume) {
+            rc = PD_FAIL(err, PD_CONFLICT,
+                         "%s was left by an interrupted run; add --resume to go on with it, or "
+                         "remove it",
+                         j->partial_path);
+            goto out;
+        }
+        PD_TRY(load_partial(j, head, err));
+    }
+    /* written afresh, so that a line cut short by a crash does not stay in the middle */
+    j->partial = fopen(j->partial_path, "w");
+    bool ok = j->partial && fprintf(j->partial, "%s\n", head) > 0;
+    for (int64_t i = 0; ok && i < j->n_items; i++)
+        if (j->items[i].line)
+            ok = put_row(j, &j->items[i]);
+    if (!ok || fflush(j->partial) != 0)
+        rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
+out:
+    pd_free(head);
+    return rc;
+}
+
+enum pd_rc pd__answers_write_out(struct pd__job *j, struct pd_err *err)
+{
+    struct pd_out out;
+    enum pd_rc rc = pd_out_open(&out, j->opts->out, err);
+    for (int64_t i = 0; rc == PD_OK && i < j->n_items; i++) {
+        if (!j->items[i].line)
+            continue;
+        rc = pd_out_write(&out, pd_str_from(j->items[i].line), err);
+        if (rc == PD_OK)
+            rc = pd_out_write(&out, PD_STR("\n"), err);
+    }
+    if (rc == PD_OK)
+        rc = pd_out_commit(&out, err);
+    else
+        pd_out_abandon(&out);
+    return rc;
+}

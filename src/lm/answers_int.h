@@ -1,0 +1,65 @@
+/* Private to answers*.c: a job of `podium generate` in memory, its rows, and its files. */
+#ifndef PD_LM_ANSWERS_INT_H
+#define PD_LM_ANSWERS_INT_H
+
+#include "lm/answers.h"
+#include "lm/model.h"
+#include "base/progress.h"
+
+#include <stdio.h>
+
+enum { PD_ANSWERS_MAX_EOS = 16 };
+
+/* One answer of one prompt, as it will be written. */
+struct pd__slot {
+    char *text;
+    size_t text_len;
+    int32_t *ids;
+    int64_t n;
+    double logprob;
+    enum pd_finish finish;
+    int64_t redrawn;
+    bool filled, duplicate;
+};
+
+struct pd__item {
+    struct json_object *row; /* borrowed from the prompts */
+    struct pd_ids ids;
+    uint64_t key;           /* names its random streams */
+    struct pd__slot *slots; /* opts.n, from the first answer to the last */
+    int64_t n_filled;
+    char *line; /* the finished row, without newline */
+};
+
+struct pd__job {
+    struct pd_decoder *dec;
+    const struct pd_model *model;
+    const struct pd_answers_opts *opts;
+    struct pd_answers_summary *sum;
+    struct pd__item *items;
+    int64_t n_items, n_finished;
+    int32_t eos[PD_ANSWERS_MAX_EOS];
+    struct pd_sampling sampling;
+    struct pd_buf settings; /* JSON: "params" of every row */
+    struct pd_gen *gen;
+    FILE *partial;
+    char *partial_path;
+    size_t longest_stop;
+    int64_t start_ns;
+    struct pd_progress progress;
+    enum pd_rc rc; /* of a callback */
+    struct pd_err err;
+};
+
+/* answers_row.c: "params" into job->settings, and the finished line of an item (pd_free it). */
+void pd__answers_params(struct pd__job *j);
+char *pd__answers_line(const struct pd__job *j, const struct pd__item *it);
+
+/* answers_file.c: OUT.partial is opened (with resume its rows are taken), gets a line for each
+ * finished item, and makes way for OUT. Nothing happens to a partial file when OUT is stdout. */
+PD_CHECKED enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err);
+PD_CHECKED enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it,
+                                              struct pd_err *err);
+PD_CHECKED enum pd_rc pd__answers_write_out(struct pd__job *j, struct pd_err *err);
+
+#endif

@@ -1,0 +1,98 @@
+#include "lm/answers_int.h"
+#include "base/json.h"
+
+#include <string.h>
+
+void pd__answers_params(struct pd__job *j)
+{
+    const struct pd_answers_opts *o = j->opts;
+    const struct pd_sampling *s = &o->sampling;
+    struct pd_jw w;
+    pd_jw_init(&w, &j->settings);
+    pd_jw_object(&w);
+    pd_jw_ki64(&w, "n", o->n);
+    if (o->max_new_tokens > 0)
+        pd_jw_ki64(&w, "max_new_tokens", o->max_new_tokens);
+    else
+        pd_jw_ki64(&w, "max_length", o->max_length);
+    pd_jw_kbool(&w, "greedy", s->greedy);
+    if (!s->greedy) {
+        pd_jw_kf64(&w, "temperature", s->temperature);
+        pd_jw_ki64(&w, "top_k", s->top_k);
+        pd_jw_kf64(&w, "top_p", s->top_p);
+        if (s->min_p > 0)
+            pd_jw_kf64(&w, "min_p", s->min_p);
+        if (s->typical_p < 1)
+            pd_jw_kf64(&w, "typical_p", s->typical_p);
+    }
+    if (s->repetition_penalty != 1)
+        pd_jw_kf64(&w, "repetition_penalty", s->repetition_penalty);
+    if (s->no_repeat_ngram > 0)
+        pd_jw_ki64(&w, "no_repeat_ngram_size", s->no_repeat_ngram);
+    if (s->min_new_tokens > 0)
+        pd_jw_ki64(&w, "min_new_tokens", s->min_new_tokens);
+    if (o->n_stops) {
+        pd_jw_key(&w, "stop");
+        pd_jw_array(&w);
+        for (size_t i = 0; i < o->n_stops; i++)
+            pd_jw_strz(&w, o->stops[i]);
+        pd_jw_array_end(&w);
+    }
+    pd_jw_kbool(&w, "chat",
+                o->chat == PD_CHAT_ON ||
+                    (o->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_CHATML));
+    pd_jw_object_end(&w);
+}
+
+static void write_answer(const struct pd__job *j, struct pd_jw *w, const struct pd__slot *s)
+{
+    pd_jw_object(w);
+    pd_jw_kstr(w, "text", (struct pd_str){s->text, s->text_len});
+    pd_jw_kstrz(w, "model", j->opts->model_name);
+    pd_jw_ki64(w, "tokens", s->n);
+    pd_jw_kstrz(w, "finish_reason", pd_finish_name(s->finish));
+    pd_jw_kf64(w, "logprob", s->logprob);
+    pd_jw_key(w, "ids");
+    pd_jw_array(w);
+    for (int64_t i = 0; i < s->n; i++)
+        pd_jw_i64(w, s->ids[i]);
+    pd_jw_array_end(w);
+    if (s->duplicate)
+        pd_jw_kbool(w, "duplicate", true);
+    pd_jw_object_end(w);
+}
+
+/* The finished line of answers.jsonl; keys of the prompt's row that we do not write go along. */
+char *pd__answers_line(const struct pd__job *j, const struct pd__item *it)
+{
+    struct pd_buf buf;
+    struct pd_jw w;
+    pd_buf_init(&buf, 0);
+    pd_jw_init(&w, &buf);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "id");
+    pd_jw_tree(&w, pd_json_get(it->row, "id"));
+    pd_jw_key(&w, "prompt");
+    pd_jw_tree(&w, pd_json_get(it->row, "prompt"));
+    pd_jw_key(&w, "answers");
+    pd_jw_array(&w);
+    for (int64_t i = 0; i < j->opts->n; i++)
+        write_answer(j, &w, &it->slots[i]);
+    pd_jw_array_end(&w);
+    pd_jw_key(&w, "params");
+    pd_jw_raw(&w, pd_buf_str(&j->settings));
+    pd_jw_ki64(&w, "seed", (int64_t)j->opts->seed);
+    json_object_object_foreach(it->row, key, value)
+    {
+        static const char *const ours[] = {"id", "prompt", "answers", "params", "seed"};
+        bool known = false;
+        for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+            known = known || strcmp(key, ours[i]) == 0;
+        if (!known) {
+            pd_jw_key(&w, key);
+            pd_jw_tree(&w, value);
+        }
+    }
+    pd_jw_object_end(&w);
+    return pd_buf_detach(&buf);
+}
