@@ -16,6 +16,7 @@
 #include "pref/template.h"
 #include "store/lease.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -95,6 +96,9 @@ static pid_t start_worker(const struct serve *o, const char *models)
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(0);
+    errno = 0;
+    if (nice(10) == -1 && errno != 0) /* training waits for people, not the other way */
+        errno = 0;
     char *argv[] = {"podium",   "worker",
                     "--data",   (char *)(uintptr_t)o->data,
                     "--models", (char *)(uintptr_t)models,
