@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 static const struct pd_job_arg reward_args[] = {
-    {"epochs", "--epochs", true, 1, 100, 1},
-    {"learning_rate", "--learning-rate", false, 1e-9, 1, 1e-5},
+    {"epochs", "--epochs", true, 1, 100, 3},
+    {"learning_rate", "--learning-rate", false, 1e-9, 1, 5e-5},
     {"freeze_layers", "--freeze-layers", false, 0, 1, 0.7},
     {"batch_size", "--batch-size", true, 1, 4096, 8},
     {"max_length", "--max-length", true, 8, 65536, 512},

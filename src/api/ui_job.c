@@ -107,13 +107,21 @@ static void write_rewards(struct pd_jw *w, struct pd_req *req, const struct pd_j
     pd_jw_array_end(w);
 }
 
-static void write_presets(struct pd_jw *w, const struct pd_job_kind *k)
+/* A handful of pairs is seen more often than thousands: some thirty steps at least. */
+static int64_t epochs_for(int64_t pairs)
+{
+    int64_t enough = pairs > 0 ? (30 * 8 + pairs - 1) / pairs : 1;
+    return enough < 1 ? 1 : enough > 8 ? 8 : enough;
+}
+
+static void write_presets(struct pd_jw *w, const struct pd_job_kind *k, int64_t pairs)
 {
     pd_jw_key(w, "args");
     pd_jw_object(w);
     for (size_t i = 0; i < k->n_args; i++) {
+        bool epochs = strcmp(k->args[i].key, "epochs") == 0;
         if (k->args[i].whole)
-            pd_jw_ki64(w, k->args[i].key, (int64_t)k->args[i].preset);
+            pd_jw_ki64(w, k->args[i].key, epochs ? epochs_for(pairs) : (int64_t)k->args[i].preset);
         else
             pd_jw_kf64(w, k->args[i].key, k->args[i].preset);
     }
@@ -162,7 +170,7 @@ static enum pd_rc form(struct pd_req *req, struct pd_err *err)
         write_rewards(w, req, rewards, n_rewards);
     pd_jw_ki64(w, "pairs", r.rows);
     pd_jw_ki64(w, "prompts", r.records);
-    write_presets(w, k);
+    write_presets(w, k, r.rows);
     pd_jw_object_end(w);
 out:
     return rc;
