@@ -15,7 +15,7 @@ def client_python():
     venv = os.environ.get("PD_ARGILLA1_VENV")
     python = pathlib.Path(venv or "/nowhere") / "bin/python"
     if not python.exists():
-        pytest.skip("set PD_ARGILLA1_VENV to a virtual environment with argilla==1.29.1 'numpy<2'")
+        pytest.skip("set PD_ARGILLA1_VENV to a virtual environment with tests/system/clients/argilla1.txt")
     return str(python)
 
 
