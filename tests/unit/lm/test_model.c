@@ -518,6 +518,43 @@ static void reads_old_and_new_keys(void **state)
     pd_free(bad);
 }
 
+/* ---- every allocation fails once: an error, nothing leaked (the asan preset watches) ---- */
+
+static bool opens_after(const char *path, struct pd_model_options opt, long n)
+{
+    struct pd_model *m = NULL;
+    struct pd_err err = {0};
+    pd_mem_fail_after(n);
+    enum pd_rc rc = pd_model_open(&m, path, &opt, &err);
+    pd_mem_fail_after(-1);
+    if (rc != PD_OK) {
+        assert_null(m);
+        assert_true(err.msg[0] != 0);
+    }
+    pd_model_free(m);
+    return rc == PD_OK;
+}
+
+static void survives_failing_allocations(void **state)
+{
+    static const char *const names[] = {PD_FIXTURES "/models/tiny-llama",
+                                        PD_FIXTURES "/models/tiny-gpt2-reward"};
+    struct pd_model *hf = open_tiny("tiny-gpt2", (struct pd_model_options){0});
+    char *gguf = gpt2_gguf(hf);
+    pd_model_free(hf);
+    const char *paths[] = {names[0], names[1], gguf};
+    for (size_t i = 0; i < 3; i++)
+        for (int training = 0; training < 2; training++) {
+            struct pd_model_options opt = {.purpose =
+                                               training ? PD_MODEL_TRAINING : PD_MODEL_INFERENCE};
+            long n = 0;
+            while (n < 2000 && !opens_after(paths[i], opt, n))
+                n++;
+            assert_true(n > 5 && n < 2000); /* it did fail, and in the end it did not */
+        }
+    pd_free(gguf);
+}
+
 /* ---- rope frequencies ---- */
 
 static struct pd_config rope_config(enum pd_lm_scaling scaling)
@@ -575,6 +612,7 @@ int main(void)
         cmocka_unit_test(gguf_gives_the_same_table),
         cmocka_unit_test(what_does_not_fit_is_named),
         cmocka_unit_test(reads_old_and_new_keys),
+        cmocka_unit_test(survives_failing_allocations),
         cmocka_unit_test(rope_scalings),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
