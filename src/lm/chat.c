@@ -169,7 +169,11 @@ static const struct pd_added *next_special(const struct pd_tokenizer *t, struct 
 static enum pd_rc flush_plain(const struct pd_tokenizer *t, struct pd_buf *plain,
                               struct pd_ids *out, struct pd_err *err)
 {
-    enum pd_rc rc = plain->len ? pd_tokenizer_encode(t, pd_buf_str(plain), 0, out, err) : PD_OK;
+    enum pd_rc rc = PD_OK;
+    if (plain->failed)
+        rc = PD_FAIL(err, PD_NOMEM, "no memory for a chat of more than %zu bytes", plain->len);
+    else if (plain->len > 0)
+        rc = pd_tokenizer_encode(t, pd_buf_str(plain), 0, out, err);
     pd_buf_clear(plain);
     return rc;
 }

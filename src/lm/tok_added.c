@@ -150,6 +150,7 @@ enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err
             rc = pd_err_prefix(err, "%s: added token", name);
             goto out;
         }
+        t->bpe.beyond[a->id] = true;
     }
     rc = pd_bpe_finish(&t->bpe, err);
     if (rc != PD_OK) {

@@ -23,7 +23,8 @@ static uint64_t hash_str(struct pd_str s)
         h = mix(h ^ v);
     }
     v = 0;
-    memcpy(&v, s.ptr + i, s.len - i);
+    if (i < s.len)
+        memcpy(&v, s.ptr + i, s.len - i);
     return mix(mix(h ^ v));
 }
 
@@ -53,17 +54,17 @@ static unsigned glyph_of(unsigned byte)
     return 256 + n;
 }
 
-void pd_bpe_glyphs(struct pd_str bytes, struct pd_buf *out)
+/* The glyph form of bytes, as vocabularies spell them; dst has room for twice as many. */
+static size_t glyphs_of(struct pd_str bytes, char *dst)
 {
+    size_t n = 0;
     for (size_t i = 0; i < bytes.len; i++) {
         unsigned g = glyph_of((unsigned char)bytes.ptr[i]);
-        if (g < 0x80) {
-            pd_buf_addc(out, (char)g);
-        } else {
-            pd_buf_addc(out, (char)(0xc0 | g >> 6));
-            pd_buf_addc(out, (char)(0x80 | (g & 0x3f)));
-        }
+        if (g >= 0x80)
+            dst[n++] = (char)(0xc0 | g >> 6);
+        dst[n++] = (char)(g < 0x80 ? g : 0x80 | (g & 0x3f));
     }
+    return n;
 }
 
 /* glyph code point -> byte, -1 where there is none; glyphs end at 323. */
@@ -114,7 +115,8 @@ enum pd_rc pd_bpe_init(struct pd_bpe *b, size_t n_ids, struct pd_err *err)
     b->bytes = pd_try_alloc(n_ids + 1, sizeof *b->bytes);
     b->slots = pd_try_alloc(b->n_slots, sizeof *b->slots);
     b->tags = pd_try_alloc(b->n_slots, sizeof *b->tags);
-    if (!b->text || !b->bytes || !b->slots || !b->tags)
+    b->beyond = pd_try_alloc(n_ids + 1, sizeof *b->beyond);
+    if (!b->text || !b->bytes || !b->slots || !b->tags || !b->beyond)
         return PD_FAIL(err, PD_NOMEM, "no memory for a vocabulary of %zu tokens", n_ids);
     return PD_OK;
 }
@@ -126,6 +128,7 @@ void pd_bpe_release(struct pd_bpe *b)
     pd_free(b->slots);
     pd_free(b->tags);
     pd_free(b->slab);
+    pd_free(b->beyond);
     pd_free(b->merges);
     memset(b, 0, sizeof *b);
 }
@@ -164,6 +167,12 @@ int32_t pd_bpe_id(const struct pd_bpe *b, struct pd_str text)
     if (b->n_slots == 0)
         return -1;
     return (int32_t)b->slots[slot_of(b, text, hash_str(text))] - 1;
+}
+
+int32_t pd_bpe_model_id(const struct pd_bpe *b, struct pd_str text)
+{
+    int32_t id = pd_bpe_id(b, text);
+    return id >= 0 && b->beyond[id] ? -1 : id;
 }
 
 static struct pd_merge *merge_slot(const struct pd_bpe *b, uint32_t left, uint32_t right)
@@ -229,12 +238,9 @@ enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err)
         at += b->text[i].len;
     }
     for (unsigned c = 0; c < 256; c++) {
-        struct pd_buf glyph;
-        char byte = (char)c;
-        pd_buf_init(&glyph, 0);
-        pd_bpe_glyphs((struct pd_str){&byte, 1}, &glyph);
-        b->byte_id[c] = pd_bpe_id(b, pd_buf_str(&glyph));
-        pd_buf_release(&glyph);
+        char byte = (char)c, glyph[2];
+        size_t n = glyphs_of((struct pd_str){&byte, 1}, glyph);
+        b->byte_id[c] = pd_bpe_model_id(b, (struct pd_str){glyph, n});
     }
     if (!b->merges)
         return pd_bpe_reserve_merges(b, 0, err);
@@ -381,16 +387,17 @@ static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, struct 
     return rc;
 }
 
-static bool whole_word(const struct pd_bpe *b, struct pd_str word, struct pd_ids *out)
+/* *id is -1 when the word is no token. */
+static enum pd_rc whole_word(const struct pd_bpe *b, struct pd_str word, int32_t *id,
+                             struct pd_err *err)
 {
-    struct pd_buf glyphs;
-    pd_buf_init(&glyphs, 0);
-    pd_bpe_glyphs(word, &glyphs);
-    int32_t id = glyphs.failed ? -1 : pd_bpe_id(b, pd_buf_str(&glyphs));
-    pd_buf_release(&glyphs);
-    if (id >= 0)
-        pd_ids_push(out, id);
-    return id >= 0;
+    char few[512], *glyphs = few;
+    if (word.len > sizeof few / 2 && !(glyphs = pd_try_alloc(word.len, 2)))
+        return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", word.len);
+    *id = pd_bpe_model_id(b, (struct pd_str){glyphs, glyphs_of(word, glyphs)});
+    if (glyphs != few)
+        pd_free(glyphs);
+    return PD_OK;
 }
 
 enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word, struct pd_word_cache *cache,
@@ -405,11 +412,14 @@ enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word, struct pd_wor
             return PD_OK;
         }
     }
-    if (!b->ignore_merges || !whole_word(b, word, out)) {
-        enum pd_rc rc = merge_word(b, word, out, err);
-        if (rc != PD_OK)
-            return rc;
-    }
+    int32_t whole = -1;
+    enum pd_rc rc = b->ignore_merges ? whole_word(b, word, &whole, err) : PD_OK;
+    if (rc == PD_OK && whole >= 0)
+        pd_ids_push(out, whole);
+    else if (rc == PD_OK)
+        rc = merge_word(b, word, out, err);
+    if (rc != PD_OK)
+        return rc;
     size_t n = out->len - first;
     if (slot && n <= PD_CACHE_IDS) {
         slot->len = (uint8_t)word.len;

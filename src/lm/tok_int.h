@@ -50,6 +50,7 @@ struct pd_bpe {
     struct pd_str *text;  /* n_ids */
     struct pd_str *bytes; /* n_ids */
     char *slab;           /* where `bytes` point */
+    bool *beyond;         /* n_ids: an added token that the model's own vocabulary lacks */
     int32_t n_ids;
     size_t n_tokens, n_merges;
     uint32_t *slots, *tags; /* text -> id + 1, by hash */
@@ -93,12 +94,12 @@ PD_CHECKED enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, str
 /* After the last token (the added ones too): fills bytes and byte_id. */
 PD_CHECKED enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err);
 int32_t pd_bpe_id(const struct pd_bpe *b, struct pd_str text); /* -1 = none */
+/* The same among the tokens that merging can give. */
+int32_t pd_bpe_model_id(const struct pd_bpe *b, struct pd_str text);
 /* One word to ids. cache NULL = do without. */
 PD_CHECKED enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word,
                                   struct pd_word_cache *cache, struct pd_ids *out,
                                   struct pd_err *err);
-/* The glyph form of bytes, as vocabularies spell them. */
-void pd_bpe_glyphs(struct pd_str bytes, struct pd_buf *out);
 
 /* --- tok_words.c --- */
 /* The end of the word that starts at text[at], at < text.len; text is valid UTF-8. */

@@ -46,6 +46,14 @@ static enum kind kind_of(uint32_t cp)
     }
 }
 
+/* Letters that are symbols by category: circled, squared. */
+static bool is_symbol_letter(uint32_t cp)
+{
+    return (cp >= 0x24b6 && cp <= 0x24e9) || (cp >= 0x1f130 && cp <= 0x1f149) ||
+           (cp >= 0x1f150 && cp <= 0x1f169) || (cp >= 0x1f170 && cp <= 0x1f189);
+}
+
+/* Unicode's \w: Alphabetic, marks, decimal digits, connectors, joiners (UTS 18, annex C). */
 bool pd_char_is_word(uint32_t cp)
 {
     switch (utf8proc_category((utf8proc_int32_t)cp)) {
@@ -53,9 +61,11 @@ bool pd_char_is_word(uint32_t cp)
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_PC:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
         return true;
     default:
-        return kind_of(cp) == LETTER || kind_of(cp) == NUMBER;
+        return kind_of(cp) == LETTER || cp == 0x200c || cp == 0x200d || is_symbol_letter(cp);
     }
 }
 

@@ -280,6 +280,29 @@ static void added_tokens_have_their_flags(void **state)
     pd_tokenizer_free(t);
 }
 
+/* ignore_merges looks words up among the model's own tokens; and \w is Unicode's. */
+static void added_tokens_are_not_the_models(void **state)
+{
+    struct pd_tokenizer *t = NULL;
+    struct pd_err err = {0};
+    static const char json[] =
+        "{\"added_tokens\":[{\"id\":4,\"content\":\"aa\",\"single_word\":true,\"normalized\":"
+        "false},{\"id\":5,\"content\":\"c\",\"single_word\":true,\"normalized\":false}],"
+        "\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"model\":{\"ignore_merges\":true,\"vocab\":{"
+        "\"a\":0,\"_\":1,\"_a\":2,\"ba\":3,\"b\":6},\"merges\":[]}}";
+    if (pd_tokenizer_open_json(&t, pd_str_from(json), "t.json", &err) != PD_OK)
+        fail_msg("%s", err.msg);
+    EXPECT(t, "ba aa", 0, 3, 4);          /* "ba" whole, though no merge makes it */
+    EXPECT(t, "_aa", 0, 1, 0, 0);         /* not alone, and no token of the model */
+    EXPECT(t, "aa\xe2\x80\x8d", 0, 0, 0); /* a joiner is a word character */
+    EXPECT(t,
+           "\xc2\xb2"
+           "aa",
+           0, 4);               /* superscript two is not */
+    EXPECT(t, "bc c", 0, 6, 5); /* a byte that only an added token spells is dropped */
+    pd_tokenizer_free(t);
+}
+
 static void expect_refused(const char *json, const char *piece)
 {
     struct pd_tokenizer *t = NULL;
@@ -350,6 +373,7 @@ int main(void)
         cmocka_unit_test(a_megabyte_of_one_letter),
         cmocka_unit_test(invalid_utf8_is_refused_with_its_offset),
         cmocka_unit_test(added_tokens_have_their_flags),
+        cmocka_unit_test(added_tokens_are_not_the_models),
         cmocka_unit_test(unknown_parts_are_refused),
         cmocka_unit_test(a_saved_tokenizer_gives_the_same_ids),
     };
