@@ -449,11 +449,14 @@ static bool worth_refilling(const struct pd_gen *g)
 enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
+    int64_t rows = g->n_rows, tokens = g->stats.prompt_tokens;
     if (worth_refilling(g)) {
         PD_TRY(prefill(g, err));
         PD_TRY(start_answers(g, err));
     }
-    if (g->n_rows > 0)
+    /* a token costs nearly the same for few rows as for many: fill up first, while that works */
+    bool filled = g->n_rows > rows || g->stats.prompt_tokens > tokens;
+    if (g->n_rows > 0 && !(filled && worth_refilling(g)))
         PD_TRY(advance(g, err));
     *busy = g->n_rows > 0 || g->n_queue > 0;
 out:

@@ -62,8 +62,8 @@ void pd_gen_free(struct pd_gen *g); /* accepts NULL; unfinished answers are drop
 /* Queues a prompt (copied but for ids). PD_INVALID when it does not fit the context. */
 PD_CHECKED enum pd_rc pd_gen_add(struct pd_gen *g, const struct pd_gen_prompt *p,
                                  struct pd_err *err);
-/* One pass: prompts waiting that fit, else one token for every running answer. *busy = work
- * remains. PD_TOOBIG when one prompt with one answer does not fit the KV pool. */
+/* One pass: prompts waiting that fit, or one token for every running answer, or both. *busy = work
+ * remains. */
 PD_CHECKED enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err);
 
 struct pd_gen_stats {

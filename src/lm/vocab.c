@@ -3,9 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Vectors pass between inlined functions only, so there is no ABI to change. */
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 #define LANES 8
 typedef float vf __attribute__((vector_size(LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
