@@ -1,6 +1,7 @@
 #include "tensor/backend.h"
 #include "base/mem.h"
 #include "tensor/kernels.h"
+#include "tensor/matmul.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -101,6 +102,7 @@ void pd_backend_release(void)
         scratch[i].mem = NULL;
         scratch[i].n = 0;
     }
+    pd_matmul_release();
 }
 
 float *pd_scratch(enum pd_scratch_slot slot, size_t n)

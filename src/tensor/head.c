@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 512, COLS = 1920 };
+enum { ROWS = 512, COLS = PD_LINEAR_BF16_BLOCK };
 
 static int64_t min64(int64_t a, int64_t b)
 {

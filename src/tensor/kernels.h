@@ -83,8 +83,9 @@ const struct pd_kernels *pd_kernels(void); /* the chosen one */
  * least n floats, 64-byte aligned, contents undefined. NULL when memory is gone. */
 enum pd_scratch_slot {
     PD_SCRATCH_ATTN,
-    PD_SCRATCH_LINEAR_X,
-    PD_SCRATCH_LINEAR_Y,
+    PD_SCRATCH_LINEAR_A,
+    PD_SCRATCH_LINEAR_B,
+    PD_SCRATCH_LINEAR_C,
     PD_SCRATCH_LOGITS,
     PD_SCRATCH_HEAD,
     PD_SCRATCH_HEAD_GRAD,

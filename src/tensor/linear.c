@@ -24,7 +24,17 @@ struct pd_linear_pack {
     float *w;    /* packed blocks or NULL */
     float *bias; /* (out), or NULL when no part has one */
     bool fresh;  /* w is what the parameters say */
+    struct pd_linear_bf16 bf16;
 };
+
+static bool has_bf16(const struct pd_linear *l) /* true bf16 products */
+{
+    return l->compute == PD_COMPUTE_BF16 && l->pack->bf16.type != PD_MATMUL_NONE;
+}
+static bool emulates(const struct pd_linear *l)
+{
+    return l->compute == PD_COMPUTE_BF16 && l->pack->bf16.type == PD_MATMUL_NONE;
+}
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -185,6 +195,37 @@ static bool next_run(const struct pd_linear *l, int64_t first, int64_t n, int *p
 
 /* ---- packing ---- */
 
+/* x rounded to bf16 values, in place. */
+static void round_row(float *x, int64_t n)
+{
+    uint16_t h[256];
+    for (int64_t i = 0; i < n; i += 256) {
+        const int64_t m = min64(256, n - i);
+        pd_f32_to_bf16(x + i, h, (size_t)m);
+        for (int64_t k = 0; k < m; k++)
+            x[i + k] = pd_bf16_to_f32(h[k]);
+    }
+}
+
+/* x itself, or where bf16 is emulated a rounded copy in scratch; *ld becomes its stride. */
+static enum pd_rc operand(const struct pd_linear *l, enum pd_scratch_slot slot, int64_t T,
+                          int64_t n, const float **x, int64_t *ld, struct pd_err *err)
+{
+    if (!emulates(l))
+        return PD_OK;
+    float *to = pd_scratch(slot, (size_t)(T * n));
+    if (!to)
+        return PD_FAIL(err, PD_NOMEM, "no memory for the operands of a matmul");
+#pragma omp parallel for schedule(static) if (T * n > PD_PARALLEL_FLOATS)
+    for (int64_t t = 0; t < T; t++) {
+        memcpy(to + t * n, *x + t * *ld, (size_t)n * sizeof *to);
+        round_row(to + t * n, n);
+    }
+    *x = to;
+    *ld = n;
+    return PD_OK;
+}
+
 /* Part i into the packed blocks, from output `start` of the whole on. */
 static enum pd_rc pack_part(const struct pd_linear *l, int i, int64_t start, struct pd_err *err)
 {
@@ -210,6 +251,8 @@ static enum pd_rc pack_part(const struct pd_linear *l, int i, int64_t start, str
                 memcpy(to + k * BLOCK, src + k * rows + r0, (size_t)n * sizeof *to);
         else
             pd_kernels()->transpose(n, l->in, src + r0 * l->in, l->in, to, BLOCK);
+        for (int64_t k = 0; emulates(l) && k < l->in; k++)
+            round_row(to + k * BLOCK, n);
     }
     pd_aligned_free(copy);
     return PD_OK;
@@ -252,7 +295,9 @@ enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err)
     enum pd_rc rc = PD_OK;
     l->pack->fresh = false;
     PD_TRY(pack_bias(l, err));
-    if (!l->train)
+    if (has_bf16(l))
+        PD_TRY(pd__bf16_pack(l, &l->pack->bf16, err));
+    else if (!l->train)
         PD_TRY(pack_weights(l, err));
 out:
     return rc;
@@ -294,6 +339,8 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
         n.out += rows_of(&parts[i]);
     }
     n.pack = pd_xalloc(sizeof *n.pack);
+    if (n.compute == PD_COMPUTE_BF16)
+        n.pack->bf16.type = pd_matmul_type();
     PD_TRY(pd_linear_repack(&n, err));
     *l = n;
     n.pack = NULL;
@@ -307,6 +354,7 @@ void pd_linear_release(struct pd_linear *l)
     if (l->pack) {
         pd_aligned_free(l->pack->w);
         pd_aligned_free(l->pack->bias);
+        pd__bf16_release(&l->pack->bf16);
     }
     pd_free(l->pack);
     *l = (struct pd_linear){0};
@@ -330,9 +378,12 @@ enum pd_rc pd__linear_forward_cols(const struct pd_linear *l, int64_t first, int
     const bool add = mode == PD_WRITE_ADD;
     if (T == 0)
         return PD_OK;
-    if (!l->train || !is_large(T, n)) {
+    if (has_bf16(l)) {
+        PD_TRY(pd__bf16_forward(l, &l->pack->bf16, first, n, T, x, ldx, y, ldy, add, err));
+    } else if (!l->train || !is_large(T, n) || emulates(l)) {
         if (!l->pack->fresh)
             PD_TRY(pack_weights(l, err));
+        PD_TRY(operand(l, PD_SCRATCH_LINEAR_A, T, l->in, &x, &ldx, err));
         PD_TRY(multiply_packed(l, first, n, T, x, ldx, y, ldy, add, err));
     } else {
         struct run r;
@@ -350,6 +401,36 @@ out:
     return rc;
 }
 
+/* dx (T,in) = or += dy pack^T: the emulated backward, over the rounded weights. */
+static enum pd_rc backward_packed(const struct pd_linear *l, int64_t first, int64_t n, int64_t T,
+                                  const float *dy, int64_t lddy, float *dx, int64_t lddx, bool add,
+                                  struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    if (!l->pack->fresh)
+        PD_TRY(pack_weights(l, err));
+    PD_TRY(operand(l, PD_SCRATCH_LINEAR_A, T, n, &dy, &lddy, err));
+    for (int64_t c = first; c < first + n; add = true) {
+        const int64_t b = c / BLOCK, to = min64((b + 1) * BLOCK, first + n);
+        const struct product p = {'N',
+                                  'T',
+                                  T,
+                                  l->in,
+                                  to - c,
+                                  dy + (c - first),
+                                  l->pack->w + b * BLOCK * l->in + (c - b * BLOCK),
+                                  lddy,
+                                  BLOCK,
+                                  dx,
+                                  lddx,
+                                  add};
+        PD_TRY(multiply(&p, err));
+        c = to;
+    }
+out:
+    return rc;
+}
+
 enum pd_rc pd__linear_backward_input_cols(const struct pd_linear *l, int64_t first, int64_t n,
                                           int64_t T, const float *dy, int64_t lddy, float *dx,
                                           int64_t lddx, enum pd_write mode, struct pd_err *err)
@@ -359,6 +440,11 @@ enum pd_rc pd__linear_backward_input_cols(const struct pd_linear *l, int64_t fir
     struct run r;
     int part = 0;
     PD_ASSERT(l->train);
+    if (T > 0 && has_bf16(l))
+        return pd__bf16_backward_input(l, &l->pack->bf16, first, n, T, dy, lddy, dx, lddx, add,
+                                       err);
+    if (T > 0 && emulates(l))
+        return backward_packed(l, first, n, T, dy, lddy, dx, lddx, add, err);
     for (int64_t start = 0; T > 0 && next_run(l, first, n, &part, &start, &r);) {
         const bool in_out = l->part[r.part].in_out;
         const struct product p = {'N',  in_out ? 'T' : 'N',    T,  l->in, r.n, dy + r.at, r.w,
@@ -377,26 +463,33 @@ enum pd_rc pd__linear_backward_weight_cols(const struct pd_linear *l, int64_t fi
     enum pd_rc rc = PD_OK;
     struct run r;
     int part = 0;
+    const float *d = dy, *a = x; /* as multiplied */
+    int64_t ldd = lddy, lda = ldx;
+    if (T > 0) {
+        PD_TRY(operand(l, PD_SCRATCH_LINEAR_A, T, n, &d, &ldd, err));
+        PD_TRY(operand(l, PD_SCRATCH_LINEAR_B, T, l->in, &a, &lda, err));
+    }
     for (int64_t start = 0; T > 0 && next_run(l, first, n, &part, &start, &r);) {
         if (!r.grad)
             continue;
-        if (l->part[r.part].in_out) {
-            const struct product p = {'T',       'N', l->in, r.n,    T,    x,
-                                      dy + r.at, ldx, lddy,  r.grad, r.ld, true};
+        const bool in_out = l->part[r.part].in_out;
+        struct product p = {'T', 'N', r.n, l->in, T, d + r.at, a, ldd, lda, r.grad, l->in, true};
+        if (in_out)
+            p = (struct product){'T',      'N', l->in, r.n,    T,    a,
+                                 d + r.at, lda, ldd,   r.grad, r.ld, true};
+        if (has_bf16(l))
+            PD_TRY(pd__bf16_backward_weight(l->pack->bf16.type, T, p.M, p.a, p.lda, p.N, p.b, p.ldb,
+                                            p.c, p.ldc, err));
+        else
             PD_TRY(multiply(&p, err));
-        } else {
-            const struct product p = {'T', 'N',  r.n, l->in,  T,     dy + r.at,
-                                      x,   lddy, ldx, r.grad, l->in, true};
-            PD_TRY(multiply(&p, err));
-        }
     }
-    int64_t start = 0;
-    for (int i = 0; T > 0 && i < l->n_parts; start += rows_of(&l->part[i++])) {
+    int64_t begin = 0;
+    for (int i = 0; T > 0 && i < l->n_parts; begin += rows_of(&l->part[i++])) {
         const struct pd_param *b = l->part[i].bias;
-        const int64_t lo = first > start ? first : start;
-        const int64_t hi = min64(first + n, start + rows_of(&l->part[i]));
+        const int64_t lo = first > begin ? first : begin;
+        const int64_t hi = min64(first + n, begin + rows_of(&l->part[i]));
         if (b && b->grad && hi > lo)
-            pd_bias_backward(T, hi - lo, dy + (lo - first), lddy, b->grad + (lo - start));
+            pd_bias_backward(T, hi - lo, dy + (lo - first), lddy, b->grad + (lo - begin));
     }
 out:
     return rc;

@@ -1,5 +1,5 @@
 #include "base/mem.h"
-#include "tensor/linear.h"
+#include "tensor/linear_int.h"
 #include "twin.h"
 
 /* A linear of up to three parts and its naive double twin. */
@@ -130,7 +130,7 @@ static void shapes(enum pd_compute c, double tol)
         {64, 1, {48}, false, false},      {64, 3, {64, 32, 32}, false, false},
         {33, 2, {17, 17}, false, true},   {40, 3, {40, 40, 40}, true, true},
         {576, 2, {70, 21}, false, false}, {8, 1, {1}, false, true},
-        {300, 1, {197}, true, false},
+        {300, 1, {197}, true, false},     {5, 2, {1900, 101}, false, true},
     };
     static const int64_t Ts[] = {1, 7, 65};
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
@@ -151,9 +151,35 @@ static void test_fp32(void **state)
     everywhere(fp32_body);
 }
 
+/* bf16 operands: what this CPU has, then emulated, then every line of the bf16 path in fp32 (the
+ * type is the only difference, and CPUs without AVX-512 have no bf16 products). */
 static void test_bf16(void **state)
 {
+    struct pd_err err;
+    ok(pd_backend_init(2, &err), &err);
     shapes(PD_COMPUTE_BF16, 1e-2); /* operands have 8 bits */
+    pd_matmul_force(PD_MATMUL_NONE, true);
+    shapes(PD_COMPUTE_BF16, 1e-2);
+    pd_matmul_force(PD_MATMUL_F32, true);
+    shapes(PD_COMPUTE_BF16, 1e-6);
+    pd_matmul_force(PD_MATMUL_NONE, false);
+}
+
+/* Emulated bf16 is the product of rounded operands, no more and no less. */
+static void test_bf16_rounds_operands(void **state)
+{
+    struct fixture f;
+    struct pd_err err;
+    float x[2] = {1.0f + 0x1p-9f, 3}, y;
+    pd_matmul_force(PD_MATMUL_NONE, true);
+    fixture_init(&f, 2, 1, (int64_t[]){1}, false, false, PD_COMPUTE_BF16);
+    float *w = f.ps.v[0].data;
+    w[0] = 5, w[1] = 1.0f + 3 * 0x1p-8f;
+    ok(pd_linear_repack(&f.l, &err), &err);
+    ok(pd_linear_forward(&f.l, 1, x, 2, &y, 1, PD_WRITE_SET, &err), &err);
+    assert_true(y == 5 + 3 * (1 + 0x1p-6f));
+    fixture_release(&f);
+    pd_matmul_force(PD_MATMUL_NONE, false);
 }
 
 static void test_empty(void **state)
@@ -277,9 +303,13 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fp32),    cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_empty),   cmocka_unit_test(test_repack_and_dtypes),
-        cmocka_unit_test(test_refuses), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_fp32),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_bf16_rounds_operands),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_repack_and_dtypes),
+        cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }
