@@ -90,7 +90,7 @@ def open_page(chromium):
     def make(scheme="light", width=1440, height=900, **more):
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=width < 700, **more)
         context.add_init_script(WATCH)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         page = context.new_page()
         errors = []
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
@@ -135,17 +135,22 @@ def labeling(mock, signed_in):
         page, ids = signed_in(**options)
         page.goto(f"{mock.base}/datasets/{ids[name]}/label")
         page.wait_for_selector(".task:not([inert]) .reader")
-        page.wait_for_timeout(250)  # the double-press guard
+        settle(page)
         return page
 
     return make
+
+
+def settle(page):
+    """Until the guard that holds keys back after a new task is over."""
+    page.wait_for_selector("html:not([data-guarded])", state="attached")
 
 
 def prompt_of(page):
     return page.inner_text(".task:not([inert]) .context .reader")
 
 
-def until(what, seconds=5.0):
+def until(what, seconds=20.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = what()

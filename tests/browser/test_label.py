@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import prompt_of, until
+from conftest import prompt_of, settle, until
 
 FRONT = ".task:not([inert])"
 
@@ -14,7 +14,7 @@ def press(page, *keys):
 
 def next_task(page, before):
     page.wait_for_function("(b) => document.querySelector('.task:not([inert]) .context .reader')?.innerText !== b", arg=before)
-    page.wait_for_timeout(170)  # the double-press guard holds keys back for 150 ms
+    settle(page)
 
 
 def test_twelve_tasks_by_keyboard_alone(mock, labeling):
@@ -85,7 +85,7 @@ def test_ranking_three_with_a_tie_and_unranking(mock, labeling):
     j = until(mock.judgments)[0]
     shown = j["shown"]
     assert j["values"]["preference"]["value"] == [[shown[2], shown[0]], [shown[1]]]
-    page.wait_for_timeout(200)
+    settle(page)
     press(page, "1", "2", "3")
     page.focus(f"{FRONT} .answer:nth-child(3) .text")
     press(page, "Alt+ArrowUp", "Alt+Home")
@@ -128,7 +128,7 @@ def test_undo_within_a_task_and_across_submits(mock, labeling):
     page.wait_for_function("(b) => document.querySelector('.task:not([inert]) .context .reader')?.innerText === b", arg=first)
     assert page.inner_text(".segment.pick .long") == "B better", "the answer came back without what was chosen"
     until(lambda: mock.log("/judgments/", "POST"))
-    page.wait_for_timeout(170)
+    settle(page)
     press(page, "1", "Enter")
     judgments = until(lambda: len(j := mock.judgments()) == 2 and j)
     assert judgments[0]["record"] == judgments[1]["record"] and judgments[0]["id"] != judgments[1]["id"]
@@ -172,7 +172,7 @@ def test_offline_in_the_middle_of_a_submit(mock, labeling):
     assert mock.judgments() == []
     press(page, "Control+z")  # never left: taken back without a trace
     page.wait_for_selector("text=2 unsynced")
-    page.wait_for_timeout(200)
+    settle(page)
     press(page, "6", "Enter")
     page.wait_for_selector("text=3 unsynced")
     page.reload()  # a closed tab keeps them; the page itself needs the server
@@ -231,7 +231,7 @@ def test_the_queue_runs_dry_and_says_why(mock, labeling, signed_in):
         if page.locator(".nothing").count():
             break
         page.wait_for_function("(b) => document.querySelector('.nothing') || document.querySelector('.task:not([inert]) .context .reader')?.innerText !== b", arg=before)
-        page.wait_for_timeout(170)
+        settle(page)
     page.wait_for_selector("text=Everything here is labeled")
     until(lambda: len(mock.judgments()) == 14)
 
@@ -245,7 +245,7 @@ def test_hostile_and_heavy_content(mock, labeling):
         seen += page.inner_html(FRONT)
         press(page, "m", "m", "4", "Enter")
         page.wait_for_function("(b) => document.querySelector('.nothing') || document.querySelector('.task:not([inert])')?.innerText !== b", arg=before)
-        page.wait_for_timeout(200)
+        settle(page)
     until(lambda: len(mock.judgments()) == 11, 10)
     assert not re.search(r"<(script|img|iframe|a)\b", seen), "markup of an answer became an element"
     assert "&lt;script&gt;" in seen and "<math" in seen and "hljs-keyword" in seen and "<table" in seen
@@ -258,7 +258,7 @@ def test_raw_view_shows_what_hides(labeling):
         before = page.inner_text(FRONT)
         press(page, "4", "Enter")
         page.wait_for_function("(b) => document.querySelector('.task:not([inert])')?.innerText !== b", arg=before)
-        page.wait_for_timeout(200)
+        settle(page)
     press(page, "m")
     assert {"U+200B", "U+00AD", "U+202E"} <= set(page.locator(f"{FRONT} .control").all_inner_texts())
 
@@ -304,7 +304,7 @@ def test_figures(mock, labeling, capsys):
     for i in range(12):
         keys.append(took(str(1 + i % 7)))
         submits.append(took("Enter"))
-        page.wait_for_timeout(220)
+        settle(page)
     shift = page.evaluate("window.__shift")
     keys.sort()
     submits.sort()

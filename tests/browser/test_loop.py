@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT, prompt_of
+from conftest import ROOT, prompt_of, settle
 
 TINY = ROOT / "tests" / "fixtures" / "models" / "tiny-llama"
 
@@ -75,7 +75,7 @@ def test_the_loop(server, open_page, tmp_path):
     # label 12 by keyboard: whichever side does not begin with "I do not know" is better
     for i in range(12):
         page.wait_for_selector(".task:not([inert]) .reader")
-        page.wait_for_timeout(200)
+        settle(page)
         before = prompt_of(page)
         left = page.inner_text(".task:not([inert]) .answer:nth-child(1) .reader")
         page.keyboard.press("6" if left.startswith("I do not know") else "2")

@@ -179,6 +179,7 @@ def test_a_refused_setting_is_shown_at_its_field(mock, signed_in):
 def test_the_server_away_and_back(mock, signed_in):
     page, ids = signed_in()
     page.expected_errors += ("ERR_EMPTY_RESPONSE", "ERR_CONNECTION")
+    page.wait_for_selector("text=First comparisons")
     mock.tell("offline", on=True)
     page.click("text=First comparisons")
     page.wait_for_selector("text=The server cannot be reached.")

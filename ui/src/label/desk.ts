@@ -139,7 +139,6 @@ export class Desk {
     requestAnimationFrame(() => {
       guard();
       this.clock.start(item.seconds);
-      performance.mark("task-shown");
     });
   }
 

@@ -6,6 +6,7 @@ import { addStrings, t } from "./i18n.ts";
 import { Icon } from "./icons.tsx";
 import { Link, path } from "./router.tsx";
 import { me, signOut } from "./session.ts";
+import { PasswordDialog } from "../people/password.tsx";
 import { ThemeButton, useAppKeys, Wordmark } from "./shell.tsx";
 import strings from "../strings/en/lead.json" with { type: "json" };
 
@@ -71,6 +72,7 @@ export function Shell({ title, children, wide }: { title: string; children: Comp
   document.title = `${title} · Podium`;
   const user = me.value?.user;
   const here = path.value;
+  const [password, setPassword] = useState(false);
   const tab = (href: string, label: string, on: boolean): JSX.Element => <Link href={href} {...(on ? { "aria-current": "page" as const } : {})}>{label}</Link>;
   return (
     <div class={wide ? "page wide" : "page"}>
@@ -88,12 +90,14 @@ export function Shell({ title, children, wide }: { title: string; children: Comp
           {(close) => (
             <>
               <button type="button" role="menuitem" onClick={() => { close(); openHelp(); }}>{t("help.title")}</button>
+              <button type="button" role="menuitem" onClick={() => { close(); setPassword(true); }}>{t(user?.has_password ? "password.change" : "password.set")}</button>
               <button type="button" role="menuitem" onClick={() => void signOut()}>{t("signOut")}</button>
             </>
           )}
         </Menu>
       </header>
       <main id="main" tabIndex={-1}>{children}</main>
+      {password && <PasswordDialog onClose={() => setPassword(false)} />}
     </div>
   );
 }

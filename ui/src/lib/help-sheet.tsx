@@ -16,7 +16,7 @@ const DIGITS: Partial<Record<Scope, { label: Key; keys: string }>> = {
 
 function Row({ id }: { id: CommandId }): JSX.Element {
   const c = COMMANDS[id];
-  return <tr><td>{t(c.label)}</td><td>{c.keys.map((k) => <kbd key={k}>{keyLabel(k)}</kbd>)}</td></tr>;
+  return <tr><td>{t(c.label)}</td><td>{c.keys.filter((k) => !c.keys.some((x) => x !== k && k === `Shift+${x}`)).map((k) => <kbd key={k}>{keyLabel(k)}</kbd>)}</td></tr>;
 }
 
 export default function Help({ scopes }: { scopes: Scope[] }): JSX.Element {

@@ -10,6 +10,7 @@ const layers: Layer[] = [];
 export const activeScopes = signal<Scope[]>([]);
 export const singleKeys = signal(localStorage.getItem("podium.singlekeys") !== "off");
 let guardUntil = 0;
+let guardTimer = 0;
 
 export function setSingleKeys(on: boolean): void {
   singleKeys.value = on;
@@ -17,11 +18,16 @@ export function setSingleKeys(on: boolean): void {
 }
 
 /** Called when a new task is painted: a key held or pressed twice must not answer it. */
-export function guard(ms = 150): void { guardUntil = performance.now() + ms; }
+export function guard(ms = 150): void {
+  guardUntil = performance.now() + ms;
+  document.documentElement.toggleAttribute("data-guarded", true);
+  clearTimeout(guardTimer);
+  guardTimer = window.setTimeout(() => document.documentElement.removeAttribute("data-guarded"), ms);
+}
 
 const isMac = /mac|iphone|ipad/i.test(navigator.platform);
 export function keyLabel(key: string): string {
-  return key.split("+").map((p) => (p === "Mod" ? (isMac ? "⌘" : "Ctrl") : p === "Enter" && isMac ? "⏎" : p === "Up" ? "↑" : p === "Down" ? "↓"
+  return key.split("+").map((p, i) => i > 0 && p.length === 1 ? p.toUpperCase() : p).map((p) => (p === "Mod" ? (isMac ? "⌘" : "Ctrl") : p === "Enter" && isMac ? "⏎" : p === "Up" ? "↑" : p === "Down" ? "↓"
     : p === "Left" ? "←" : p === "Right" ? "→" : p)).join(" ");
 }
 /** The same as `aria-keyshortcuts` wants it. */

@@ -72,7 +72,7 @@ export default function People(): JSX.Element {
             <tbody>
               {value.users.map((p) => (
                 <tr key={p.id}>
-                  <td>{p.username}{p.name && <small> {p.name}</small>}</td><td>{tr(`role.is.${p.role}`, p.role)}</td><td>{p.workspaces.join(", ") || "–"}</td><td class="nowrap">{p.signed_in ? ago(p.last_at) : t("people.notYet")}</td>
+                  <td>{p.username}{p.name && p.name !== p.username && <small> {p.name}</small>}</td><td>{tr(`role.is.${p.role}`, p.role)}</td><td>{p.workspaces.join(", ") || "–"}</td><td class="nowrap">{p.signed_in ? ago(p.last_at) : t("people.notYet")}</td>
                   <td class="right">
                     <Menu label={<span class="spoken">{t("people.for", { name: p.username })}</span>}>
                       {(close) => (

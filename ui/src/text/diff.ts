@@ -13,6 +13,7 @@ export function compare(a: string, b: string): [string, string] | null {
     if (!p.added) left += p.removed ? `<mark>${text}</mark>` : text;
     if (!p.removed) right += p.added ? `<mark>${text}</mark>` : text;
   }
-  const wrap = (s: string): string => `<p class="keep" dir="auto">${s}</p>`;
+  // Marked words with nothing but space between them read as one mark.
+  const wrap = (s: string): string => `<p class="keep" dir="auto">${s.replace(/<\/mark>( *)<mark>/g, "$1")}</p>`;
   return [wrap(left), wrap(right)];
 }
