@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../lib/i18n.ts";
 import { Icon } from "../lib/icons.tsx";
 import type { Dataset, Field } from "../lib/types.ts";
-import { type Mode, textOf, Value } from "../text/reader.tsx";
+import { isChat, type Mode, textOf, Value } from "../text/reader.tsx";
 import type { Desk, Item } from "./desk.ts";
 import { type Layout, letter } from "./layout.ts";
 import { Panel } from "./questions.tsx";
@@ -19,7 +19,9 @@ function Context({ fields, item, view, front }: { fields: Field[]; item: Item; v
   const [tall, setTall] = useState(false);
   useEffect(() => {
     const el = box.current;
-    if (el) setTall(el.scrollHeight > el.clientHeight + 4 || view.open);
+    if (!el) return;
+    setTall(el.scrollHeight > el.clientHeight + 4 || view.open);
+    if (!view.open && fields.some((f) => isChat(item.task.record.fields[f.name]))) el.scrollTop = el.scrollHeight; // the turn that was answered is the last one
   }, [front, view.open]);
   const shown = fields.filter((f) => textOf(item.task.record.fields[f.name]) !== "");
   if (!shown.length) return null;
