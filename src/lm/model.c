@@ -280,6 +280,13 @@ void pd_model_free(struct pd_model *m)
     pd_free(m);
 }
 
+static void add_eos(struct pd_config *cfg, struct json_object *id)
+{
+    if (json_object_is_type(id, json_type_int) && cfg->n_eos < PD_CONFIG_MAX_EOS &&
+        !pd_config_is_eos(cfg, json_object_get_int(id)))
+        cfg->eos_ids[cfg->n_eos++] = json_object_get_int(id);
+}
+
 /* generation_config.json says what ends an answer; config.json often knows only one of the ids. */
 static enum pd_rc read_generation_config(struct pd_model *m, struct pd_err *err)
 {
@@ -291,14 +298,9 @@ static enum pd_rc read_generation_config(struct pd_model *m, struct pd_err *err)
     PD_TRY(pd_json_read_file(path, MAX_CONFIG_BYTES, &o, err));
     struct json_object *eos = pd_json_get(o, "eos_token_id");
     size_t n = json_object_is_type(eos, json_type_array) ? json_object_array_length(eos) : 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = json_object_get_int(json_object_array_get_idx(eos, i));
-        if (!pd_config_is_eos(&m->cfg, id) && m->cfg.n_eos < PD_CONFIG_MAX_EOS)
-            m->cfg.eos_ids[m->cfg.n_eos++] = id;
-    }
-    if (json_object_is_type(eos, json_type_int) &&
-        !pd_config_is_eos(&m->cfg, json_object_get_int(eos)) && m->cfg.n_eos < PD_CONFIG_MAX_EOS)
-        m->cfg.eos_ids[m->cfg.n_eos++] = json_object_get_int(eos);
+    add_eos(&m->cfg, eos);
+    for (size_t i = 0; i < n; i++)
+        add_eos(&m->cfg, json_object_array_get_idx(eos, i));
     if (m->cfg.pad_id < 0)
         m->cfg.pad_id = (int32_t)pd_json_i64(o, "pad_token_id", -1);
 out:

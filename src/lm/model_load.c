@@ -139,26 +139,6 @@ static enum pd_rc bind_transposed(struct pd_model *m, struct pd_param *p, const 
     return PD_OK;
 }
 
-/* llama GGUFs: within a head of D rows, ours half*D/2 + i is theirs 2*i + half. Whole rows move, so
- * quantised ones stay as they are. A bias is a matrix of one column. */
-static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const struct source *s,
-                                int heads, struct pd_err *err)
-{
-    size_t rows = (size_t)p->shape[0], d = rows / (size_t)heads;
-    size_t row_bytes = pd_dtype_row_bytes(s->dtype, p->n / rows);
-    char *dst = pd_model_own(m, rows, row_bytes);
-    if (!dst)
-        return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
-    for (size_t r = 0; r < rows; r++) {
-        size_t head = r / d, half = r % d / (d / 2), i = r % (d / 2);
-        memcpy(dst + r * row_bytes, (const char *)s->data + (head * d + 2 * i + half) * row_bytes,
-               row_bytes);
-    }
-    p->dtype = s->dtype;
-    p->data = dst;
-    return PD_OK;
-}
-
 static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct source *s,
                            struct pd_err *err)
 {
@@ -174,6 +154,38 @@ static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct 
         pd_dtype_to_f32(s->dtype, (const char *)s->data + r * pd_dtype_row_bytes(s->dtype, row),
                         dst + r * row, row);
     p->dtype = PD_DTYPE_F32;
+    p->data = dst;
+    return PD_OK;
+}
+
+/* llama GGUFs: within a head of D rows, ours half*D/2 + i is theirs 2*i + half. Whole rows move, so
+ * quantised ones stay as they are. A bias is a matrix of one column. */
+static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const struct source *s,
+                                int heads, struct pd_err *err)
+{
+    struct source f32 = *s;
+    if (p->ndim == 1 && s->dtype != PD_DTYPE_F32) { /* no rows to move: the values themselves */
+        enum pd_rc rc = bind_f32(m, p, s, err);
+        if (rc != PD_OK)
+            return rc;
+        f32.dtype = PD_DTYPE_F32;
+        f32.data = p->data;
+        s = &f32;
+    }
+    size_t rows = (size_t)p->shape[0], d = rows / (size_t)heads;
+    size_t row_bytes = pd_dtype_row_bytes(s->dtype, p->n / rows);
+    if (d % 2 != 0 || row_bytes == 0)
+        return PD_FAIL(err, PD_INVALID, "%s: tensor %s: heads of %zu rows have no halves", s->file,
+                       p->name, d);
+    char *dst = pd_model_own(m, rows, row_bytes);
+    if (!dst)
+        return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
+    for (size_t r = 0; r < rows; r++) {
+        size_t head = r / d, half = r % d / (d / 2), i = r % (d / 2);
+        memcpy(dst + r * row_bytes, (const char *)s->data + (head * d + 2 * i + half) * row_bytes,
+               row_bytes);
+    }
+    p->dtype = s->dtype;
     p->data = dst;
     return PD_OK;
 }

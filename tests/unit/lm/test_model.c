@@ -365,6 +365,47 @@ static char *llama_gguf(const struct pd_model *m)
     return write_gguf(&w, "llama.gguf");
 }
 
+/* A bias of the permuted q in half precision: values move, not rows. */
+static void biases_are_permuted_too(void **state)
+{
+    struct gguf_writer w;
+    static const float zeros[64];
+    static const uint64_t h[] = {4}, square[] = {4, 4};
+    float f[4] = {1, 2, 3, 4};
+    uint16_t half[4];
+    pd_f32_to_f16(f, half, 4);
+    gw_init(&w);
+    gw_kv_str(&w, "general.architecture", "llama");
+    gw_kv_u32(&w, "llama.block_count", 1);
+    gw_kv_u32(&w, "llama.context_length", 8);
+    gw_kv_u32(&w, "llama.embedding_length", 4);
+    gw_kv_u32(&w, "llama.feed_forward_length", 4);
+    gw_kv_u32(&w, "llama.attention.head_count", 1);
+    gw_tensor(&w, "token_embd.weight", 2, square, 0, zeros, 64);
+    gw_tensor(&w, "output_norm.weight", 1, h, 0, zeros, 16);
+    static const char *const matrices[] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                           "ffn_gate", "ffn_up", "ffn_down"};
+    for (size_t i = 0; i < 7; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "blk.0.%s.weight", matrices[i]);
+        gw_tensor(&w, name, 2, square, 0, zeros, 64);
+    }
+    gw_tensor(&w, "blk.0.attn_norm.weight", 1, h, 0, zeros, 16);
+    gw_tensor(&w, "blk.0.ffn_norm.weight", 1, h, 0, zeros, 16);
+    gw_tensor(&w, "blk.0.attn_q.bias", 1, h, 1, half, sizeof half);
+    gw_tensor(&w, "blk.0.attn_k.bias", 1, h, 0, f, sizeof f);
+    gw_tensor(&w, "blk.0.attn_v.bias", 1, h, 0, f, sizeof f);
+    char *path = write_gguf(&w, "bias.gguf");
+    struct pd_model *model = open_model(path, (struct pd_model_options){0});
+    static const float want[4] = {1, 3, 2, 4};
+    assert_int_equal(model->blocks[0].qkv[0].b->dtype, PD_DTYPE_F32);
+    assert_memory_equal(model->blocks[0].qkv[0].b->data, want, sizeof want);
+    assert_memory_equal(model->blocks[0].qkv[1].b->data, want, sizeof want);
+    assert_memory_equal(model->blocks[0].qkv[2].b->data, f, sizeof f);
+    pd_model_free(model);
+    pd_free(path);
+}
+
 static char *gpt2_gguf(const struct pd_model *m)
 {
     struct gguf_writer w;
@@ -610,6 +651,7 @@ int main(void)
         cmocka_unit_test(saved_folders_open_as_what_they_were),
         cmocka_unit_test(a_reward_folder_says_so),
         cmocka_unit_test(gguf_gives_the_same_table),
+        cmocka_unit_test(biases_are_permuted_too),
         cmocka_unit_test(what_does_not_fit_is_named),
         cmocka_unit_test(reads_old_and_new_keys),
         cmocka_unit_test(survives_failing_allocations),

@@ -213,6 +213,49 @@ static void a_megabyte_of_one_letter(void **state)
     pd_tokenizer_free(t);
 }
 
+/* One tokenizer, many threads: whoever finds the cache taken does without it. */
+struct reader {
+    const struct pd_tokenizer *t;
+    const struct pd_ids *want;
+    struct pd_str text;
+    bool same;
+};
+
+static void *read_again_and_again(void *arg)
+{
+    struct reader *r = arg;
+    r->same = true;
+    for (int i = 0; i < 50; i++) {
+        struct pd_ids ids = {0};
+        r->same = r->same &&
+                  pd_tokenizer_encode(r->t, r->text, PD_TOK_TRAINING, &ids, NULL) == PD_OK &&
+                  ids.len == r->want->len &&
+                  memcmp(ids.ptr, r->want->ptr, ids.len * sizeof *ids.ptr) == 0;
+        pd_ids_release(&ids);
+    }
+    return NULL;
+}
+
+static void threads_share_a_tokenizer(void **state)
+{
+    struct pd_tokenizer *t = open_tiny("tiny-llama");
+    struct pd_str text = PD_STR("The answer is in the note, and the other 12 are not there.\n");
+    struct pd_ids want = {0};
+    struct reader readers[4];
+    pthread_t threads[4];
+    assert_int_equal(pd_tokenizer_encode(t, text, PD_TOK_TRAINING, &want, NULL), PD_OK);
+    for (int i = 0; i < 4; i++) {
+        readers[i] = (struct reader){t, &want, text, false};
+        assert_int_equal(pthread_create(&threads[i], NULL, read_again_and_again, &readers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(readers[i].same);
+    }
+    pd_ids_release(&want);
+    pd_tokenizer_free(t);
+}
+
 static void invalid_utf8_is_refused_with_its_offset(void **state)
 {
     struct pd_tokenizer *t = open_tiny("tiny-gpt2");
@@ -371,6 +414,7 @@ int main(void)
         cmocka_unit_test(cuts_words),
         cmocka_unit_test(short_and_long_words_agree),
         cmocka_unit_test(a_megabyte_of_one_letter),
+        cmocka_unit_test(threads_share_a_tokenizer),
         cmocka_unit_test(invalid_utf8_is_refused_with_its_offset),
         cmocka_unit_test(added_tokens_have_their_flags),
         cmocka_unit_test(added_tokens_are_not_the_models),
