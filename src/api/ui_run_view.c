@@ -2,7 +2,6 @@
 #include "api/ui_run_int.h"
 
 #include "api/job_kinds.h"
-#include "api/run_eval.h"
 #include "base/fs.h"
 #include "base/time.h"
 #include "store/snapshot.h"

@@ -4,10 +4,7 @@
 #include "base/crypt.h"
 #include "base/mem.h"
 #include "base/time.h"
-#include "net/route.h"
 
-#include <stdio.h>
-#include <strings.h>
 #include <unistd.h>
 
 enum { STREAM_HIGH_WATER = 1 << 20 };
