@@ -2,9 +2,10 @@
  * transaction. Other writers wait meanwhile; readers do not. */
 #include "pref/import.h"
 #include "base/mem.h"
-#include "pref/answer.h"
 #include "pref/import_int.h"
 #include "pref/template.h"
+#include "store/record.h"
+#include "store/response.h"
 #include "store/user.h"
 
 enum { LISTED_BAD_ROWS = 20 };
@@ -163,28 +164,42 @@ static struct pd_str json_of(struct json_object *o)
              : (struct pd_str){0};
 }
 
+/* One labeler's answer; the questions are those loaded once for the file. */
+static enum pd_rc store_answer(struct importer *im, const struct pd_item *it, size_t i,
+                               int64_t record_id, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    const struct pd_item_answer *a = &it->answers[i];
+    const struct pd_target *t = &im->target;
+    struct pd_response_result res;
+    struct pd_buf values;
+    struct pd_response_put put = {.record_id = record_id,
+                                  .status = a->status,
+                                  .shown = json_of(a->shown),
+                                  .source = PD_STR("import"),
+                                  .active_ms = a->active_ms,
+                                  .at_us = a->at_us};
+    pd_buf_init(&values, 0);
+    PD_TRY(pd_answer_check(t->questions, t->n_questions, a->status, a->values, it->fields, &values,
+                           err));
+    PD_TRY(labeler_id(im, a->labeler, &put.user_id, err));
+    for (size_t j = 0; j < i; j++)
+        put.n += strcmp(it->answers[j].labeler, a->labeler) == 0;
+    put.values = pd_buf_str(&values);
+    PD_TRY(pd_response_put(im->tx.db, &put, &res, err));
+    im->report->judgments += a->status == PD_ANSWER_SUBMITTED;
+out:
+    pd_buf_release(&values);
+    return rc;
+}
+
 static enum pd_rc store_answers(struct importer *im, const struct pd_item *it, int64_t record_id,
                                 struct pd_err *err)
 {
     for (size_t i = 0; i < it->n_answers; i++) {
-        const struct pd_item_answer *a = &it->answers[i];
-        struct pd_response_result res;
-        struct pd_response_put put = {.record_id = record_id,
-                                      .status = a->status,
-                                      .values = json_of(a->values),
-                                      .shown = json_of(a->shown),
-                                      .source = PD_STR("import"),
-                                      .active_ms = a->active_ms,
-                                      .guideline_version = 0,
-                                      .at_us = a->at_us};
-        enum pd_rc rc = labeler_id(im, a->labeler, &put.user_id, err);
-        for (size_t j = 0; j < i; j++)
-            put.n += strcmp(it->answers[j].labeler, a->labeler) == 0;
-        if (rc == PD_OK)
-            rc = pd_answer_put(im->tx.db, &put, &res, err);
+        enum pd_rc rc = store_answer(im, it, i, record_id, err);
         if (rc != PD_OK)
-            return pd_err_prefix(err, "answer of %s", a->labeler);
-        im->report->judgments += a->status == PD_ANSWER_SUBMITTED;
+            return pd_err_prefix(err, "answer of %s", it->answers[i].labeler);
     }
     return PD_OK;
 }

@@ -238,6 +238,18 @@ def test_rankings_give_all_their_pairs(folder, tmp_path):
     assert all(math.isclose(p["weight"], 1 / 6) for p in pairs)
 
 
+def test_ratings_that_name_positions_are_pairs(folder, tmp_path):
+    """The comparison as a rating: 1 = the first answer, 2 = the second."""
+    xml = tmp_path / "config.xml"
+    xml.write_text("""<View><Text name="p" value="$prompt"/><Text name="x" value="$response-1"/><Text name="y" value="$response-2"/>
+        <Rating name="best" toName="x" maxRating="2"/></View>""")
+    folder("dataset", "create", "rated", "--template", f"label-studio:{xml}", "--publish")
+    rows = [{"fields": {"prompt": "p", "response-1": "one", "response-2": "two"}, "external_id": str(i), "responses": [
+        {"user_id": "u1", "status": "submitted", "values": {"best": {"value": best}}}]} for i, best in enumerate((1, 2, 2))]
+    folder("import", "rated", write_jsonl(tmp_path / "r.jsonl", rows))
+    assert [json.loads(line)["chosen"] for line in folder("export", "rated").splitlines()] == ["one", "two", "two"]
+
+
 def test_datasets_of_several_labelers_are_merged(folder, tmp_path):
     for who, best in (("u1", "a"), ("u2", "a"), ("u3", "b")):
         folder("dataset", "create", f"{who}/pairs", "--publish")
