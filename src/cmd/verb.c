@@ -33,7 +33,7 @@ static struct json_object *args_of(const struct pd_opt *table)
 {
     struct json_object *args = json_object_new_object();
     for (const struct pd_opt *o = table; o->name || o->help; o++) {
-        if (!o->was_set || strcmp(o->name, "data") == 0)
+        if (!o->name || !o->was_set || strcmp(o->name, "data") == 0)
             continue;
         char *key = pd_xstrdup(o->name);
         for (char *p = key; *p; p++)

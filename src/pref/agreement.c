@@ -325,8 +325,8 @@ static void order_values(struct study *s)
         for (size_t j = 0; j < m->len; j++) {
             int a[MAX_TIERS], b[MAX_TIERS];
             for (size_t t = 0; t < s->q->k; t++) {
-                a[t] = m->entries[i].key[t];
-                b[t] = m->entries[j].key[t];
+                a[t] = (unsigned char)m->entries[i].key[t];
+                b[t] = (unsigned char)m->entries[j].key[t];
             }
             s->distance[i * m->len + j] = pd_kendall_distance(a, b, s->q->k);
         }

@@ -324,7 +324,6 @@ static enum pd_rc import_rows(struct importer *im, struct pd_err *err)
         }
         if (++im->report->bad <= LISTED_BAD_ROWS)
             fprintf(im->notes, "%s: %s\n", pd__source_where(im->src), why.msg);
-        rc = PD_OK;
     }
     if (im->report->bad > LISTED_BAD_ROWS)
         fprintf(im->notes, "... and %lld more\n", (long long)(im->report->bad - LISTED_BAD_ROWS));

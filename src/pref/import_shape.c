@@ -56,7 +56,7 @@ enum pd_rc pd__set_external(struct pd_item *it, struct json_object *id, struct p
     if (strlen(text) >= sizeof it->external_id)
         return PD_FAIL(err, PD_INVALID, "id has %zu bytes, at most %zu fit", strlen(text),
                        sizeof it->external_id - 1);
-    strcpy(it->external_id, text);
+    memcpy(it->external_id, text, strlen(text) + 1);
     return PD_OK;
 }
 

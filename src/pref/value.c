@@ -20,7 +20,9 @@ static struct shown show(struct json_object *v)
             n--;
     }
     memcpy(s.text, json, n);
-    strcpy(s.text + n, strlen(json) > 40 ? "..." : "");
+    memcpy(s.text + n, "...", 4);
+    if (n == strlen(json))
+        s.text[n] = '\0';
     return s;
 }
 

@@ -113,7 +113,9 @@ static enum pd_rc bind(struct pd_db *db, void *stmt, const char *types, va_list 
             pd_bug("unknown parameter type '%c'", *types);
         }
     }
-    return rc == PD_OK ? PD_OK : PD_FAIL(err, rc, "a parameter could not be bound");
+    if (rc != PD_OK)
+        PD_FAIL(err, rc, "a parameter could not be bound");
+    return rc;
 }
 
 static enum pd_rc start(struct pd_db *db, struct pd_rows **rows, struct pd_err *err,
@@ -129,8 +131,7 @@ static enum pd_rc start(struct pd_db *db, struct pd_rows **rows, struct pd_err *
     rc = bind(db, r->stmt, types, ap, err);
     if (rc != PD_OK)
         pd_rows_close(r);
-    else
-        *rows = r;
+    *rows = rc == PD_OK ? r : NULL;
     return rc;
 }
 

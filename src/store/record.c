@@ -169,7 +169,7 @@ enum pd_rc pd_record_delete(struct pd_db *db, int64_t id, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_arena a;
-    struct pd_record r;
+    struct pd_record r = {0};
     struct pd_response *answers = NULL;
     size_t n = 0;
     pd_arena_init(&a);

@@ -43,13 +43,13 @@ struct pd_response_put {
     struct pd_str judgment_uuid; /* empty: made */
     struct pd_str shown;         /* JSON list of field names in the order seen, or ptr NULL */
     struct pd_str source;        /* "ui", "argilla", "label-studio", "import" */
-    struct pd_str notes;         /* JSON object {"why","reason","flag":{"kind","text"}}, kept with the
-                                    response and its judgment as it is; ptr NULL: none */
-    int64_t active_ms;           /* of this sitting; added up in the response */
-    int64_t guideline_version;   /* -1 = the dataset's current */
-    int64_t at_us;               /* 0 = now; imports keep the original moment */
-    bool autosave;               /* a draft that may come late: changes nothing over an answer that
-                                  * is submitted or discarded already (result: replayed) */
+    struct pd_str notes;       /* JSON object {"why","reason","flag":{"kind","text"}}, kept with the
+                                  response and its judgment as it is; ptr NULL: none */
+    int64_t active_ms;         /* of this sitting; added up in the response */
+    int64_t guideline_version; /* -1 = the dataset's current */
+    int64_t at_us;             /* 0 = now; imports keep the original moment */
+    bool autosave;             /* a draft that may come late: changes nothing over an answer that
+                                * is submitted or discarded already (result: replayed) */
 };
 struct pd_response_result {
     int64_t response_id, dataset_id;
