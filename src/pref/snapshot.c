@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "pref/bundle.h"
 
-#include <math.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -221,7 +221,8 @@ static void write_counts(const struct totals *t, const struct pd_split *splits, 
     pd_jw_object_end(&w);
 }
 
-static enum pd_rc keep_file(struct writer *w, const char *path, struct pd_err *err)
+static enum pd_rc keep_file(struct writer *w, const char *path, const char *folder,
+                            struct pd_err *err)
 {
     if (fflush(w->f) != 0 || fsync(fileno(w->f)) != 0)
         return PD_FAIL_SYS(err, PD_IO, "cannot write %s", w->path);
@@ -229,7 +230,12 @@ static enum pd_rc keep_file(struct writer *w, const char *path, struct pd_err *e
     w->f = NULL;
     if (bad || rename(w->path, path) != 0)
         return PD_FAIL_SYS(err, PD_IO, "cannot write %s", path);
-    return PD_OK;
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* the name must last too */
+    bad = dir < 0 || fsync(dir) != 0;
+    enum pd_rc rc = bad ? PD_FAIL_SYS(err, PD_IO, "cannot write %s", folder) : PD_OK;
+    if (dir >= 0)
+        (void)close(dir);
+    return rc;
 }
 
 static enum pd_rc insert_row(struct pd_store *s, struct pd_arena *a,
@@ -291,7 +297,8 @@ enum pd_rc pd_snapshot_make(struct pd_store *s, struct pd_arena *a, int64_t data
     PD_TRY(put_line(&w, pd_buf_str(&head), err));
     PD_TRY(write_lines(src, &w, split, p.n, splits, &t, err));
     pd_sha256_hex(&w.hash, hash);
-    PD_TRY(keep_file(&w, pd_snapshot_path(s, a, hash), err));
+    PD_TRY(keep_file(&w, pd_snapshot_path(s, a, hash),
+                     pd_arena_printf(a, "%s/snapshots", pd_store_dir(s)), err));
     write_counts(&t, splits, n, &counts_json);
     PD_TRY(insert_row(s, a,
                       &(struct pd_snapshot_new){.dataset_id = dataset_id,

@@ -65,11 +65,11 @@ static enum pd_rc lite_open(struct pd_db *db, const char *where, bool read_only,
     enum pd_rc rc = lite_script(db,
                                 "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON;"
                                 "PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"
-                                "PRAGMA cache_size=-32768; PRAGMA mmap_size=268435456;"
+                                "PRAGMA cache_size=-8192; PRAGMA mmap_size=268435456;"
                                 "PRAGMA wal_autocheckpoint=0;",
                                 err);
-    if (rc == PD_OK && read_only)
-        rc = lite_script(db, "PRAGMA query_only=ON;", err);
+    if (rc == PD_OK)
+        rc = lite_script(db, read_only ? "PRAGMA query_only=ON" : "PRAGMA cache_size=-65536", err);
     if (rc != PD_OK) {
         pd_err_prefix(err, "%s", where);
         lite_close(db);

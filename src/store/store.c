@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_READERS = 16, MAX_GROUP = 256, CHECKPOINT_COMMITS = 100 };
+enum { MAX_READERS = 64, MAX_GROUP = 256, CHECKPOINT_COMMITS = 100 };
 static const off_t wal_limit_bytes = (off_t)64 << 20;
 
 struct group {
@@ -76,12 +76,15 @@ out:
     return rc;
 }
 
+/* Under the lock. What an earlier process left in tmp belongs to nobody. */
 static enum pd_rc make_folders(const char *dir, struct pd_err *err)
 {
-    static const char *const subs[] = {"", "/snapshots", "/runs", "/tmp"};
+    static const char *const subs[] = {"/tmp", "/snapshots", "/runs"};
     for (size_t i = 0; i < sizeof subs / sizeof *subs; i++) {
         char *path = pd_xasprintf("%s%s", dir, subs[i]);
-        enum pd_rc rc = pd_fs_mkdirs(path, 0700, err);
+        enum pd_rc rc = i == 0 && pd_fs_exists(path) ? pd_fs_remove_tree(path, err) : PD_OK;
+        if (rc == PD_OK)
+            rc = pd_fs_mkdirs(path, 0700, err);
         pd_free(path);
         if (rc != PD_OK)
             return rc;
@@ -136,10 +139,15 @@ enum pd_rc pd_store_open(struct pd_store **out, const char *dir, struct pd_err *
     pthread_cond_init(&s->reader_free, NULL);
     pthread_cond_init(&s->housekeeping, NULL);
     pd_crypt_init();
-    PD_TRY(make_folders(dir, err));
+    PD_TRY(pd_fs_mkdirs(dir, 0700, err));
     PD_TRY(pd_lock_open(&s->lock_fd, lock, err));
+    PD_TRY(make_folders(dir, err));
     PD_TRY(load_secret(s, err));
     PD_TRY(pd_db_open(&s->writer, s->db_path, false, err));
+    if (chmod(s->db_path, 0600) != 0) { /* the folder may be open to others: -wal and -shm follow */
+        rc = PD_FAIL_SYS(err, PD_IO, "cannot make %s private", s->db_path);
+        goto out;
+    }
     s->full_sync = true;
     PD_TRY(pd__migrate(s->writer, err));
     if (pthread_create(&s->keeper, NULL, keep_house, s) != 0) {

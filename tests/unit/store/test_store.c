@@ -20,6 +20,9 @@ static void folder_is_private_and_held(void **state)
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(st.st_size, 32);
+    snprintf(path, sizeof path, "%s/podium.db", w.dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
     /* advisory locks belong to a process: another one must be refused */
     pid_t child = fork();
     if (child == 0) {
