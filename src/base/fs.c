@@ -316,8 +316,17 @@ enum pd_rc pd_out_open(struct pd_out *o, const char *path, struct pd_err *err)
     }
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
-    if (!*name || pd_fs_is_dir(path))
+    struct stat st;
+    bool exists = stat(path, &st) == 0;
+    if (!*name || (exists && S_ISDIR(st.st_mode)))
         return PD_FAIL(err, PD_IO, "%s is a folder, not a file", path);
+    if (exists && !S_ISREG(st.st_mode)) { /* a device or a pipe is written to, never replaced */
+        o->f = fopen(path, "wbe");
+        if (!o->f)
+            return PD_FAIL_SYS(err, PD_IO, "cannot write %s", path);
+        o->path = pd_xstrdup(path);
+        return PD_OK;
+    }
     char *tmp = pd_xasprintf("%.*s.%s.tmp.%ld", (int)(name - path), path, name, (long)getpid());
     FILE *f = fopen(tmp, "wbe");
     if (!f) {
@@ -358,6 +367,8 @@ enum pd_rc pd_out_commit(struct pd_out *o, struct pd_err *err)
     if (!o->tmp) {
         if (fflush(o->f) != 0)
             return PD_FAIL_SYS(err, PD_IO, "cannot write %s", o->path);
+        if (o->f != stdout)
+            (void)fclose(o->f);
         o->f = NULL;
         pd_free(o->path);
         o->path = NULL;

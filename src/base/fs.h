@@ -42,10 +42,11 @@ void pd_lines_close(struct pd_lines *l); /* accepts NULL */
 PD_CHECKED enum pd_rc pd_fs_read_maybe_gzip(const char *path, size_t max_bytes, struct pd_buf *out,
                                             struct pd_err *err);
 
-/* Atomic output file; path "-" is stdout (flushed at commit). */
+/* Atomic output file; path "-" is stdout (flushed at commit), a device or pipe is written to as it
+ * is. */
 struct pd_out {
     FILE *f;
-    char *path, *tmp; /* tmp NULL for stdout */
+    char *path, *tmp; /* tmp NULL for stdout, devices and pipes */
 };
 PD_CHECKED enum pd_rc pd_out_open(struct pd_out *o, const char *path, struct pd_err *err);
 PD_CHECKED enum pd_rc pd_out_write(struct pd_out *o, struct pd_str bytes, struct pd_err *err);

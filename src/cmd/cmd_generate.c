@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "lm/answers.h"
+#include "lm/heads.h"
 #include "lm/model.h"
 #include "tensor/backend.h"
 
@@ -127,9 +128,9 @@ static enum pd_rc generate(struct args *a, struct pd_err *err)
     PD_TRY(pd_compute_parse(a->dtype, &compute, err));
     PD_TRY(pd_backend_init((int)a->threads, err));
     PD_TRY(pd_prompts_read(&prompts, a->prompts, a->skip_bad, err));
-    PD_TRY(pd_model_open(
-        &model, a->model,
-        &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE, .heads = PD_HEAD_LM}, err));
+    PD_TRY(pd_model_open(&model, a->model,
+                         &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));
+    PD_TRY(pd_head_need_lm(model, err));
     PD_TRY(pd_decoder_new(model, &(struct pd_decoder_opts){.compute = compute}, &dec, err));
     PD_TRY(pd_answers_make(dec, &prompts, &a->o, &summary, err));
     print_summary(a, &summary, &prompts);
@@ -167,8 +168,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
                    "tokens of prompt and answer together; 0 = not limited", .min = 0, .max = 1e7),
         PD_OPT_ROW("min-new-tokens", PD_OPT_I64, &s->min_new_tokens, "N",
                    "the end token is forbidden before", .min = 0, .max = 1e7),
-        PD_OPT_ROW("stop", PD_OPT_LIST, &a.stops, "TEXT",
-                   "end an answer before this text"),
+        PD_OPT_ROW("stop", PD_OPT_LIST, &a.stops, "TEXT", "end an answer before this text"),
         PD_OPT_HEAD("Sampling"),
         PD_OPT_ROW("temperature", PD_OPT_F64, &s->temperature, "T",
                    "above 1 more varied, below 1 more certain"),

@@ -283,9 +283,9 @@ static enum pd_rc logprobs(struct job *j, struct pd_err *err)
     enum pd_compute compute_as;
     PD_TRY(pd_compute_parse(j->dtype, &compute_as, err));
     PD_TRY(pd_backend_init((int)j->threads, err));
-    PD_TRY(pd_model_open(
-        &j->model, j->model_path,
-        &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE, .heads = PD_HEAD_LM}, err));
+    PD_TRY(pd_model_open(&j->model, j->model_path,
+                         &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));
+    PD_TRY(pd_head_need_lm(j->model, err));
     PD_TRY(read_all(j, err));
     PD_TRY(
         pd_decoder_new(j->model, &(struct pd_decoder_opts){.compute = compute_as}, &j->dec, err));

@@ -355,6 +355,9 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
     for (size_t i = 0; i < opts->n_stops; i++)
         if (strlen(opts->stops[i]) > j.longest_stop)
             j.longest_stop = strlen(opts->stops[i]);
+    if (opts->chat == PD_CHAT_AUTO && j.model->chat.kind == PD_CHAT_UNKNOWN && !opts->quiet)
+        fprintf(stderr, "the model's chat template is not one that is known: prompts are taken as "
+                        "plain text\n");
     pd__answers_params(&j);
     PD_TRY(pd_sampling_check(&j.sampling, err));
     PD_TRY(encode_all(&j, prompts, err));

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_LINE = 1 << 28 };
@@ -89,7 +90,8 @@ enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     char *head = NULL;
-    if (strcmp(j->opts->out, "-") == 0)
+    struct stat st;
+    if (strcmp(j->opts->out, "-") == 0 || (stat(j->opts->out, &st) == 0 && !S_ISREG(st.st_mode)))
         return PD_OK;
     j->partial_path = pd_xasprintf("%s.partial", j->opts->out);
     head = partial_head(j);

@@ -1,6 +1,7 @@
 /* Inference: new tokens appended to nodes of the KV cache. The block is the training one; only
  * what attention reads differs, and that is the pages of a node and its ancestors. */
 #include "lm/decoder_int.h"
+#include "lm/heads.h"
 #include "lm/kv.h"
 #include "base/mem.h"
 
@@ -200,6 +201,6 @@ enum pd_rc pd_decoder_logits(struct pd_decoder *dec, const float *hidden, int64_
                              struct pd_err *err)
 {
     if (dec->head.out == 0)
-        return PD_FAIL(err, PD_INVALID, "the model has no language-model head");
+        return pd_head_need_lm(dec->model, err);
     return pd_linear_forward(&dec->head, n, hidden, dec->H, logits, dec->V, PD_WRITE_SET, err);
 }

@@ -2,11 +2,17 @@
 #include "lm/decoder_int.h"
 #include "base/mem.h"
 
+enum pd_rc pd_head_need_lm(const struct pd_model *model, struct pd_err *err)
+{
+    if (!model->lm_head.w)
+        return PD_FAIL(err, PD_INVALID, "%s is a reward model: it has no language-model head",
+                       model->path ? model->path : "this");
+    return PD_OK;
+}
+
 static enum pd_rc check_head(const struct pd_decoder *dec, struct pd_err *err)
 {
-    if (dec->head.out == 0)
-        return PD_FAIL(err, PD_INVALID, "the model has no language-model head");
-    return PD_OK;
+    return dec->head.out ? PD_OK : pd_head_need_lm(dec->model, err);
 }
 
 static struct pd_logprob job(const struct pd_decoder *dec, const float *hidden,

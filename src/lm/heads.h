@@ -15,6 +15,9 @@
 
 struct pd_param;
 
+/* PD_INVALID when the model is one of rewards only: it opens, but gives no tokens. */
+PD_CHECKED enum pd_rc pd_head_need_lm(const struct pd_model *model, struct pd_err *err);
+
 struct pd_logprob_items {
     const int32_t *rows;    /* (n) rows of hidden */
     const int32_t *targets; /* (n) ids in [0, V) */

@@ -137,6 +137,19 @@ def test_wrong_usage(tmp_path, args, code, says):
     assert done.stdout == ""
 
 
+def test_reward_models_and_full_disks(tmp_path):
+    given = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "tea", "text": "time"}])
+    for verb in (["generate", "--prompts"], ["logprobs", "--in"]):
+        reward = FIXTURES / "models" / "tiny-llama-reward"
+        done = run(*verb, given, "--out", tmp_path / "out", "--model", reward)
+        assert done.returncode == 1
+        assert "reward model" in done.stderr
+        assert not (tmp_path / "out").exists()
+        done = run(*verb, given, "--out", "/dev/full", "--model", GPT2, "--quiet")
+        assert done.returncode == 1, verb
+        assert "No space left" in done.stderr
+
+
 def test_stop_texts(podium, tmp_path):
     """A stop text that no token holds whole cuts the answer exactly before it."""
     given, out = write_jsonl(tmp_path / "p.jsonl", make_prompts(12)), tmp_path / "a.jsonl"

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
@@ -136,6 +137,24 @@ static void a_full_disk_is_an_error(void **state)
     assert_false(pd_fs_exists(path_of("never-renamed")));
 }
 
+/* Root may rename over a device; then /dev/null would be a file. */
+static void a_device_is_not_replaced(void **state)
+{
+    struct pd_err e;
+    struct pd_out o;
+    struct stat st;
+    assert_int_equal(pd_out_open(&o, "/dev/full", &e), PD_OK);
+    assert_int_equal(pd_out_write(&o, PD_STR("x"), &e), PD_OK);
+    assert_int_equal(pd_out_commit(&o, &e), PD_IO);
+    pd_out_abandon(&o);
+    assert_int_equal(pd_out_open(&o, "/dev/null", &e), PD_OK);
+    assert_int_equal(pd_out_write(&o, PD_STR("x"), &e), PD_OK);
+    assert_int_equal(pd_out_commit(&o, &e), PD_OK);
+    pd_out_abandon(&o);
+    assert_int_equal(stat("/dev/null", &st), 0);
+    assert_true(S_ISCHR(st.st_mode));
+}
+
 static void a_lock_is_exclusive(void **state)
 {
     int fd;
@@ -177,6 +196,7 @@ int main(void)
         cmocka_unit_test(damaged_gzip_is_an_error),
         cmocka_unit_test(an_abandoned_file_leaves_nothing),
         cmocka_unit_test(a_full_disk_is_an_error),
+        cmocka_unit_test(a_device_is_not_replaced),
         cmocka_unit_test(a_lock_is_exclusive),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
