@@ -208,9 +208,9 @@ PD_INLINE void sum4(const vf *v, float *to)
         first[i] = i % 4 / 2 * PD_LANES + lane + i % 2;
         second[i] = i % 4 / 2 * PD_LANES + lane + 2 + i % 2;
     }
-    const vf ab = __builtin_shuffle(v[0], v[1], lo) + __builtin_shuffle(v[0], v[1], hi);
-    const vf cd = __builtin_shuffle(v[2], v[3], lo) + __builtin_shuffle(v[2], v[3], hi);
-    vf sum = __builtin_shuffle(ab, cd, first) + __builtin_shuffle(ab, cd, second);
+    const vf ab = v_shuffle(v[0], v[1], lo) + v_shuffle(v[0], v[1], hi);
+    const vf cd = v_shuffle(v[2], v[3], lo) + v_shuffle(v[2], v[3], hi);
+    vf sum = v_shuffle(ab, cd, first) + v_shuffle(ab, cd, second);
 #if PD_LANES >= 16
     sum += v_swap(sum, 8);
 #endif

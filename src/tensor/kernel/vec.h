@@ -65,20 +65,25 @@ PD_INLINE void v_store_part(float *p, int64_t m, vf v)
     v_store(t, v);
     memcpy(p, t, (size_t)m * sizeof *p);
 }
+/* Lane i of the result is lane to[i] of a and b side by side. clang has no such builtin. */
+PD_INLINE vf v_shuffle(vf a, vf b, vi to)
+{
+#if defined(__clang__)
+    vf out = a;
+    for (int i = 0; i < PD_LANES; i++)
+        out[i] = to[i] < PD_LANES ? a[to[i]] : b[to[i] - PD_LANES];
+    return out;
+#else
+    return __builtin_shuffle(a, b, to);
+#endif
+}
 /* Lanes i + n and i exchanged, for n a power of two. */
 PD_INLINE vf v_swap(vf v, int n)
 {
-#if defined(__clang__) /* has no shuffle by a vector */
-    vf out = v;
-    for (int i = 0; i < PD_LANES; i++)
-        out[i] = v[i ^ n];
-    return out;
-#else
     vi to;
     for (int i = 0; i < PD_LANES; i++)
         to[i] = i ^ n;
-    return __builtin_shuffle(v, to);
-#endif
+    return v_shuffle(v, v, to);
 }
 PD_INLINE float v_sum(vf v)
 {
