@@ -255,6 +255,32 @@ enum pd_rc pd_dataset_set_settings(struct pd_db *db, int64_t id, struct pd_str j
     return touched(rc, n, err);
 }
 
+/* A higher cap has room for answers that were surplus. */
+static enum pd_rc promote_surplus(struct pd_db *db, int64_t id, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    int64_t record = 0, before = 0, now = 0;
+    bool found = false;
+    for (;;) {
+        PD_TRY(pd_db_i64(db, &record, &found, err,
+                         "SELECT r.id FROM record r JOIN dataset d ON d.id = r.dataset_id WHERE "
+                         "r.dataset_id = ?1 AND r.id > ?2 AND r.surplus > 0 AND r.submitted < "
+                         "d.min_submitted ORDER BY r.id LIMIT 1",
+                         "ii", id, record));
+        if (!found)
+            break;
+        do {
+            PD_TRY(pd_db_i64(db, &before, NULL, err, "SELECT surplus FROM record WHERE id = ?1",
+                             "i", record));
+            PD_TRY(pd__settle_surplus(db, record, err));
+            PD_TRY(pd_db_i64(db, &now, NULL, err, "SELECT surplus FROM record WHERE id = ?1", "i",
+                             record));
+        } while (now > 0 && now < before);
+    }
+out:
+    return rc;
+}
+
 enum pd_rc pd_dataset_set_overlap(struct pd_db *db, int64_t id, int64_t min_submitted,
                                   struct pd_err *err)
 {
@@ -284,6 +310,7 @@ enum pd_rc pd_dataset_set_overlap(struct pd_db *db, int64_t id, int64_t min_subm
                      "WHERE dataset_id = ?1",
                      "i", id));
     PD_TRY(pd_db_run(db, NULL, err, "DELETE FROM queue_cursor WHERE dataset_id = ?1", "i", id));
+    PD_TRY(promote_surplus(db, id, err));
 out:
     return rc;
 }

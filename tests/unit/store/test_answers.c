@@ -134,6 +134,26 @@ static void answers_beyond_the_cap_are_surplus(void **state)
     world_close(&w);
 }
 
+static void a_higher_cap_counts_what_was_surplus(void **state)
+{
+    struct world w;
+    struct pd_tx tx = {0};
+    (void)state;
+    world_open(&w);
+    world_fill(&w, 4, 1, 2);
+    for (int i = 0; i < 4; i++)
+        put(&w, 1, w.user[i], PD_ANSWER_SUBMITTED, NULL);
+    put(&w, 2, w.user[0], PD_ANSWER_SUBMITTED, NULL);
+    assert_int_equal(counts(&w).surplus, 3);
+    OK(pd_tx_begin(&tx, w.store, PD_TX_DURABLE, err));
+    OK(pd_dataset_set_overlap(tx.db, w.dataset, 3, err));
+    OK(pd_tx_commit(&tx, err));
+    assert_int_equal(counts(&w).surplus, 1);
+    assert_int_equal(counts(&w).completed, 1);
+    check_counters(&w);
+    world_close(&w);
+}
+
 static void queue_moves_on_and_comes_back(void **state)
 {
     struct world w;
@@ -223,6 +243,7 @@ int main(void)
         cmocka_unit_test(same_judgment_twice_is_stored_once),
         cmocka_unit_test(undo_reopens_and_drafts_leave_no_judgment),
         cmocka_unit_test(answers_beyond_the_cap_are_surplus),
+        cmocka_unit_test(a_higher_cap_counts_what_was_surplus),
         cmocka_unit_test(queue_moves_on_and_comes_back),
         cmocka_unit_test(random_walk_keeps_counters),
     };
