@@ -273,7 +273,7 @@ enum pd_rc pd_api_dataset_id(struct pd_req *req, struct pd_str uuid, enum pd_nee
 enum pd_rc pd_api_dataset(struct pd_req *req, const char *param, enum pd_need need,
                           struct pd_dataset *out, struct pd_err *err)
 {
-    struct pd_str uuid;
+    struct pd_str uuid = {NULL, 0};
     enum pd_rc rc = pd_api_uuid(req, param, &uuid, err);
     return rc == PD_OK ? pd_api_dataset_id(req, uuid, need, out, err) : rc;
 }
@@ -533,6 +533,15 @@ void pd_api_release(struct pd_api *api)
     pd_overviews_free(api->overviews);
     pd_free(api->models_dir);
     *api = (struct pd_api){0};
+}
+
+void pd_api_print_routes(const struct pd_api *api, FILE *out)
+{
+    static const char *const who[] = {"anyone", "signed in", "lead", "owner", "this machine"};
+    const struct pd_route *r;
+    for (size_t i = 0; (r = pd_router_row(&api->router, i)); i++)
+        fprintf(out, "%-6s %-52s %-12s %11zu  %s\n", pd_method_name(r->method), r->pattern,
+                who[r->policy], r->body_max, r->summary);
 }
 
 struct pd_http_app pd_api_app(struct pd_api *api)

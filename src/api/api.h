@@ -32,6 +32,9 @@ void pd_api_release(struct pd_api *api);
 /* The callbacks to give to pd_http_server_start. */
 struct pd_http_app pd_api_app(struct pd_api *api);
 
+/* Every call the server knows, for people: method, path, who may, most bytes of a body, what. */
+void pd_api_print_routes(const struct pd_api *api, FILE *out);
+
 /* Called with the name of every operation on the socket: job.* ones come from workers. */
 void pd_api_local_call(struct pd_api *api, const char *op);
 /* Did a worker call within the last 30 s? */

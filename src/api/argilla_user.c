@@ -167,7 +167,7 @@ static enum pd_rc add_user(struct pd_req *req, struct pd_err *err)
     struct json_object *names = pd_json_get(body, "workspaces");
     for (size_t i = 0;
          json_object_is_type(names, json_type_array) && i < json_object_array_length(names); i++) {
-        struct pd_workspace ws;
+        struct pd_workspace ws = {0};
         PD_TRY(pd_workspace_by_name(
             tx.db, &req->arena, pd_json_value_str(json_object_array_get_idx(names, i)), &ws, err));
         PD_TRY(pd_workspace_add(tx.db, ws.id, id, err));
@@ -273,7 +273,7 @@ static enum pd_rc add_workspace(struct pd_req *req, struct pd_err *err)
 {
     struct json_object *body;
     struct pd_db *db;
-    struct pd_workspace ws;
+    struct pd_workspace ws = {0};
     struct new_workspace n = {0};
     enum pd_rc rc = PD_OK;
     PD_TRY(pd_req_json(req, &body, err));
@@ -305,7 +305,7 @@ out:
 
 static enum pd_rc get_workspace(struct pd_req *req, struct pd_err *err)
 {
-    struct pd_workspace ws;
+    struct pd_workspace ws = {0};
     struct pd_db *db;
     const struct pd_who *who = pd_who(req);
     bool member = pd_policy_sees_all(who);
@@ -325,7 +325,7 @@ out:
 
 static enum pd_rc workspace_users(struct pd_req *req, struct pd_err *err)
 {
-    struct pd_workspace ws;
+    struct pd_workspace ws = {0};
     struct pd_db *db;
     struct pd_user *list = NULL;
     size_t n = 0;
@@ -352,7 +352,7 @@ static enum pd_rc write_membership(struct pd_db *db, void *arg, struct pd_err *e
 
 static enum pd_rc set_member(struct pd_req *req, bool add, struct pd_err *err)
 {
-    struct pd_workspace ws;
+    struct pd_workspace ws = {0};
     struct pd_user u;
     struct pd_db *db;
     enum pd_rc rc = PD_OK;
@@ -383,7 +383,7 @@ static enum pd_rc write_ws_removal(struct pd_db *db, void *arg, struct pd_err *e
 
 static enum pd_rc delete_workspace(struct pd_req *req, struct pd_err *err)
 {
-    struct pd_workspace ws;
+    struct pd_workspace ws = {0};
     enum pd_rc rc = PD_OK;
     PD_TRY(find_workspace(req, &ws, err));
     pd_api_read_end(req);

@@ -27,7 +27,7 @@
 
 struct serve {
     const char *data, *listen, *url, *models, *owner;
-    bool worker, access_log, print_password, quiet;
+    bool worker, access_log, print_password, quiet, routes;
     int64_t threads;
 };
 
@@ -212,6 +212,15 @@ out:
     return rc;
 }
 
+static int print_routes(void)
+{
+    struct pd_api api;
+    pd_api_init(&api, NULL, NULL, PD_VERSION, NULL, "");
+    pd_api_print_routes(&api, stdout);
+    pd_api_release(&api);
+    return 0;
+}
+
 int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
 {
     struct serve o = {.listen = "127.0.0.1:6900", .worker = true, .owner = "owner"};
@@ -238,6 +247,8 @@ int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
                    .min = 0, .max = 256),
         PD_OPT_ROW("access-log", PD_OPT_FLAG, &o.access_log, NULL,
                    "a line on stderr for every request"),
+        PD_OPT_ROW("routes", PD_OPT_FLAG, &o.routes, NULL,
+                   "print every HTTP call, who may make it and its largest body, and end"),
         PD_OPT_ROW("quiet", PD_OPT_FLAG, &o.quiet, NULL, "no notes on stderr"),
         PD_OPT_END,
     };
@@ -245,6 +256,8 @@ int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
     pd_opt_list_release(&args);
     if (help)
         return pd_cmd_help(self, usage, text, options, examples);
+    if (rc == PD_OK && o.routes)
+        return print_routes();
     o.data = pd_door_data_dir(o.data);
     if (rc == PD_OK)
         rc = serve(&o, &err);

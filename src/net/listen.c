@@ -57,7 +57,7 @@ static void write_url(int fd, const struct address *a, char url[128])
 enum pd_rc pd_listen_tcp(const char *address, int *out, char url[128], struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct address a;
+    struct address a = {0};
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     int fd = -1, one = 1;

@@ -91,6 +91,11 @@ void pd_router_add(struct pd_router *r, const struct pd_route *rows, size_t n)
     }
 }
 
+const struct pd_route *pd_router_row(const struct pd_router *r, size_t i)
+{
+    return i < r->n ? r->entries[i].route : NULL;
+}
+
 /* `rest` begins at segment e->n - 1 of the path and goes to its end. */
 static bool fits(const struct pd_route_entry *e, const struct pd_str *segs, size_t n,
                  struct pd_str path, struct pd_route_match *m)

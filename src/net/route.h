@@ -24,6 +24,8 @@ struct pd_route_match {
 /* `door` >= 0 takes rows of that door first, then any. */
 void pd_router_match(const struct pd_router *r, enum pd_method method, struct pd_str path, int door,
                      struct pd_route_match *out);
+/* The i-th row that was added; NULL past the last. */
+const struct pd_route *pd_router_row(const struct pd_router *r, size_t i);
 const char *pd_method_name(enum pd_method m);
 bool pd_method_parse(const char *name, enum pd_method *out); /* HEAD counts as GET */
 
