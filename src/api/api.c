@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "store/job.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
@@ -81,6 +82,8 @@ static const char *slug(int status)
         return "too_many";
     case 503:
         return "busy";
+    case 507:
+        return "disk_full";
     default:
         return "failed";
     }
@@ -147,11 +150,20 @@ static int door_of(const struct pd_req *req)
     return strncmp(req->path, "/api/", 5) == 0 ? PD_DOOR_ARGILLA : PD_DOOR_UI;
 }
 
+static bool disk_is_full(const struct pd_err *err)
+{
+    return err->sys == ENOSPC || strstr(err->msg, "disk is full") || strstr(err->msg, "disk full");
+}
+
 static void on_error(struct pd_req *req, int status, const struct pd_err *err)
 {
     bool shown = status < 500 || status == 503 || status == 501;
     const char *message =
         shown && err->msg[0] ? err->msg : "internal error; the server's log has the reason";
+    if (status == 500 && disk_is_full(err)) {
+        status = 507;
+        message = "the server's disk is full and nothing was stored; make room, then send it again";
+    }
     pd_api_read_end(req);
     if (door_of(req) == PD_DOOR_ARGILLA && status == 400)
         status = 422; /* as there: a body that cannot be parsed is one that does not validate */
