@@ -33,12 +33,11 @@ void pd__ppo_metrics(struct ppo *p, const struct objective *o, const struct lear
     double n = (double)p->rollouts.n, steps = (double)l->steps;
     double ratio = l->ratio / steps, total = seconds[0] + seconds[1] + seconds[2];
     double ratio_var = steps > 1 ? (l->ratio_squared - steps * ratio * ratio) / (steps - 1) : 0;
-    pd_metrics_put(m, "eps", floor(n / total));
+    pd_metrics_put(m, "objective/scores", (p->trl ? o->penalised : o->score) / n);
     pd_metrics_put(m, "objective/kl", o->kl / n);
     pd_metrics_put(m, "objective/entropy", o->surprise / n);
     pd_metrics_put(m, "objective/non_score_reward", o->non_score / n);
     pd_metrics_put(m, "objective/rlhf_reward", (o->non_score + o->penalised) / n);
-    pd_metrics_put(m, "objective/scores", (p->trl ? o->penalised : o->score) / n);
     pd_metrics_put(m, "objective/kl_coef", p->kl_coef);
     pd_metrics_put(m, "policy/approxkl_avg", l->approx_kl / steps);
     pd_metrics_put(m, "policy/clipfrac_avg", l->clipped / steps);
@@ -57,6 +56,7 @@ void pd__ppo_metrics(struct ppo *p, const struct objective *o, const struct lear
     pd_metrics_put(m, "num_tokens", (double)p->num_tokens);
     pd_metrics_put(m, "unique_tokens", (double)p->unique_tokens);
     pd_metrics_put(m, "tokens_per_second", (double)p->rollouts.n_tokens / total);
+    pd_metrics_put(m, "eps", floor(n / total));
     pd_metrics_put(m, "seconds/sample", seconds[0]);
     pd_metrics_put(m, "seconds/score", seconds[1]);
     pd_metrics_put(m, "seconds/learn", seconds[2]);

@@ -99,6 +99,8 @@ static void release_curves(struct curves *c)
     pd_free(c->v);
 }
 
+enum { MAX_ALARM_BYTES = 2000 }; /* a dozen lines: the rest says the same */
+
 static void read_row(struct json_object *row, struct curves *curves, struct pd_buf *alarms)
 {
     double step = pd_json_f64(row, "step", 0);
@@ -110,7 +112,7 @@ static void read_row(struct json_object *row, struct curves *curves, struct pd_b
             add_point(curves, key, step, json_object_get_double(v));
     }
     struct pd_str alarm = pd_json_str(row, "alarm");
-    if (alarm.ptr) {
+    if (alarm.ptr && alarms->len < MAX_ALARM_BYTES) {
         pd_buf_addf(alarms, "<p class=\"alarm\">step %.0f: ", step);
         add_escaped(alarms, alarm);
         pd_buf_adds(alarms, "</p>\n");
