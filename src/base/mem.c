@@ -71,9 +71,10 @@ char *pd_xasprintf(const char *fmt, ...)
 
 void *pd_try_alloc(size_t n, size_t size)
 {
-    if (must_fail())
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes) || must_fail())
         return NULL;
-    return calloc(n ? n : 1, size ? size : 1);
+    return calloc(1, bytes ? bytes : 1);
 }
 
 void *pd_try_realloc(void *p, size_t n, size_t size)
