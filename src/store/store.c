@@ -1,10 +1,14 @@
 /* The data folder, its one writer and its readers.
  *
- * The writer connection goes from thread to thread by ticket (`turn`). A group is one database
- * transaction that several callers' savepoints share; it is committed by the caller whose turn ends
- * with nobody in line, and the others wait for that. A failing caller rolls back to its savepoint
- * and harms nobody; an error that makes the database drop the whole transaction fails the whole
- * group. */
+ * The writer connection goes from thread to thread by ticket. A commit writes the WAL and passes
+ * the turn on without waiting for the disk (synchronous=NORMAL); a durable caller then waits for an
+ * fsync of the WAL that began after its commit. One fsync runs at a time, made by whoever finds
+ * none running, for all who committed before it began: a group commit that holds nobody up, least
+ * of all leases, which need none. This is what synchronous=FULL does, moved out of the writer's
+ * turn. A checkpoint syncs the WAL before it writes the database and the database before the WAL
+ * starts over, so a commit is never only in a file that was not synced. After a failed fsync the
+ * kernel may have dropped the pages: nothing more is acknowledged until the folder is opened anew.
+ */
 #include "store/store.h"
 #include "base/crypt.h"
 #include "base/fs.h"
@@ -14,19 +18,14 @@
 #include "store/db_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_READERS = 64, MAX_GROUP = 256, CHECKPOINT_COMMITS = 100 };
+enum { MAX_READERS = 64, CHECKPOINT_COMMITS = 100 };
 static const off_t wal_limit_bytes = (off_t)64 << 20;
-
-struct group {
-    size_t members; /* committed savepoints whose owners wait */
-    bool finished;
-    struct pd_err err; /* rc != PD_OK: the commit failed for all */
-};
 
 struct pd_store {
     char *dir, *db_path;
@@ -34,16 +33,17 @@ struct pd_store {
     unsigned char secret[32];
 
     struct pd_db *writer; /* used only by the thread whose ticket is served */
-    bool full_sync;       /* the writer's present PRAGMA synchronous */
-    struct group *group;  /* the open transaction, or NULL */
+    int wal_fd;           /* to sync it */
 
     pthread_mutex_t mu; /* guards what follows */
     pthread_cond_t turn, done, reader_free, housekeeping;
     uint64_t next_ticket, serving;
     struct pd_db *idle[MAX_READERS];
     size_t n_idle, n_readers;
-    size_t commits; /* since the last checkpoint */
-    bool closing;
+    size_t commits;             /* since the last checkpoint */
+    uint64_t committed, synced; /* commits so far; those an fsync covered */
+    bool syncing, closing;
+    int sync_error; /* errno of an fsync that failed, for good */
 
     pthread_t keeper;
     bool keeper_runs;
@@ -125,12 +125,31 @@ static void *keep_house(void *arg)
     return NULL;
 }
 
+/* The WAL stays one file as long as the writer is open. Read-only is enough to sync it; SQLite
+ * takes no locks on it that closing could drop. The folder is synced once, for the file's name. */
+static enum pd_rc open_wal(struct pd_store *s, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    char *path = pd_xasprintf("%s-wal", s->db_path);
+    int dir = -1;
+    PD_TRY(pd_db_script(s->writer, "BEGIN IMMEDIATE; PRAGMA user_version=1; COMMIT", err));
+    s->wal_fd = open(path, O_RDONLY | O_CLOEXEC);
+    dir = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->wal_fd < 0 || dir < 0 || fdatasync(s->wal_fd) != 0 || fsync(dir) != 0)
+        rc = PD_FAIL_SYS(err, PD_IO, "cannot sync %s", path);
+out:
+    if (dir >= 0)
+        (void)close(dir);
+    pd_free(path);
+    return rc;
+}
+
 enum pd_rc pd_store_open(struct pd_store **out, const char *dir, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     char *lock = pd_xasprintf("%s/lock", dir);
     struct pd_store *s = pd_xalloc(sizeof *s);
-    s->lock_fd = -1;
+    s->lock_fd = s->wal_fd = -1;
     s->dir = pd_xstrdup(dir);
     s->db_path = pd_xasprintf("%s/podium.db", dir);
     pthread_mutex_init(&s->mu, NULL);
@@ -148,8 +167,9 @@ enum pd_rc pd_store_open(struct pd_store **out, const char *dir, struct pd_err *
         rc = PD_FAIL_SYS(err, PD_IO, "cannot make %s private", s->db_path);
         goto out;
     }
-    s->full_sync = true;
-    PD_TRY(pd__migrate(s->writer, err));
+    PD_TRY(pd__migrate(s->writer, err)); /* with synchronous=FULL, as opened */
+    PD_TRY(pd_db_script(s->writer, "PRAGMA synchronous=NORMAL", err));
+    PD_TRY(open_wal(s, err));
     if (pthread_create(&s->keeper, NULL, keep_house, s) != 0) {
         rc = PD_FAIL(err, PD_NOMEM, "cannot start the store's thread");
         goto out;
@@ -178,6 +198,8 @@ void pd_store_close(struct pd_store *s)
     for (size_t i = 0; i < s->n_idle; i++)
         pd_db_close(s->idle[i]);
     pd_db_close(s->writer); /* the last connection folds the WAL in */
+    if (s->wal_fd >= 0)
+        (void)close(s->wal_fd);
     if (s->lock_fd >= 0)
         pd_lock_close(s->lock_fd);
     pthread_cond_destroy(&s->housekeeping);
@@ -228,8 +250,7 @@ static void checkpoint(struct pd_store *s, struct pd_db *db)
     struct stat st;
     if (stat(wal, &st) == 0 && st.st_size > wal_limit_bytes) {
         take_turn(s);
-        /* An open group holds the write lock; then the next round does it. */
-        if (!s->group && pd_db_script(db, "PRAGMA wal_checkpoint(TRUNCATE)", &err) != PD_OK)
+        if (pd_db_script(db, "PRAGMA wal_checkpoint(TRUNCATE)", &err) != PD_OK)
             pd_log(PD_LOG_WARN, "store", "checkpoint: %s", err.msg);
         pthread_mutex_lock(&s->mu);
         pass_turn(s);
@@ -238,76 +259,16 @@ static void checkpoint(struct pd_store *s, struct pd_db *db)
     pd_free(wal);
 }
 
-static enum pd_rc begin_group(struct pd_store *s, bool durable, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    if (s->full_sync != durable) {
-        rc = pd_db_script(s->writer,
-                          durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", err);
-        if (rc != PD_OK)
-            return rc;
-        s->full_sync = durable;
-    }
-    rc = pd_db_script(s->writer, "BEGIN IMMEDIATE", err);
-    if (rc == PD_OK)
-        s->group = pd_xalloc(sizeof *s->group);
-    return rc;
-}
-
-/* Turn held: end the group for all its members. */
-static void finish_group(struct pd_store *s, enum pd_rc rc, const struct pd_err *why)
-{
-    struct group *g = s->group;
-    if (rc == PD_OK)
-        rc = pd_db_script(s->writer, g->members ? "COMMIT" : "ROLLBACK", &g->err);
-    else
-        g->err = *why;
-    if (rc != PD_OK && s->writer->be->in_transaction(s->writer))
-        pd__db_undo(s->writer, "ROLLBACK");
-    g->err.rc = rc;
-    s->group = NULL;
-    pthread_mutex_lock(&s->mu);
-    g->finished = true;
-    s->commits++;
-    if (s->commits >= CHECKPOINT_COMMITS)
-        pthread_cond_signal(&s->housekeeping);
-    if (g->members == 0)
-        pd_free(g);
-    else
-        pthread_cond_broadcast(&s->done);
-    pthread_mutex_unlock(&s->mu);
-}
-
-static bool others_wait(struct pd_store *s)
-{
-    pthread_mutex_lock(&s->mu);
-    bool yes = s->next_ticket - s->serving > 1;
-    pthread_mutex_unlock(&s->mu);
-    return yes;
-}
-
-static void end_turn(struct pd_store *s)
-{
-    struct group *g = s->group;
-    if (g && (!others_wait(s) || g->members >= MAX_GROUP || !s->full_sync))
-        finish_group(s, PD_OK, NULL);
-    pthread_mutex_lock(&s->mu);
-    pass_turn(s);
-    pthread_mutex_unlock(&s->mu);
-}
-
 enum pd_rc pd_tx_begin(struct pd_tx *tx, struct pd_store *s, enum pd_durability d,
                        struct pd_err *err)
 {
     *tx = (struct pd_tx){.store = s, .durable = d == PD_TX_DURABLE};
     take_turn(s);
-    enum pd_rc rc = PD_OK;
-    if (!s->group)
-        rc = begin_group(s, tx->durable, err);
-    if (rc == PD_OK)
-        rc = pd_db_script(s->writer, "SAVEPOINT caller", err);
+    enum pd_rc rc = pd_db_script(s->writer, "BEGIN IMMEDIATE", err);
     if (rc != PD_OK) {
-        end_turn(s);
+        pthread_mutex_lock(&s->mu);
+        pass_turn(s);
+        pthread_mutex_unlock(&s->mu);
         return rc;
     }
     tx->db = s->writer;
@@ -315,17 +276,34 @@ enum pd_rc pd_tx_begin(struct pd_tx *tx, struct pd_store *s, enum pd_durability 
     return PD_OK;
 }
 
-/* The database dropped the whole transaction (disk full and the like): everyone in it must know. */
-static bool lost_group(struct pd_store *s, struct pd_err *err)
+/* Waits until an fsync covers commit number `mine`, making one when none runs. */
+static enum pd_rc wait_synced(struct pd_store *s, uint64_t mine, struct pd_err *err)
 {
-    if (s->writer->be->in_transaction(s->writer))
-        return false;
-    struct pd_err why;
-    pd_err_set(&why, PD_IO, 0, PD_WHERE, "the database rolled the transaction back (disk full?)");
-    finish_group(s, PD_IO, &why);
-    if (err)
-        *err = why;
-    return true;
+    pthread_mutex_lock(&s->mu);
+    while (s->synced < mine && !s->sync_error) {
+        if (s->syncing) {
+            pthread_cond_wait(&s->done, &s->mu);
+            continue;
+        }
+        uint64_t covers = s->committed;
+        s->syncing = true;
+        pthread_mutex_unlock(&s->mu);
+        int failed = fdatasync(s->wal_fd) == 0 ? 0 : errno;
+        pthread_mutex_lock(&s->mu);
+        s->syncing = false;
+        if (failed)
+            s->sync_error = failed;
+        else
+            s->synced = covers;
+        pthread_cond_broadcast(&s->done);
+    }
+    bool safe = s->synced >= mine;
+    errno = s->sync_error;
+    pthread_mutex_unlock(&s->mu);
+    return safe
+               ? PD_OK
+               : PD_FAIL_SYS(err, PD_IO,
+                             "the disk did not take a write; restart podium when it is well again");
 }
 
 enum pd_rc pd_tx_commit(struct pd_tx *tx, struct pd_err *err)
@@ -333,29 +311,20 @@ enum pd_rc pd_tx_commit(struct pd_tx *tx, struct pd_err *err)
     struct pd_store *s = tx->store;
     PD_ASSERT(tx->open);
     tx->open = false;
-    if (lost_group(s, err)) {
-        end_turn(s);
-        return PD_IO;
-    }
-    enum pd_rc rc = pd_db_script(s->writer, "RELEASE caller", err);
-    if (rc != PD_OK) {
-        pd__db_undo(s->writer, "ROLLBACK TO caller; RELEASE caller");
-        end_turn(s);
-        return rc;
-    }
-    struct group *g = s->group;
-    g->members++;
-    end_turn(s);
+    /* A full disk and the like make the database drop its transaction by itself. */
+    enum pd_rc rc = s->writer->be->in_transaction(s->writer)
+                        ? pd_db_script(s->writer, "COMMIT", err)
+                        : PD_FAIL(err, PD_IO, "the database dropped the transaction (disk full?)");
+    if (rc != PD_OK && s->writer->be->in_transaction(s->writer))
+        pd__db_undo(s->writer, "ROLLBACK");
     pthread_mutex_lock(&s->mu);
-    while (!g->finished)
-        pthread_cond_wait(&s->done, &s->mu);
-    rc = g->err.rc;
-    if (rc != PD_OK && err)
-        *err = g->err;
-    if (--g->members == 0)
-        pd_free(g);
+    uint64_t mine = rc == PD_OK ? ++s->committed : 0;
+    s->commits += rc == PD_OK;
+    if (s->commits >= CHECKPOINT_COMMITS)
+        pthread_cond_signal(&s->housekeeping);
+    pass_turn(s);
     pthread_mutex_unlock(&s->mu);
-    return rc;
+    return rc == PD_OK && tx->durable ? wait_synced(s, mine, err) : rc;
 }
 
 void pd_tx_abandon(struct pd_tx *tx)
@@ -364,9 +333,11 @@ void pd_tx_abandon(struct pd_tx *tx)
         return;
     struct pd_store *s = tx->store;
     tx->open = false;
-    if (!lost_group(s, NULL))
-        pd__db_undo(s->writer, "ROLLBACK TO caller; RELEASE caller");
-    end_turn(s);
+    if (s->writer->be->in_transaction(s->writer))
+        pd__db_undo(s->writer, "ROLLBACK");
+    pthread_mutex_lock(&s->mu);
+    pass_turn(s);
+    pthread_mutex_unlock(&s->mu);
 }
 
 enum pd_rc pd_store_write(struct pd_store *s, enum pd_durability d, pd_write_fn *fn, void *arg,

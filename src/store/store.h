@@ -1,16 +1,15 @@
 /* A data folder and its database.
  *
  *   DIR/lock        held while this process has the folder open (advisory, names our pid)
- *   DIR/podium.db   SQLite, WAL; synchronous=FULL for every acknowledged write
+ *   DIR/podium.db   SQLite, WAL; an acknowledged write was fsynced
  *   DIR/secret      32 random bytes, 0600: seals API keys, keys the lookup hashes
  *   DIR/snapshots/  HASH.jsonl, immutable     DIR/runs/  one folder a run     DIR/tmp/
  *
  * Writing. One writer connection, handed from thread to thread in order of arrival (struct pd_tx).
- * Group commit: a transaction that ends while others wait in line lets the next one go first, and
- * the last of a group commits for all of them with one fsync; pd_tx_commit returns after it. So
- * an acknowledged write is on disk, one fsync serves many, and a lone writer pays no hand-over.
- * A group that consists of relaxed transactions only (leases, heartbeats) is not fsynced.
- * Between begin and commit/abandon: no waiting for people, networks or slow files.
+ * Group commit: pd_tx_commit passes the turn on and returns when an fsync that began after the
+ * commit is done; one fsync serves all who wait. Relaxed transactions (leases, heartbeats) wait for
+ * none. What one transaction wrote may be seen by others just before it is acknowledged. Between
+ * begin and commit/abandon: no waiting for people, networks or slow files.
  *
  * Reading. Readers have their own connections (a pool), see the last committed state, never wait
  * for the writer. All functions: any thread. */
@@ -36,7 +35,8 @@ struct pd_tx {
 };
 PD_CHECKED enum pd_rc pd_tx_begin(struct pd_tx *tx, struct pd_store *s, enum pd_durability d,
                                   struct pd_err *err);
-/* Waits for the group's commit. On failure nothing of this transaction is stored. */
+/* On failure nothing of this transaction is acknowledged; but for a failed fsync nothing is stored.
+ */
 PD_CHECKED enum pd_rc pd_tx_commit(struct pd_tx *tx, struct pd_err *err);
 /* Rolls back; does nothing after commit, on a failed begin, or on {0}: put it at `out:`. */
 void pd_tx_abandon(struct pd_tx *tx);
