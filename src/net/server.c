@@ -11,8 +11,9 @@
 
 enum {
     DEFAULT_WORKERS = 8,
-    SPOOL_AFTER = 1 << 20, /* bytes of a body kept in memory on SPOOL routes */
-    DRAIN_MAX = 64 << 20,  /* of a refused body, before the connection is cut */
+    SPOOL_AFTER = 1 << 20,   /* bytes of a body kept in memory on SPOOL routes */
+    DRAIN_MAX = 64 << 20,    /* of a refused body, before the connection is cut */
+    STRANGERS_MAX = 4 << 20, /* a longer body is taken only from who may send it */
 };
 
 const double pd_http_latency_ms[12] = {0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000};
@@ -109,7 +110,22 @@ static bool has_body(const struct pd_req *req)
     return (length && strcmp(length, "0") != 0) || pd_req_header(req, "Transfer-Encoding");
 }
 
-/* The headers are there: find the route, refuse what is too large before its body is read. */
+/* Runs the gate before the body is taken; the worker runs it again with the body. A
+ * refusal is answered at once. */
+static enum MHD_Result admit(struct pd_req *req)
+{
+    const struct pd_http_app *app = &req->in->srv->app;
+    struct pd_err err = {0};
+    enum pd_rc rc = app->gate(req, &err);
+    if (rc != PD_OK)
+        pd__answer_error(req, pd_rc_http(rc), &err);
+    if (app->after)
+        app->after(req);
+    return req->in->kind == PD__NONE ? MHD_YES : pd__send_answer(req);
+}
+
+/* The headers are there: find the route, refuse what is too large or comes from a stranger before
+ * its body is read. */
 static enum MHD_Result arrive(struct pd_req *req, const char *method)
 {
     struct pd_req_int *in = req->in;
@@ -145,6 +161,8 @@ static enum MHD_Result arrive(struct pd_req *req, const char *method)
         pd__answer_error(req, 413, &err);
         return pd__send_answer(req);
     }
+    if (s->app.gate && m.route->body_max > STRANGERS_MAX && has_body(req))
+        return admit(req);
     return MHD_YES;
 }
 

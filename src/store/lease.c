@@ -93,12 +93,13 @@ static enum pd_rc advance_cursor(struct pd_db *db, int64_t dataset_id, int64_t u
     rc = capped ? pd_db_i64(db, &first, &found, err,
                             "SELECT r.id FROM record r WHERE r.dataset_id = ?1 AND r.completed = 0 "
                             "AND r.id > ?3 AND NOT EXISTS (SELECT 1 FROM response p WHERE "
-                            "p.record_id = r.id AND p.account_id = ?2) ORDER BY r.id LIMIT 1",
+                            "p.record_id = r.id AND p.account_id = ?2 AND p.status <> 'draft') "
+                            "ORDER BY r.id LIMIT 1",
                             "iii", dataset_id, user_id, old)
                 : pd_db_i64(db, &first, &found, err,
                             "SELECT r.id FROM record r WHERE r.dataset_id = ?1 AND r.id > ?3 AND "
                             "NOT EXISTS (SELECT 1 FROM response p WHERE p.record_id = r.id AND "
-                            "p.account_id = ?2) ORDER BY r.id LIMIT 1",
+                            "p.account_id = ?2 AND p.status <> 'draft') ORDER BY r.id LIMIT 1",
                             "iii", dataset_id, user_id, old);
     PD_TRY(rc);
     *cursor = first - 1;
@@ -130,7 +131,8 @@ static enum pd_rc insert_lease(struct pd_db *db, int64_t dataset_id, int64_t use
 }
 
 #define OPEN_FOR_USER                                                                              \
-    "AND NOT EXISTS (SELECT 1 FROM response p WHERE p.record_id = r.id AND p.account_id = ?2) "    \
+    "AND NOT EXISTS (SELECT 1 FROM response p WHERE p.record_id = r.id AND p.account_id = ?2 "     \
+    "AND p.status <> 'draft') "                                                                    \
     "AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.record_id = r.id AND l.account_id = ?2) "
 
 static enum pd_rc new_leases(struct pd_db *db, int64_t dataset_id, int64_t user_id, int64_t cap,
@@ -177,7 +179,8 @@ static enum pd_rc why_empty(struct pd_db *db, int64_t dataset_id, int64_t user_i
         db, &rows, err,
         "SELECT count(DISTINCT l.record_id), coalesce(min(l.expires_at), 0) FROM lease l WHERE "
         "l.dataset_id = ?1 AND l.account_id <> ?2 AND l.expires_at > ?3 AND NOT EXISTS (SELECT 1 "
-        "FROM response p WHERE p.record_id = l.record_id AND p.account_id = ?2) AND NOT EXISTS "
+        "FROM response p WHERE p.record_id = l.record_id AND p.account_id = ?2 AND p.status <> "
+        "'draft') AND NOT EXISTS "
         "(SELECT 1 FROM lease m WHERE m.record_id = l.record_id AND m.account_id = ?2)",
         "iii", dataset_id, user_id, pd_lease_now());
     if (rc != PD_OK)

@@ -1,5 +1,6 @@
 /* The queue: atomic leases. For every record, answers that count + live leases <= the dataset's cap
- * at all times; a user never gets a record they already have a response on. Relaxed durability is
+ * at all times; a user never gets a record they submitted or discarded; one with only their draft
+ * comes back to them. Relaxed durability is
  * enough for a lease: one lost in a crash costs at most a surplus answer.
  *
  * Order: a user's own live leases first (oldest first), then open records by id. A cursor per

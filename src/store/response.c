@@ -321,6 +321,15 @@ out:
     return rc;
 }
 
+/* The record is not answered by this user any more: their queue may not have it behind it. */
+static enum pd_rc reopen_for_user(struct pd_db *db, const struct scene *s, struct pd_err *err)
+{
+    return pd_db_run(db, NULL, err,
+                     "UPDATE queue_cursor SET after_id = ?3 - 1 WHERE dataset_id = ?1 AND "
+                     "account_id = ?2 AND after_id >= ?3",
+                     "iii", s->dataset_id, s->user_id, s->record_id);
+}
+
 enum pd_rc pd_response_put(struct pd_db *db, const struct pd_response_put *in,
                            struct pd_response_result *out, struct pd_err *err)
 {
@@ -360,6 +369,8 @@ enum pd_rc pd_response_put(struct pd_db *db, const struct pd_response_put *in,
     PD_TRY(settle_lease(db, &s, in->status, err));
     bool created = s.response_id == 0;
     PD_TRY(settle(db, &s, in->status, surplus, in->active_ms, at, err));
+    if (answered && in->status == PD_ANSWER_DRAFT)
+        PD_TRY(reopen_for_user(db, &s, err));
     *out = (struct pd_response_result){.response_id = id,
                                        .dataset_id = s.dataset_id,
                                        .created = created,
@@ -397,10 +408,7 @@ enum pd_rc pd_response_delete(struct pd_db *db, int64_t id, struct pd_err *err)
     }
     PD_TRY(pd_db_run(db, NULL, err, "DELETE FROM response WHERE id = ?1", "i", id));
     PD_TRY(settle(db, &s, PD_ANSWER_DELETED, false, 0, now, err));
-    PD_TRY(pd_db_run(db, NULL, err,
-                     "UPDATE queue_cursor SET after_id = ?3 - 1 WHERE dataset_id = ?1 AND "
-                     "account_id = ?2 AND after_id >= ?3",
-                     "iii", s.dataset_id, s.user_id, s.record_id));
+    PD_TRY(reopen_for_user(db, &s, err));
 out:
     pd_rows_close(rows);
     return rc;

@@ -105,6 +105,9 @@ static void *keep_house(void *arg)
         pd_log(PD_LOG_ERROR, "store", "checkpoints are off: %s", err.msg);
         return NULL;
     }
+    /* A checkpoint that meets a reader is given up, not waited for: the next one goes on. */
+    if (pd_db_script(db, "PRAGMA busy_timeout=0", &err) != PD_OK)
+        pd_log(PD_LOG_WARN, "store", "%s", err.msg);
     pthread_mutex_lock(&s->mu);
     while (!s->closing) {
         struct timespec until;

@@ -319,9 +319,20 @@ enum pd_rc pd_user_set_names(struct pd_db *db, int64_t id, struct pd_str first_n
     return touched(rc, n, id, err);
 }
 
+/* Used ones stay: they tell that somebody came in by a link a moment ago. */
+static enum pd_rc end_links(struct pd_db *db, int64_t id, struct pd_err *err)
+{
+    return pd_db_run(db, NULL, err,
+                     "DELETE FROM signin_link WHERE account_id = ?1 AND used_at IS NULL", "i", id);
+}
+
+/* Every way in that is open now, links included. */
 static enum pd_rc end_sessions(struct pd_db *db, int64_t id, struct pd_err *err)
 {
-    return pd_db_run(db, NULL, err, "DELETE FROM session WHERE account_id = ?1", "i", id);
+    enum pd_rc rc = end_links(db, id, err);
+    return rc == PD_OK
+               ? pd_db_run(db, NULL, err, "DELETE FROM session WHERE account_id = ?1", "i", id)
+               : rc;
 }
 
 enum pd_rc pd_user_set_password(struct pd_db *db, int64_t id, struct pd_str password,
@@ -469,6 +480,9 @@ enum pd_rc pd_link_create(struct pd_db *db, struct pd_store *s, int64_t user_id,
     int64_t now = pd_time_us();
     pd_token_new(token, 43);
     keyed_hash(s, "sign-in link", pd_str_from(token), hash);
+    enum pd_rc rc = end_links(db, user_id, err);
+    if (rc != PD_OK)
+        return rc;
     return pd_db_run(db, NULL, err,
                      "INSERT INTO signin_link(token_hash, account_id, created_at, expires_at) "
                      "VALUES(?1, ?2, ?3, ?4)",

@@ -191,6 +191,35 @@ static void queue_moves_on_and_comes_back(void **state)
     world_close(&w);
 }
 
+/* A draft whose lease is gone is offered again, also when it was an answer the queue had passed. */
+static void drafts_come_back(void **state)
+{
+    struct world w;
+    struct pd_lease l[4];
+    int64_t reserved = 0;
+    (void)state;
+    world_open(&w);
+    world_fill(&w, 2, 2, 200);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(take(&w, w.user[0], 1, l, &reserved), 1);
+        put(&w, l[0].record_id, w.user[0], PD_ANSWER_SUBMITTED, NULL);
+    }
+    assert_int_equal(take(&w, w.user[0], 1, l, &reserved), 0);
+    put(&w, 5, w.user[0], PD_ANSWER_DRAFT, NULL);
+    assert_int_equal(take(&w, w.user[0], 2, l, &reserved), 1);
+    assert_int_equal(l[0].record_id, 5);
+    put(&w, 5, w.user[0], PD_ANSWER_DRAFT, NULL);
+    struct pd_tx tx = {0};
+    OK(pd_tx_begin(&tx, w.store, PD_TX_DURABLE, err));
+    OK(pd_lease_return(tx.db, 0, w.user[0], 0, err));
+    OK(pd_tx_commit(&tx, err));
+    assert_int_equal(take(&w, w.user[0], 2, l, &reserved), 1);
+    assert_int_equal(l[0].record_id, 5);
+    put(&w, 5, w.user[0], PD_ANSWER_DISCARDED, NULL);
+    assert_int_equal(take(&w, w.user[0], 2, l, &reserved), 0);
+    world_close(&w);
+}
+
 /* Any sequence of puts and deletes leaves the counters equal to a count. */
 static void random_walk_keeps_counters(void **state)
 {
@@ -245,6 +274,7 @@ int main(void)
         cmocka_unit_test(answers_beyond_the_cap_are_surplus),
         cmocka_unit_test(a_higher_cap_counts_what_was_surplus),
         cmocka_unit_test(queue_moves_on_and_comes_back),
+        cmocka_unit_test(drafts_come_back),
         cmocka_unit_test(random_walk_keeps_counters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

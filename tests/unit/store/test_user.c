@@ -73,8 +73,10 @@ static void links_work_once_and_sessions_end(void **state)
     world_open(&w);
     world_fill(&w, 1, 1, 0);
     OK(pd_tx_begin(&tx, w.store, PD_TX_DURABLE, err));
-    OK(pd_link_create(tx.db, w.store, w.user[0], 60000000, link, err));
-    OK(pd_link_create(tx.db, w.store, w.user[0], -1, old, err));
+    OK(pd_link_create(tx.db, w.store, w.user[0], -1, link, err));
+    FAILS(PD_UNAUTH, pd_link_use(tx.db, w.store, pd_str_from(link), &who, err)); /* too old */
+    OK(pd_link_create(tx.db, w.store, w.user[0], 60000000, old, err));
+    OK(pd_link_create(tx.db, w.store, w.user[0], 60000000, link, err)); /* ends the older one */
     OK(pd_link_use(tx.db, w.store, pd_str_from(link), &who, err));
     assert_int_equal(who, w.user[0]);
     FAILS(PD_UNAUTH, pd_link_use(tx.db, w.store, pd_str_from(link), &who, err));
@@ -83,7 +85,9 @@ static void links_work_once_and_sessions_end(void **state)
     OK(pd_session_create(tx.db, w.store, who, 60000000, session, err));
     OK(pd_session_user(tx.db, w.store, &w.a, pd_str_from(session), &u, err));
     /* a new password ends what was open */
+    OK(pd_link_create(tx.db, w.store, w.user[0], 60000000, link, err));
     OK(pd_user_set_password(tx.db, who, PD_STR("a new one"), err));
+    FAILS(PD_UNAUTH, pd_link_use(tx.db, w.store, pd_str_from(link), &who, err));
     FAILS(PD_UNAUTH, pd_session_user(tx.db, w.store, &w.a, pd_str_from(session), &u, err));
     OK(pd_session_create(tx.db, w.store, who, 60000000, session, err));
     OK(pd_user_remove(tx.db, who, err));
