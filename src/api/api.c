@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 /* What the gate hangs on a request. */
@@ -347,13 +348,15 @@ bool pd_api_worker_alive(struct pd_api *api)
 
 /* ------------------------------------------------------------------ limiter */
 
-enum { LIMITER_SLOTS = 1024 };
+/* Whoever shares a slot shares its count, which only makes the limit stricter. The slot is keyed
+ * with a secret, so nobody can choose whose slot to fill. */
+enum { LIMITER_SLOTS = 1 << 16 };
 struct pd_limiter {
     pthread_mutex_t lock;
     int max;
     int64_t window_us;
+    unsigned char seed[32];
     struct {
-        uint64_t hash;
         int64_t since_us;
         int failures;
     } slot[LIMITER_SLOTS];
@@ -365,6 +368,8 @@ struct pd_limiter *pd_limiter_new(int max_failures, int64_t window_us)
     pthread_mutex_init(&l->lock, NULL);
     l->max = max_failures;
     l->window_us = window_us;
+    pd_crypt_init();
+    pd_crypt_random(l->seed, sizeof l->seed);
     return l;
 }
 
@@ -376,22 +381,21 @@ void pd_limiter_free(struct pd_limiter *l)
     pd_free(l);
 }
 
-static uint64_t hash_key(struct pd_str key)
+static size_t slot_of(const struct pd_limiter *l, struct pd_str key)
 {
-    uint64_t h = 1469598103934665603ULL; /* FNV-1a: a crowded slot only makes the limit stricter */
-    for (size_t i = 0; i < key.len; i++)
-        h = (h ^ (unsigned char)key.ptr[i]) * 1099511628211ULL;
-    return h;
+    char hex[65];
+    pd_hmac_hex((struct pd_str){(const char *)l->seed, sizeof l->seed}, key, hex);
+    hex[8] = '\0';
+    return strtoul(hex, NULL, 16) % LIMITER_SLOTS;
 }
 
 bool pd_limiter_ok(struct pd_limiter *l, struct pd_str key, int *retry_seconds)
 {
-    uint64_t h = hash_key(key);
+    size_t i = slot_of(l, key);
     int64_t now = pd_time_us();
     pthread_mutex_lock(&l->lock);
-    size_t i = h % LIMITER_SLOTS;
     int64_t left = l->slot[i].since_us + l->window_us - now;
-    bool ok = l->slot[i].hash != h || left <= 0 || l->slot[i].failures < l->max;
+    bool ok = left <= 0 || l->slot[i].failures < l->max;
     pthread_mutex_unlock(&l->lock);
     if (!ok)
         *retry_seconds = (int)(left / 1000000) + 1;
@@ -400,12 +404,10 @@ bool pd_limiter_ok(struct pd_limiter *l, struct pd_str key, int *retry_seconds)
 
 void pd_limiter_failed(struct pd_limiter *l, struct pd_str key)
 {
-    uint64_t h = hash_key(key);
+    size_t i = slot_of(l, key);
     int64_t now = pd_time_us();
     pthread_mutex_lock(&l->lock);
-    size_t i = h % LIMITER_SLOTS;
-    if (l->slot[i].hash != h || now - l->slot[i].since_us > l->window_us) {
-        l->slot[i].hash = h;
+    if (now - l->slot[i].since_us > l->window_us) {
         l->slot[i].since_us = now;
         l->slot[i].failures = 0;
     }

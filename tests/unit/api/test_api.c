@@ -207,6 +207,17 @@ static void limiter(void **state)
     pd_sleep_ms(250);
     assert_true(pd_limiter_ok(l, PD_STR("1.2.3.4|ann"), &wait));
     pd_limiter_free(l);
+    /* failures under other names do not give a name new attempts */
+    l = pd_limiter_new(3, 60000000);
+    for (int i = 0; i < 3; i++)
+        pd_limiter_failed(l, PD_STR("1.2.3.4|ann"));
+    for (int i = 0; i < 100000; i++) {
+        char other[32];
+        snprintf(other, sizeof other, "1.2.3.4|%d", i);
+        pd_limiter_failed(l, pd_str_from(other));
+    }
+    assert_false(pd_limiter_ok(l, PD_STR("1.2.3.4|ann"), &wait));
+    pd_limiter_free(l);
 }
 
 int main(void)
