@@ -114,7 +114,9 @@ static void on_sample(void *ctx, struct pd_str line)
     if (step < 0)
         return;
     bool is_new = s->n_steps == 0 || s->steps[s->n_steps - 1] != step;
-    if (is_new && s->n_steps < 1000)
+    if (is_new && s->n_steps == sizeof s->steps / sizeof s->steps[0])
+        memmove(s->steps, s->steps + 1, --s->n_steps * sizeof s->steps[0]);
+    if (is_new)
         s->steps[s->n_steps++] = step;
     if (is_new && s->want < 0)
         pd_buf_clear(&s->lines);

@@ -38,7 +38,7 @@ void pd__run_write_rows(struct pd_jw *w, const struct pd_run_rows *r);
 
 /* Lines of samples.jsonl of one step. */
 struct pd_run_samples {
-    int64_t steps[1000];
+    int64_t steps[1000]; /* the newest */
     size_t n_steps;
     int64_t want; /* -1 = the last */
     struct pd_buf lines;

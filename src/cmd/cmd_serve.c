@@ -177,6 +177,17 @@ static void loop(const struct serve *o, struct pd_store *store, pid_t worker, co
     stop_worker(worker);
 }
 
+/* The one before may still be going: `systemctl restart`, or a verb that is nearly done. */
+static enum pd_rc open_store(struct pd_store **store, const char *dir, struct pd_err *err)
+{
+    enum pd_rc rc = pd_store_open(store, dir, err);
+    for (int i = 0; rc == PD_BUSY && i < 20 && !pd_sig_stop(); i++) {
+        pd_sleep_ms(100);
+        rc = pd_store_open(store, dir, err);
+    }
+    return rc;
+}
+
 static enum pd_rc serve(const struct serve *o, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -187,7 +198,7 @@ static enum pd_rc serve(const struct serve *o, struct pd_err *err)
     char password[17] = "";
     char *sock = pd_xasprintf("%s/%s", o->data, PD_OP_SOCKET);
     char *models = o->models ? pd_xstrdup(o->models) : pd_models_default_dir();
-    PD_TRY(pd_store_open(&store, o->data, err));
+    PD_TRY(open_store(&store, o->data, err));
     PD_TRY(make_owner(o, store, &first, password, err));
     pd_api_init(&api, store, &pd_assets_table, PD_VERSION, o->url, models);
     const struct pd_http_app app = pd_api_app(&api);

@@ -226,6 +226,12 @@ static void large_bodies(void **state)
     CALL(200, "POST", "/upload", ((struct pd_str){big, n}), NULL, false, want);
     CALL(200, "POST", "/upload", PD_STR("ab"), NULL, true, "2 195");
     CALL(200, "POST", "/upload", (struct pd_str){0}, NULL, true, "0 0");
+    /* a stranger's body is not even read */
+    struct pd_http_stats before, later;
+    pd_http_server_stats(f->server, &before);
+    CALL(403, "POST", "/upload", ((struct pd_str){big, n}), "X-Stranger: 1", false, "not you");
+    pd_http_server_stats(f->server, &later);
+    assert_int_equal(later.bytes_in, before.bytes_in);
     pd_free(big);
 }
 
