@@ -11,6 +11,7 @@
 #include "tensor/backend.h"
 #include "train/rows.h"
 
+#include <math.h>
 #include <string.h>
 
 struct item {
@@ -78,6 +79,11 @@ static enum pd_rc read_text(const struct job *j, struct json_object *row, struct
     struct pd_str part, prompt = {"", 0};
     struct json_object *p = pd_json_get(row, "prompt");
     pd_buf_init(&whole, 0);
+    if (!j->model->tok) {
+        rc = PD_FAIL(err, PD_INVALID, "%s has no tokenizer; give \"ids\" instead of \"text\"",
+                     j->model_path);
+        goto out;
+    }
     PD_TRY(pd_json_need_str(row, "text", &part, err));
     if (p && !json_object_is_type(p, json_type_string)) {
         rc = PD_FAIL(err, PD_INVALID, "\"prompt\" is %s, expected text", pd_json_type_name(p));
@@ -193,6 +199,12 @@ static enum pd_rc write_item(struct pd_out *out, const struct item *it, const fl
     struct pd_jw w;
     char number[32];
     double sum = 0;
+    for (size_t t = 1; t < it->ids.len; t++) /* JSON has no word for them */
+        if (!isfinite(lp[t]))
+            return PD_FAIL(err, PD_NONFINITE,
+                           "the log-probability of token %zu (id %d) is not a finite number; "
+                           "is the model damaged?",
+                           t, (int)it->ids.ptr[t]);
     pd_buf_init(&buf, 0);
     pd_jw_init(&w, &buf);
     pd_jw_object(&w);

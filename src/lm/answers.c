@@ -351,6 +351,9 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
                         .sampling = opts->sampling};
     memset(summary, 0, sizeof *summary);
     pd_buf_init(&j.settings, 0);
+    if (!j.model->tok)
+        return PD_FAIL(err, PD_INVALID, "%s has no tokenizer; answers cannot be made without one",
+                       opts->model_name);
     j.sampling.eos = (struct pd_id_span){j.eos, pd_answers_eos(j.model, j.eos, PD_ANSWERS_MAX_EOS)};
     for (size_t i = 0; i < opts->n_stops; i++)
         if (strlen(opts->stops[i]) > j.longest_stop)

@@ -22,6 +22,7 @@ static char *partial_head(const struct pd__job *j)
     pd_jw_object(&w);
     pd_jw_kstrz(&w, "podium", "generate");
     pd_jw_kstrz(&w, "model", j->opts->model_name);
+    pd_jw_kstrz(&w, "path", j->model->path ? j->model->path : "");
     pd_jw_key(&w, "params");
     pd_jw_raw(&w, pd_buf_str(&j->settings));
     pd_jw_ki64(&w, "seed", (int64_t)j->opts->seed);
@@ -89,7 +90,7 @@ enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it,
 enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    char *head = NULL;
+    char *head = NULL, *tmp = NULL;
     struct stat st;
     if (strcmp(j->opts->out, "-") == 0 || (stat(j->opts->out, &st) == 0 && !S_ISREG(st.st_mode)))
         return PD_OK;
@@ -105,15 +106,21 @@ enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
         }
         PD_TRY(load_partial(j, head, err));
     }
-    /* written afresh, so that a line cut short by a crash does not stay in the middle */
-    j->partial = fopen(j->partial_path, "w");
+    /* written afresh, so that a line cut short by a crash does not stay in the middle; beside the
+     * old one, so that a crash now loses nothing */
+    tmp = pd_xasprintf("%s.tmp", j->partial_path);
+    j->partial = fopen(tmp, "w");
     bool ok = j->partial && fprintf(j->partial, "%s\n", head) > 0;
     for (int64_t i = 0; ok && i < j->n_items; i++)
         if (j->items[i].line)
             ok = put_row(j, &j->items[i]);
-    if (!ok || fflush(j->partial) != 0)
+    if (!ok || fflush(j->partial) != 0 || fsync(fileno(j->partial)) != 0 ||
+        rename(tmp, j->partial_path) != 0) {
         rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
+        (void)unlink(tmp);
+    }
 out:
+    pd_free(tmp);
     pd_free(head);
     return rc;
 }
