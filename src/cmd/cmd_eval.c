@@ -232,16 +232,19 @@ static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
         rc = pd_backend_init((int)threads, &err);
     if (rc == PD_OK)
         rc = pd_policy_compare(&o, &result, &err);
-    if (rc == PD_OK && dataset)
+    bool compared = rc == PD_OK;
+    if (compared) /* first of all: it took long, and the import may fail */
+        print_comparison(&o, &result, json);
+    if (compared && dataset)
         rc = to_dataset(o.out, dataset, data, &err);
     if (fd >= 0) {
         (void)close(fd);
-        (void)unlink(temp);
+        if (rc != PD_OK && compared)
+            fprintf(stderr, "the answers are kept in %s; podium import takes them\n", temp);
+        else
+            (void)unlink(temp);
     }
-    if (rc != PD_OK)
-        return pd_cmd_fail(self, &err);
-    print_comparison(&o, &result, json);
-    return 0;
+    return rc == PD_OK ? 0 : pd_cmd_fail(self, &err);
 }
 
 int pd_cmd_eval(const struct pd_cmd *self, int argc, char **argv)
