@@ -389,6 +389,18 @@ out:
     return rc;
 }
 
+/* The trainer of a worker that died may still be saving its state: PD_CONFLICT, so that the job is
+ * left alone for a while and then taken up again. */
+static enum pd_rc check_run_free(struct running *j, struct pd_err *err)
+{
+    const char *path = pd_arena_printf(&j->a, "%s/.lock", j->run);
+    struct pd_err e;
+    int fd = -1;
+    enum pd_rc rc = pd_fs_exists(path) ? pd_lock_open(&fd, path, &e) : PD_OK;
+    pd_lock_close(fd);
+    return rc == PD_BUSY ? PD_FAIL(err, PD_CONFLICT, "%s", e.msg) : PD_OK;
+}
+
 static enum pd_rc train(struct running *j, const char *model, struct pd_err *err)
 {
     int status = 0;
@@ -396,6 +408,7 @@ static enum pd_rc train(struct running *j, const char *model, struct pd_err *err
     if (!run_is_done(j)) {
         PD_TRY(strcmp(j->kind->name, "improve") == 0 ? improve_line(j, model, err)
                                                      : reward_line(j, model, err));
+        PD_TRY(check_run_free(j, err));
         pid_t pid = start(j, NULL);
         if (pid < 0) {
             rc = PD_FAIL_SYS(err, PD_IO, "cannot start a process");

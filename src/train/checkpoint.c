@@ -145,26 +145,36 @@ enum pd_rc pd_checkpoint_save(const char *run_dir, int64_t step, int keep,
 {
     enum pd_rc rc = PD_OK;
     char *tmp = pd_xasprintf("%s/.checkpoint.tmp", run_dir);
+    char *old = pd_xasprintf("%s/.checkpoint.old", run_dir);
     char *dir = pd_xasprintf("%s/checkpoint-%" PRId64, run_dir, step);
     struct json_object *list = json_object_new_array();
     if (pd_fs_exists(tmp)) /* a run that was killed while writing left it */
         PD_TRY(pd_fs_remove_tree(tmp, err));
-    if (pd_fs_exists(dir)) /* the same step saved again */
-        PD_TRY(pd_fs_remove_tree(dir, err));
+    if (pd_fs_exists(old))
+        PD_TRY(pd_fs_remove_tree(old, err));
     PD_TRY(pd_fs_mkdirs(tmp, 0755, err));
     PD_TRY(save_tensors(tmp, blobs, list, err));
     json_object_object_add(state, "step", json_object_new_int64(step));
     json_object_object_add(state, "tensors", json_object_get(list));
     PD_TRY(save_state(tmp, state, err));
+    /* the same step saved again: the one that is there goes only once the new one is whole */
+    if (pd_fs_exists(dir) && rename(dir, old) != 0) {
+        rc = PD_FAIL_SYS(err, PD_IO, "cannot rename %s to %s", dir, old);
+        goto out;
+    }
     if (rename(tmp, dir) != 0) {
         rc = PD_FAIL_SYS(err, PD_IO, "cannot rename %s to %s", tmp, dir);
+        (void)rename(old, dir);
         goto out;
     }
     sync_dir(run_dir);
+    if (pd_fs_exists(old))
+        PD_TRY(pd_fs_remove_tree(old, err));
     PD_TRY(remove_old(run_dir, keep, err));
 out:
     json_object_put(list);
     pd_free(tmp);
+    pd_free(old);
     pd_free(dir);
     return rc;
 }

@@ -176,12 +176,15 @@ enum pd_rc pd_run_open(struct pd_run *r, const char *dir, const struct pd_run_ab
                        bool resume, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    char *stop = NULL;
+    char *stop = NULL, *lock = NULL;
     *r = (struct pd_run){.dir = pd_xstrdup(dir), .start_us = pd_time_us()};
     size_t len = strlen(r->dir);
     while (len > 1 && r->dir[len - 1] == '/')
         r->dir[--len] = '\0';
     PD_TRY(pd_fs_mkdirs(dir, 0755, err));
+    lock = in_run(r, ".lock");
+    PD_TRY(pd_lock_open(&r->lock, lock, err));
+    r->locked = true;
     PD_TRY(open_json(r, about, resume, err));
     if (r->finished)
         goto out;
@@ -193,6 +196,7 @@ enum pd_rc pd_run_open(struct pd_run *r, const char *dir, const struct pd_run_ab
     PD_TRY(pd_run_state(r, "running", NULL, err));
 out:
     pd_free(stop);
+    pd_free(lock);
     if (rc != PD_OK)
         pd_run_close(r);
     return rc;
@@ -205,6 +209,8 @@ void pd_run_close(struct pd_run *r)
     if (r->samples)
         (void)fclose(r->samples);
     pd_tb_close(r->tb);
+    if (r->locked)
+        pd_lock_close(r->lock);
     json_object_put(r->json);
     pd_free(r->dir);
     *r = (struct pd_run){0};

@@ -23,6 +23,8 @@ struct pd_run {
     struct pd_tb *tb;
     int64_t start_us;
     bool finished; /* resumed, but there is nothing left to do */
+    bool locked;   /* lock is DIR/.lock, held until the run is closed: one process writes a run */
+    int lock;
 };
 
 /* What makes the run; texts are borrowed. */
@@ -34,7 +36,8 @@ struct pd_run_about {
 };
 
 /* A new folder (PD_CONFLICT if it holds a run), or with resume the old one (PD_INVALID naming the
- * option that differs; a new one, with a note on stderr, if there is none yet). Options that only
+ * option that differs; a new one, with a note on stderr, if there is none yet). PD_BUSY naming the
+ * process when another one has the folder open. Options that only
  * say how to run (resume, threads, quiet, ...) may differ. The state becomes "running", except
  * that a run which was done stays as it is and sets r->finished. */
 PD_CHECKED enum pd_rc pd_run_open(struct pd_run *r, const char *dir,

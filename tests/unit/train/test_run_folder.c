@@ -119,13 +119,16 @@ static void checkpoint_round_trip(void **state)
         a[0] = (float)(10 * i);
         assert_int_equal(pd_checkpoint_save(path("run"), i, 2, s, &blobs, NULL), PD_OK);
     }
+    a[0] = 41; /* the same step again takes the place of the first */
+    assert_int_equal(pd_checkpoint_save(path("run"), 4, 2, s, &blobs, NULL), PD_OK);
+    assert_false(pd_fs_exists(path("run/.checkpoint.old")));
     assert_false(pd_fs_exists(path("run/checkpoint-2")));
     assert_true(pd_fs_exists(path("run/checkpoint-3")));
     memset(a, 0, sizeof a);
     memset(b, 0, sizeof b);
     assert_int_equal(pd_checkpoint_load(path("run"), &step, &got, &blobs, NULL), PD_OK);
     assert_int_equal(step, 4);
-    assert_true(a[0] == 40 && a[4] == 5 && b[2] == -3);
+    assert_true(a[0] == 41 && a[4] == 5 && b[2] == -3);
     assert_true(pd_rng_from_json(pd_json_get(got, "rng"), &back));
     assert_memory_equal(&rng, &back, sizeof rng);
     json_object_put(got);
@@ -176,6 +179,9 @@ static void run_is_not_overwritten_and_resumes_only_as_it_was(void **state)
     struct pd_run_about about = {
         .verb = "train reward", .version = "0", .commit = "c", .options = options, .seed = 1};
     assert_int_equal(pd_run_open(&run, path("r"), &about, false, &err), PD_OK);
+    struct pd_run second; /* while the first is open */
+    assert_int_equal(pd_run_open(&second, path("r"), &about, true, &err), PD_BUSY);
+    assert_non_null(strstr(err.msg, "held by process"));
     assert_int_equal(pd_run_input(&run, "data", "d", "hash-1", 3, &err), PD_OK);
     for (int step = 1; step <= 5; step++) {
         struct pd_metrics m = {0};
