@@ -265,7 +265,8 @@ static int train_ppo(const struct pd_cmd *self, int argc, char **argv)
                    "a head on the policy's trunk, or a trained copy of the reward model",
                    .choices = "shared|model"),
         PD_OPT_ROW("preset", PD_OPT_CHOICE, &o.preset, "P",
-                   "trl = its placement of the score, its averages and its temperature",
+                   "trl = its placement of the score, its averages and its temperature; TRL clips "
+                   "no gradients: add --max-grad-norm 0",
                    .choices = "podium|trl"),
         OPTIMIZER_OPTIONS(*c),
         MACHINE_OPTIONS(*c),

@@ -73,9 +73,8 @@ enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned head
     }
     PD_TRY(pd_params_alloc_grads(&l->model->params, err));
     PD_TRY(pd_decoder_new(l->model, &d, &l->dec, err));
-    PD_TRY(pd_adamw_init(&l->adam, &l->model->params, (float)opt->adam_beta1,
-                         (float)opt->adam_beta2, (float)opt->adam_epsilon, (float)opt->weight_decay,
-                         err));
+    PD_TRY(pd_adamw_init(&l->adam, &l->model->params, opt->adam_beta1, opt->adam_beta2,
+                         opt->adam_epsilon, opt->weight_decay, err));
 out:
     if (rc != PD_OK)
         pd_learner_close(l);
@@ -126,22 +125,31 @@ enum pd_rc pd_learner_step(struct pd_learner *l, double lr, double max_norm, int
     return pd_decoder_repack(l->dec, err);
 }
 
+int64_t pd_learner_bytes(const struct pd_learner *l)
+{
+    int64_t all = (int64_t)pd_params_count(&l->model->params, false);
+    int64_t trained = (int64_t)pd_params_count(&l->model->params, true);
+    return (2 * all + 3 * trained) * (int64_t)sizeof(float);
+}
+
+int64_t pd_inference_bytes(const struct pd_model *m)
+{
+    return 2 * (int64_t)pd_params_count(&m->params, false) * (int64_t)sizeof(float);
+}
+
 enum pd_rc pd_learner_plan(const struct pd_learner *l, const struct pd_train_options *opt,
-                           int64_t *micro_tokens, struct pd_err *err)
+                           int64_t beside, int64_t *micro_tokens, struct pd_err *err)
 {
     if (opt->memory_limit <= 0)
         return PD_OK;
-    int64_t all = (int64_t)pd_params_count(&l->model->params, false);
-    int64_t trained = (int64_t)pd_params_count(&l->model->params, true);
-    /* weights and their packed copy; gradient and two moments of what trains */
-    int64_t fixed = (2 * all + 3 * trained) * (int64_t)sizeof(float);
+    int64_t fixed = beside + pd_learner_bytes(l);
     while (*micro_tokens >= 512 &&
            fixed + pd_decoder_train_bytes(l->dec, *micro_tokens) > opt->memory_limit)
         *micro_tokens /= 2;
     int64_t need = fixed + pd_decoder_train_bytes(l->dec, *micro_tokens);
     if (need > opt->memory_limit)
         return PD_FAIL(err, PD_TOOBIG,
-                       "training needs about %lld MB (%lld MB of them weights and optimizer), "
+                       "training needs about %lld MB (%lld MB of them models and optimizer), "
                        "--memory-limit allows %lld MB; freeze more layers",
                        (long long)(need >> 20), (long long)(fixed >> 20),
                        (long long)(opt->memory_limit >> 20));

@@ -53,10 +53,14 @@ PD_CHECKED enum pd_rc pd_learner_dhidden(struct pd_learner *l, int64_t rows, flo
 PD_CHECKED enum pd_rc pd_learner_step(struct pd_learner *l, double lr, double max_norm,
                                       int64_t step, double *grad_norm, struct pd_err *err);
 
+/* Bytes a learner or a model that only computes holds whatever the batch: weights and their packed
+ * copy, and of what trains the gradient and two moments. */
+int64_t pd_learner_bytes(const struct pd_learner *l);
+int64_t pd_inference_bytes(const struct pd_model *m);
 /* Halves *micro_tokens (not below 256) until weights, optimizer and activations fit opt's memory
- * limit, if it has one; PD_TOOBIG says what would be needed. */
+ * limit, if it has one, beside what else the run holds; PD_TOOBIG says what would be needed. */
 PD_CHECKED enum pd_rc pd_learner_plan(const struct pd_learner *l,
-                                      const struct pd_train_options *opt, int64_t *micro_tokens,
-                                      struct pd_err *err);
+                                      const struct pd_train_options *opt, int64_t beside,
+                                      int64_t *micro_tokens, struct pd_err *err);
 
 #endif

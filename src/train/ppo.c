@@ -150,6 +150,16 @@ static double seconds_since(int64_t *mark)
     return s;
 }
 
+/* A number that is not finite shows far from where it comes from: if a weight is one, err names its
+ * tensor; else err stays as it is. */
+static void name_culprit(const struct ppo *p, struct pd_err *err)
+{
+    enum pd_rc rc = pd_params_check_data(&p->policy.model->params, p->update + 1, err);
+    if (rc == PD_OK && p->critic.dec)
+        rc = pd_params_check_data(&p->critic.model->params, p->update + 1, err);
+    (void)rc;
+}
+
 static enum pd_rc update(struct ppo *p, struct pd_metrics *metrics, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -190,6 +200,8 @@ static enum pd_rc update(struct ppo *p, struct pd_metrics *metrics, struct pd_er
         p->last_n++;
     }
 out:
+    if (rc == PD_NONFINITE)
+        name_culprit(p, err);
     return rc;
 }
 
@@ -315,6 +327,18 @@ out:
     return rc;
 }
 
+/* What reference, reward model and critic hold; the critic's activations as of a whole batch. */
+static int64_t beside_policy(const struct ppo *p)
+{
+    int64_t sum = pd_inference_bytes(p->ref_model);
+    if (p->judge.model)
+        sum += pd_inference_bytes(p->judge.model);
+    if (p->critic.dec)
+        sum +=
+            pd_learner_bytes(&p->critic) + pd_decoder_train_bytes(p->critic.dec, p->micro_tokens);
+    return sum;
+}
+
 static enum pd_rc open_data(struct ppo *p, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -323,7 +347,7 @@ static enum pd_rc open_data(struct ppo *p, struct pd_err *err)
     int64_t longest = p->c->max_length;
     if (p->o->rollouts) {
         PD_TRY(pd_rollouts_read(&p->rollouts, &p->prompts, p->o->rollouts, p->policy.model, &plan,
-                                &p->fixed_scores, err));
+                                p->c->skip_bad, &p->fixed_scores, err));
         p->fixed_rollouts = true;
         return PD_OK;
     }
@@ -350,6 +374,10 @@ static enum pd_rc name_inputs(struct ppo *p, struct pd_err *err)
     if (p->judge.model) {
         PD_TRY(pd_model_hash(p->o->reward_model, hash, err));
         PD_TRY(pd_run_input(&p->run, "reward_model", p->o->reward_model, hash, -1, err));
+    }
+    if (p->o->ref_model) {
+        PD_TRY(pd_model_hash(p->o->ref_model, hash, err));
+        PD_TRY(pd_run_input(&p->run, "ref_model", p->o->ref_model, hash, -1, err));
     }
     PD_TRY(pd_sha256_file(data, hash, err));
     PD_TRY(pd_run_input(&p->run, "data", data, hash, (int64_t)p->prompts.n, err));
@@ -462,7 +490,7 @@ enum pd_rc pd_train_ppo(const struct pd_ppo_options *o, const struct pd_run_abou
     PD_TRY(open_data(&p, err));
     PD_TRY(open_reference(&p, err));
     PD_TRY(open_critic(&p, err));
-    PD_TRY(pd_learner_plan(&p.policy, p.c, &p.micro_tokens, err));
+    PD_TRY(pd_learner_plan(&p.policy, p.c, beside_policy(&p), &p.micro_tokens, err));
     plan_updates(&p);
     PD_TRY(pd_run_open(&p.run, p.c->out, about, p.c->resume, err));
     out->finished = p.run.finished;

@@ -419,7 +419,7 @@ enum pd_rc pd_train_reward(const struct pd_reward_options *o, const struct pd_ru
         goto out;
     }
     PD_TRY(read_pairs(&t, err));
-    PD_TRY(pd_learner_plan(&t.learner, &o->common, &t.micro_tokens, err));
+    PD_TRY(pd_learner_plan(&t.learner, &o->common, 0, &t.micro_tokens, err));
     plan(&t);
     PD_TRY(pd_run_open(&t.run, o->common.out, about, o->common.resume, err));
     out->finished = t.run.finished;

@@ -249,8 +249,16 @@ static enum pd_rc read_rollout(struct pd_rollouts *r, struct pd_policy_prompts *
     prompt = (struct pd_ids){0};
     struct pd_rollout *one = &r->v[r->n++];
     *one = (struct pd_rollout){.score = (float)pd_json_f64(row, "score", NAN)};
+    rc = set_rollout(one, p, ids.ptr, (int64_t)ids.len, is_end(m, ids.ptr[ids.len - 1]), m, err);
+    if (rc != PD_OK) { /* a row passed over leaves nothing behind */
+        pd_free(one->seq);
+        pd_buf_release(&one->text);
+        pd_free(p->ids);
+        prompts->n--;
+        r->n--;
+        goto out;
+    }
     *has_scores &= isfinite(one->score) != 0;
-    PD_TRY(set_rollout(one, p, ids.ptr, (int64_t)ids.len, is_end(m, ids.ptr[ids.len - 1]), m, err));
 out:
     pd_ids_release(&prompt);
     pd_ids_release(&ids);
@@ -259,7 +267,7 @@ out:
 
 enum pd_rc pd_rollouts_read(struct pd_rollouts *r, struct pd_policy_prompts *prompts,
                             const char *path, const struct pd_model *m,
-                            const struct pd_sampling_plan *plan, bool *has_scores,
+                            const struct pd_sampling_plan *plan, bool skip_bad, bool *has_scores,
                             struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -269,7 +277,7 @@ enum pd_rc pd_rollouts_read(struct pd_rollouts *r, struct pd_policy_prompts *pro
     *r = (struct pd_rollouts){0};
     *prompts = (struct pd_policy_prompts){0};
     *has_scores = true;
-    PD_TRY(pd_data_rows_open(&rows, path, false, err));
+    PD_TRY(pd_data_rows_open(&rows, path, skip_bad, err));
     for (;;) {
         struct pd_err why = {0};
         PD_TRY(pd_data_rows_next(&rows, &row, NULL, &more, err));

@@ -80,8 +80,8 @@ PD_CHECKED enum pd_rc pd_rollouts_sample(struct pd_rollouts *r, struct pd_decode
  * kept in *prompts. has_scores tells whether every row had one. */
 PD_CHECKED enum pd_rc pd_rollouts_read(struct pd_rollouts *r, struct pd_policy_prompts *prompts,
                                        const char *path, const struct pd_model *m,
-                                       const struct pd_sampling_plan *plan, bool *has_scores,
-                                       struct pd_err *err);
+                                       const struct pd_sampling_plan *plan, bool skip_bad,
+                                       bool *has_scores, struct pd_err *err);
 PD_CHECKED enum pd_rc pd_rollouts_score(struct pd_rollouts *r, const struct pd_judge *judge,
                                         const struct pd_model *policy, struct pd_err *err);
 void pd_rollouts_release(struct pd_rollouts *r); /* fine on a zeroed one */

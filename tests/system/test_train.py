@@ -247,6 +247,26 @@ def test_nan_stops_training_and_is_named(podium, tmp_path, pairs):
     assert not (run / "model").exists()
 
 
+def test_nan_stops_ppo_and_is_named(podium, tmp_path, prompts):
+    tensor = "transformer.h.1.mlp.c_fc.weight"
+    err = fails("train", "ppo", "--model", with_nan(tmp_path, tensor), "--data", prompts, "--out", tmp_path / "run",
+                "--reward-model", "toy:100-200", "--rollout-batch", 4, "--response-length", 8, "--quiet")
+    assert tensor in err and "step 1" in err, err
+
+
+def test_logprobs_refuses_nan(podium, tmp_path):
+    rows = write_jsonl(tmp_path / "ids.jsonl", [{"ids": [5, 6, 7]}])
+    model = with_nan(tmp_path, "transformer.h.1.mlp.c_fc.weight")
+    err = fails("logprobs", "--model", model, "--in", rows, "--out", tmp_path / "o.jsonl", "--quiet")
+    assert "not a finite number" in err and not (tmp_path / "o.jsonl").exists()
+
+
+def test_ppo_memory_limit_counts_every_model(podium, tmp_path, prompts):
+    err = fails(*ppo(prompts, tmp_path / "run", "--memory-limit", "1M"))
+    assert "--memory-limit allows 1 MB" in err
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 # ---- outputs ----
 
 
@@ -358,3 +378,19 @@ def test_answers_go_before_people(podium, tmp_path, prompts):
            "--max-new-tokens", 5, "--quiet", "--to-dataset", "round-2", "--data", tmp_path / "data")
     status = podium("status", "round-2", "--data", tmp_path / "data")
     assert "round-2" in status and "8" in status
+
+
+def test_a_model_without_tokenizer_takes_ids_only(podium, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(GPT2 / name, bare / name)
+    texts = write_jsonl(tmp_path / "texts.jsonl", [{"text": "tea"}])
+    said = fails("logprobs", "--model", bare, "--in", texts, "--out", "-", "--quiet")
+    assert "no tokenizer" in said
+    prompts = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "tea"}])
+    said = fails("generate", "--model", bare, "--prompts", prompts, "--out", tmp_path / "a.jsonl", "--quiet")
+    assert "no tokenizer" in said
+    ids = write_jsonl(tmp_path / "ids.jsonl", [{"ids": [5, 6, 7]}])
+    podium("logprobs", "--model", bare, "--in", ids, "--out", tmp_path / "o.jsonl", "--quiet")
+    assert len(read_jsonl(tmp_path / "o.jsonl")[0]["logprobs"]) == 3
