@@ -139,7 +139,8 @@ static enum pd_rc export_pairs(struct running *j, const char *split, const char 
     json_object_array_add(names, json_object_new_string(source(j)));
     json_object_object_add(args, "names", names);
     json_object_object_add(args, "format", json_object_new_string("trl"));
-    json_object_object_add(args, "split", json_object_new_string(split));
+    if (split)
+        json_object_object_add(args, "split", json_object_new_string(split));
     return write_file(j, name, "export", args, err);
 }
 
@@ -151,6 +152,16 @@ static enum pd_rc write_prompts(struct running *j, const char *split, const char
     if (split)
         json_object_object_add(args, "split", json_object_new_string(split));
     return write_file(j, name, "job.prompts", args, err);
+}
+
+/* The prompts of one split, or all when the snapshot has no such split or nothing in it. */
+static enum pd_rc write_prompts_of(struct running *j, const char *split, const char *name,
+                                   struct pd_err *err)
+{
+    enum pd_rc rc = write_prompts(j, split, name, err);
+    bool missing = rc == PD_NOTFOUND ||
+                   (rc == PD_OK && is_empty(pd_arena_printf(&j->a, "%s/%s", j->work, name)));
+    return missing ? write_prompts(j, NULL, name, err) : rc;
 }
 
 /* ------------------------------------------------------------------ command lines */
@@ -213,10 +224,17 @@ static enum pd_rc reward_line(struct running *j, const char *model, struct pd_er
     enum pd_rc rc = PD_OK;
     const char *train = work_file(j, "train.jsonl"), *test = work_file(j, "test.jsonl");
     double share = pd_job_arg(j->kind, pd_json_get(j->args, "args"), "test_share");
-    if (!pd_fs_exists(train))
-        PD_TRY(export_pairs(j, "train", "train.jsonl", err));
-    if (share > 0 && !pd_fs_exists(test))
-        PD_TRY(export_pairs(j, "test", "test.jsonl", err));
+    if (!pd_fs_exists(train)) { /* written last: then both are there */
+        rc = share > 0 ? export_pairs(j, "test", "test.jsonl", err) : PD_OK;
+        if (rc != PD_NOTFOUND)
+            PD_TRY(rc);
+        rc = export_pairs(j, "train", "train.jsonl", err);
+        if (rc == PD_NOTFOUND) { /* nothing is set aside then */
+            (void)unlink(test);
+            rc = export_pairs(j, NULL, "train.jsonl", err);
+        }
+        PD_TRY(rc);
+    }
     if (is_empty(train)) {
         rc = PD_FAIL(err, PD_INVALID,
                      "there are no preferences to learn from in the training share");
@@ -243,11 +261,8 @@ static enum pd_rc improve_line(struct running *j, const char *model, struct pd_e
     enum pd_rc rc = PD_OK;
     if (!pd_fs_exists(work_file(j, "prompts.jsonl")))
         PD_TRY(write_prompts(j, NULL, "prompts.jsonl", err));
-    if (!pd_fs_exists(work_file(j, "held-out.jsonl"))) {
-        PD_TRY(write_prompts(j, "test", "held-out.jsonl", err));
-        if (is_empty(work_file(j, "held-out.jsonl")))
-            PD_TRY(write_prompts(j, NULL, "held-out.jsonl", err));
-    }
+    if (!pd_fs_exists(work_file(j, "held-out.jsonl")))
+        PD_TRY(write_prompts_of(j, "test", "held-out.jsonl", err));
     begin_train(j, model);
     add2(j, "--data", work_file(j, "prompts.jsonl"));
     add2(j, "--reward-model", reward_path(j));
@@ -385,6 +400,8 @@ static enum pd_rc evaluate(struct running *j, const char *model, struct pd_err *
     PD_TRY(attend(j, pid, "comparing the new answers with the old ones", &status, err));
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         (void)rename(tmp, pd_arena_printf(&j->a, "%s/eval.json", j->run));
+    else if (j->stop_asked || pd_sig_stop())
+        rc = PD_FAIL(err, PD_INTERRUPTED, "stopped before the comparison was done");
 out:
     return rc;
 }
