@@ -260,7 +260,7 @@ static enum pd_rc improve_line(struct running *j, const char *model, struct pd_e
 {
     enum pd_rc rc = PD_OK;
     if (!pd_fs_exists(work_file(j, "prompts.jsonl")))
-        PD_TRY(write_prompts(j, NULL, "prompts.jsonl", err));
+        PD_TRY(write_prompts_of(j, "train", "prompts.jsonl", err));
     if (!pd_fs_exists(work_file(j, "held-out.jsonl")))
         PD_TRY(write_prompts_of(j, "test", "held-out.jsonl", err));
     begin_train(j, model);

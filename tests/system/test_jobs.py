@@ -14,7 +14,7 @@ from test_serve import judgment, make_dataset, new_id
 
 REWARD = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "freeze_layers": 0.0, "max_length": 128}
 LONG = {**REWARD, "epochs": 100, "batch_size": 1}  # thousands of steps
-IMPROVE = {"max_steps": 4, "rollout_batch": 4, "response_length": 8, "learning_rate": 1e-4}
+IMPROVE = {"max_steps": 4, "rollout_batch": 4, "response_length": 8, "learning_rate": 1e-3}
 
 
 @pytest.fixture
