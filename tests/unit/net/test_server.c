@@ -220,7 +220,9 @@ static void large_bodies(void **state)
     char *big = pd_xalloc(n), want[64];
     memset(big, 'x', n);
     snprintf(want, sizeof want, "%zu %lld", n, (long long)n * 'x');
-    CALL(413, "POST", "/echo/1", ((struct pd_str){big, n}), NULL, false, "at most 1000");
+    /* Refused at arrival, body unread: small enough for one packet, or the client may meet the
+     * closed connection while it still sends, before it reads the answer. */
+    CALL(413, "POST", "/echo/1", ((struct pd_str){big, 1200}), NULL, false, "at most 1000");
     CALL(413, "POST", "/echo/1", ((struct pd_str){big, n}), "Transfer-Encoding: chunked", false,
          "larger than the 1000");
     CALL(200, "POST", "/upload", ((struct pd_str){big, n}), NULL, false, want);
