@@ -2,7 +2,7 @@
 #include "cmd/cmd.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "lm/answers.h"
+#include "gen/answers.h"
 #include "lm/heads.h"
 #include "lm/model.h"
 #include "tensor/backend.h"

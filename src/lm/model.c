@@ -456,6 +456,20 @@ enum pd_rc pd_model_read_config(const char *path, struct pd_config *cfg, struct 
     return rc;
 }
 
+int pd_model_eos(const struct pd_model *m, int32_t *ids, int max)
+{
+    int n = 0;
+    for (int i = 0; i < m->cfg.n_eos && n < max; i++)
+        ids[n++] = m->cfg.eos_ids[i];
+    int32_t own = m->tok ? pd_tokenizer_eos(m->tok) : -1;
+    for (int i = 0; i < n; i++)
+        if (ids[i] == own)
+            own = -1;
+    if (own >= 0 && n < max)
+        ids[n++] = own;
+    return n;
+}
+
 /* ---- random weights ---- */
 
 void pd_model_random_normal(float *out, size_t n, double sd, uint64_t seed, uint64_t stream)

@@ -94,6 +94,9 @@ PD_CHECKED enum pd_rc pd_model_init_like(struct pd_model **out, const char *conf
                                          struct pd_err *err);
 void pd_model_free(struct pd_model *m); /* accepts NULL */
 
+/* Ids that end an answer: the config's and the tokenizer's. Returns how many (at most max). */
+int pd_model_eos(const struct pd_model *m, int32_t *ids, int max);
+
 /* Only the description, without opening weights. */
 PD_CHECKED enum pd_rc pd_model_read_config(const char *path, struct pd_config *cfg,
                                            struct pd_err *err);

@@ -2,9 +2,34 @@
 
 #include "base/mem.h"
 
+#define CURL_DISABLE_TYPECHECK /* its checks are macros over the names below */
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <pthread.h>
+#include <string.h>
 #include <unistd.h>
+
+/* libcurl brings thirty libraries with it, which would be most of the time that `podium --version`
+ * takes: it is opened when the first request is made. */
+#undef curl_easy_setopt
+#undef curl_easy_getinfo
+#define CURL_LIST(X)                                                                               \
+    X(global_init)                                                                                 \
+    X(easy_init)                                                                                   \
+    X(easy_setopt)                                                                                 \
+    X(easy_perform)                                                                                \
+    X(easy_getinfo)                                                                                \
+    X(easy_strerror)                                                                               \
+    X(easy_cleanup)                                                                                \
+    X(slist_append)                                                                                \
+    X(slist_free_all)
+
+static struct {
+#define X(name) __typeof__(&curl_##name) name;
+    CURL_LIST(X)
+#undef X
+    char missing[200]; /* why it cannot be used */
+} curl;
 
 struct state {
     struct pd_http_call *call;
@@ -52,54 +77,73 @@ static size_t on_read(char *to, size_t size, size_t n, void *arg)
     return (size_t)got;
 }
 
-static void init_once(void)
+static void open_curl(void)
 {
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+    if (!lib)
+        lib = dlopen("libcurl-gnutls.so.4", RTLD_NOW | RTLD_LOCAL);
+    void *at = NULL;
+#define X(name)                                                                                    \
+    if (lib && (at = dlsym(lib, "curl_" #name)) != NULL)                                           \
+        memcpy(&curl.name, &at, sizeof at);                                                        \
+    else                                                                                           \
+        lib = NULL;
+    CURL_LIST(X)
+#undef X
+    if (lib) {
+        curl.global_init(CURL_GLOBAL_DEFAULT);
+        return;
+    }
+    const char *why = dlerror();
+    snprintf(curl.missing, sizeof curl.missing, "%s", why ? why : "a function is missing in it");
 }
 
 enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, init_once);
+    pthread_once(&once, open_curl);
+    if (curl.missing[0])
+        return PD_FAIL(err, PD_UNSUPPORTED, "libcurl cannot be opened (Debian: libcurl4): %s",
+                       curl.missing);
     struct state st = {.call = c, .body = c->body, .err = err, .rc = PD_OK};
     char why[CURL_ERROR_SIZE] = "";
     long status = 0;
     struct curl_slist *headers = NULL;
-    CURL *h = curl_easy_init();
+    CURL *h = curl.easy_init();
     if (!h)
         return PD_FAIL(err, PD_NOMEM, "cannot make an HTTP client");
     bool upload = c->body.len || c->body_fd >= 0;
     if (upload)
-        headers = curl_slist_append(headers, "Expect:");
+        headers = curl.slist_append(headers, "Expect:");
     for (size_t i = 0; c->headers && c->headers[i]; i++)
-        headers = curl_slist_append(headers, c->headers[i]);
-    curl_easy_setopt(h, CURLOPT_URL, c->url);
-    curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, c->method);
-    curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(h, CURLOPT_ERRORBUFFER, why);
-    curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_write);
-    curl_easy_setopt(h, CURLOPT_WRITEDATA, &st);
-    curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
+        headers = curl.slist_append(headers, c->headers[i]);
+    curl.easy_setopt(h, CURLOPT_URL, c->url);
+    curl.easy_setopt(h, CURLOPT_CUSTOMREQUEST, c->method);
+    curl.easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+    curl.easy_setopt(h, CURLOPT_ERRORBUFFER, why);
+    curl.easy_setopt(h, CURLOPT_HTTPHEADER, headers);
+    curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, on_write);
+    curl.easy_setopt(h, CURLOPT_WRITEDATA, &st);
+    curl.easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)(c->connect_timeout_ms ? c->connect_timeout_ms : 5000));
-    curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
-    curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl.easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
+    curl.easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
     if (c->unix_path)
-        curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->unix_path);
+        curl.easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->unix_path);
     if (upload) {
-        curl_easy_setopt(h, CURLOPT_UPLOAD, 1L);
-        curl_easy_setopt(h, CURLOPT_READFUNCTION, on_read);
-        curl_easy_setopt(h, CURLOPT_READDATA, &st);
+        curl.easy_setopt(h, CURLOPT_UPLOAD, 1L);
+        curl.easy_setopt(h, CURLOPT_READFUNCTION, on_read);
+        curl.easy_setopt(h, CURLOPT_READDATA, &st);
         if (c->body_fd < 0)
-            curl_easy_setopt(h, CURLOPT_INFILESIZE_LARGE, (curl_off_t)c->body.len);
+            curl.easy_setopt(h, CURLOPT_INFILESIZE_LARGE, (curl_off_t)c->body.len);
     }
-    CURLcode code = curl_easy_perform(h);
+    CURLcode code = curl.easy_perform(h);
     if (code != CURLE_OK && st.rc == PD_OK)
         st.rc = PD_FAIL(err, PD_IO, "%s%s%s: %s", c->url, c->unix_path ? " over " : "",
-                        c->unix_path ? c->unix_path : "", why[0] ? why : curl_easy_strerror(code));
-    curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
+                        c->unix_path ? c->unix_path : "", why[0] ? why : curl.easy_strerror(code));
+    curl.easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
     c->status = (int)status;
-    curl_slist_free_all(headers);
-    curl_easy_cleanup(h);
+    curl.slist_free_all(headers);
+    curl.easy_cleanup(h);
     return st.rc;
 }

@@ -1,6 +1,6 @@
 #include "train/rollout.h"
 #include "base/mem.h"
-#include "lm/answers.h"
+#include "lm/model.h"
 #include "train/rows.h"
 
 #include <math.h>
@@ -179,7 +179,7 @@ enum pd_rc pd_rollouts_sample(struct pd_rollouts *r, struct pd_decoder *dec,
     how.greedy = plan->temperature <= 0;
     how.temperature = how.greedy ? 1 : plan->temperature;
     how.top_k = 0;
-    how.eos = (struct pd_id_span){eos, pd_answers_eos(m, eos, PD_CONFIG_MAX_EOS + 2)};
+    how.eos = (struct pd_id_span){eos, pd_model_eos(m, eos, PD_CONFIG_MAX_EOS + 2)};
     for (size_t i = 0; i < n; i++)
         list[i] = (struct pd_gen_prompt){.ids = prompts[i]->ids,
                                          .n = prompts[i]->n,
@@ -226,7 +226,7 @@ static enum pd_rc read_ids(struct json_object *row, const char *key, int vocab, 
 static bool is_end(const struct pd_model *m, int32_t id)
 {
     int32_t eos[PD_CONFIG_MAX_EOS + 2];
-    int n = pd_answers_eos(m, eos, PD_CONFIG_MAX_EOS + 2);
+    int n = pd_model_eos(m, eos, PD_CONFIG_MAX_EOS + 2);
     for (int i = 0; i < n; i++)
         if (eos[i] == id)
             return true;

@@ -1,6 +1,6 @@
 /* Whether two answers say the same to a reader. Pure; allocates in passing. */
-#ifndef PD_LM_SAME_TEXT_H
-#define PD_LM_SAME_TEXT_H
+#ifndef PD_GEN_SAME_TEXT_H
+#define PD_GEN_SAME_TEXT_H
 
 #include "base/str.h"
 

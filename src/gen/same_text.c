@@ -1,4 +1,4 @@
-#include "lm/same_text.h"
+#include "gen/same_text.h"
 #include "base/mem.h"
 #include "base/rng.h"
 

@@ -1,5 +1,5 @@
-#include "lm/answers_int.h"
-#include "lm/same_text.h"
+#include "gen/answers_int.h"
+#include "gen/same_text.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/sig.h"
@@ -8,20 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-int pd_answers_eos(const struct pd_model *m, int32_t *ids, int max)
-{
-    int n = 0;
-    for (int i = 0; i < m->cfg.n_eos && n < max; i++)
-        ids[n++] = m->cfg.eos_ids[i];
-    int32_t own = m->tok ? pd_tokenizer_eos(m->tok) : -1;
-    for (int i = 0; i < n; i++)
-        if (ids[i] == own)
-            own = -1;
-    if (own >= 0 && n < max)
-        ids[n++] = own;
-    return n;
-}
 
 /* ---- prompts to ids ---- */
 
@@ -354,7 +340,7 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
     if (!j.model->tok)
         return PD_FAIL(err, PD_INVALID, "%s has no tokenizer; answers cannot be made without one",
                        opts->model_name);
-    j.sampling.eos = (struct pd_id_span){j.eos, pd_answers_eos(j.model, j.eos, PD_ANSWERS_MAX_EOS)};
+    j.sampling.eos = (struct pd_id_span){j.eos, pd_model_eos(j.model, j.eos, PD_ANSWERS_MAX_EOS)};
     for (size_t i = 0; i < opts->n_stops; i++)
         if (strlen(opts->stops[i]) > j.longest_stop)
             j.longest_stop = strlen(opts->stops[i]);

@@ -7,8 +7,8 @@
  * Finished prompts go to OUT.partial at once, under a first line that names the settings. An
  * interrupted job leaves it, and the same command with resume goes on from there: every answer has
  * its own random stream, so the outcome is the same as without the interruption. Owner thread. */
-#ifndef PD_LM_ANSWERS_H
-#define PD_LM_ANSWERS_H
+#ifndef PD_GEN_ANSWERS_H
+#define PD_GEN_ANSWERS_H
 
 #include "lm/generate.h"
 #include "lm/prompts.h"
@@ -48,8 +48,5 @@ struct pd_answers_summary {
 PD_CHECKED enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
                                       const struct pd_answers_opts *opts,
                                       struct pd_answers_summary *summary, struct pd_err *err);
-
-/* Ids that end an answer: the config's and the tokenizer's. Returns how many (at most max). */
-int pd_answers_eos(const struct pd_model *m, int32_t *ids, int max);
 
 #endif

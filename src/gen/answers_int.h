@@ -1,8 +1,8 @@
 /* Private to answers*.c: a job of `podium generate` in memory, its rows, and its files. */
-#ifndef PD_LM_ANSWERS_INT_H
-#define PD_LM_ANSWERS_INT_H
+#ifndef PD_GEN_ANSWERS_INT_H
+#define PD_GEN_ANSWERS_INT_H
 
-#include "lm/answers.h"
+#include "gen/answers.h"
 #include "lm/model.h"
 #include "base/progress.h"
 

@@ -1,4 +1,4 @@
-#include "lm/answers_int.h"
+#include "gen/answers_int.h"
 #include "base/json.h"
 
 #include <string.h>
