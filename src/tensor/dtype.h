@@ -48,6 +48,12 @@ size_t pd_dtype_row_bytes(enum pd_dtype t, size_t n);
 /* src: one row of n values (a whole number of blocks, any alignment) -> dst (n) fp32. */
 void pd_dtype_to_f32(enum pd_dtype t, const void *src, float *dst, size_t n);
 
+/* The formats that can be written: F32, F16, BF16, and Q8_0 and Q4_0 by ggml's reference rules. */
+bool pd_dtype_can_write(enum pd_dtype t);
+/* src (n, a whole number of blocks) -> dst: pd_dtype_row_bytes(t, n) bytes, 2-byte aligned for the
+ * halves, any alignment for blocks. A block with a value that is not finite reads back as NaN. */
+void pd_dtype_from_f32(enum pd_dtype t, const float *src, void *dst, size_t n);
+
 /* Round to nearest even; NaN stays NaN. */
 void pd_f32_to_bf16(const float *src, uint16_t *dst, size_t n);
 void pd_f32_to_f16(const float *src, uint16_t *dst, size_t n);

@@ -176,6 +176,82 @@ static void test_names_and_rows(void **state)
     assert_int_equal(pd_dtype_row_bytes(PD_DTYPE_F16, 3), 6);
 }
 
+/* ---- what the gguf package reads and writes: tests/fixtures/quants/blocks.txt ---- */
+
+static size_t from_hex(const char *hex, uint8_t *out)
+{
+    size_t n = strlen(hex) / 2;
+    for (size_t i = 0; i < n; i++) {
+        unsigned v;
+        assert_int_equal(sscanf(hex + 2 * i, "%2x", &v), 1);
+        out[i] = (uint8_t)v;
+    }
+    return n;
+}
+
+static enum pd_dtype dtype_named(const char *name)
+{
+    int t = 0;
+    while (t < PD_DTYPE_COUNT && strcmp(pd_dtype_info((enum pd_dtype)t)->name, name) != 0)
+        t++;
+    assert_true(t < PD_DTYPE_COUNT);
+    return (enum pd_dtype)t;
+}
+
+static void test_blocks_of_the_gguf_package(void **state)
+{
+    static char verb[16], name[16], raw_hex[8192], f32_hex[8192];
+    static uint8_t raw[4096], back[4096];
+    static float f32[1024], got[1024];
+    int read = 0, written = 0;
+    FILE *f = fopen(PD_FIXTURES "/quants/blocks.txt", "r");
+    assert_non_null(f);
+    while (fscanf(f, "%15s %15s %8191s %8191s", verb, name, raw_hex, f32_hex) == 4) {
+        const enum pd_dtype t = dtype_named(name);
+        const size_t bytes = from_hex(raw_hex, raw), n = from_hex(f32_hex, (uint8_t *)f32) / 4;
+        assert_int_equal(pd_dtype_row_bytes(t, n), bytes);
+        if (strcmp(verb, "read") == 0) {
+            pd_dtype_to_f32(t, raw, got, n);
+            assert_memory_equal(got, f32, n * sizeof *got);
+            read++;
+        } else {
+            assert_true(pd_dtype_can_write(t));
+            pd_dtype_from_f32(t, f32, back, n);
+            assert_memory_equal(back, raw, bytes);
+            written++;
+        }
+    }
+    fclose(f);
+    assert_int_equal(read, 10);
+    assert_int_equal(written, 4);
+}
+
+static void test_not_finite_values_are_not_hidden(void **state)
+{
+    static const enum pd_dtype types[] = {PD_DTYPE_Q8_0, PD_DTYPE_Q4_0};
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    float x[64], y[64];
+    uint8_t b[68];
+    for (size_t t = 0; t < 2; t++)
+        for (size_t k = 0; k < 3; k++) {
+            for (int i = 0; i < 64; i++)
+                x[i] = 0.01f * (float)i;
+            x[7] = bad[k];
+            pd_dtype_from_f32(types[t], x, b, 64);
+            pd_dtype_to_f32(types[t], b, y, 64);
+            assert_true(isnan(y[7]));
+            assert_true(fabsf(y[40] - x[40]) < 0.1f); /* the next block is not harmed */
+        }
+    for (int i = 0; i < 64; i++) /* subnormals: zero, without an infinite step */
+        x[i] = i % 2 ? 0x1p-149f : -0x1p-149f;
+    for (size_t t = 0; t < 2; t++) {
+        pd_dtype_from_f32(types[t], x, b, 64);
+        pd_dtype_to_f32(types[t], b, y, 64);
+        for (int i = 0; i < 64; i++)
+            assert_true(y[i] == 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +261,8 @@ int main(void)
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_k_blocks),
         cmocka_unit_test(test_names_and_rows),
+        cmocka_unit_test(test_blocks_of_the_gguf_package),
+        cmocka_unit_test(test_not_finite_values_are_not_hidden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
