@@ -118,6 +118,13 @@ static void free_prompt(struct pd_gen *g, struct prompt *p)
     pd_free(p);
 }
 
+/* Its last answer is done, or it is not wanted any more. */
+static void end_prompt(struct pd_gen *g, struct prompt *p)
+{
+    g->promised -= p->pages;
+    free_prompt(g, p);
+}
+
 static void drop_row(struct pd_gen *g, struct row *r)
 {
     pd_kv_node_unref(g->kv, r->node);
@@ -125,6 +132,7 @@ static void drop_row(struct pd_gen *g, struct row *r)
     pd_free(r->context);
     pd_free(r->a.logprobs);
     pd_free(r->a.raw_logprobs);
+    pd_free(r->a.top);
 }
 
 void pd_gen_free(struct pd_gen *g)
@@ -174,6 +182,7 @@ static int64_t max_new_of(const struct pd_gen *g, const struct pd_gen_prompt *p)
 enum pd_rc pd_gen_add(struct pd_gen *g, const struct pd_gen_prompt *p, struct pd_err *err)
 {
     PD_ASSERT(p->n >= 1 && p->n_answers >= 1 && p->max_new_tokens >= 1);
+    PD_ASSERT(p->top_logprobs >= 0 && p->top_logprobs <= g->V);
     if (p->n >= g->context)
         return PD_FAIL(err, PD_INVALID,
                        "a prompt of %lld tokens leaves no room in the model's context of %lld",
@@ -198,6 +207,33 @@ enum pd_rc pd_gen_add(struct pd_gen *g, const struct pd_gen_prompt *p, struct pd
     }
     g->queue[g->n_queue++] = q;
     return PD_OK;
+}
+
+void pd_gen_cancel(struct pd_gen *g, const void *user)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < g->n_queue; i++) { /* these have answers to start: no row frees them */
+        struct prompt *p = g->queue[i];
+        if (p->p.user == user)
+            p->p.n_answers = p->started;
+        else
+            g->queue[kept++] = p;
+        if (p->p.user == user && p->finished == p->started)
+            end_prompt(g, p);
+    }
+    g->n_queue = kept;
+    kept = 0;
+    for (int64_t i = 0; i < g->n_rows; i++) {
+        struct row r = g->rows[i];
+        if (r.prompt->p.user != user) {
+            g->rows[kept++] = r;
+            continue;
+        }
+        drop_row(g, &r);
+        if (++r.prompt->finished == r.prompt->p.n_answers)
+            end_prompt(g, r.prompt);
+    }
+    g->n_rows = kept;
 }
 
 static void need_parts(struct pd_gen *g, int64_t n)
@@ -295,6 +331,10 @@ static enum pd_rc draw_tokens(struct pd_gen *g, struct row *rows, int64_t n, str
             struct pd_id_span context = {r->context, r->prompt->p.n + r->a.n};
             struct pd_draw d;
             struct pd_err e;
+            int64_t k = r->prompt->p.top_logprobs;
+            if (k > 0)
+                pd_sampler_top(g->samplers[omp_get_thread_num()], g->logits + i * g->V, k,
+                               r->a.top + r->a.n * k);
             enum pd_rc row_rc =
                 pd_sampler_draw(g->samplers[omp_get_thread_num()], &r->prompt->p.sampling,
                                 g->logits + i * g->V, context, r->a.n, &r->rng, &d, &e);
@@ -362,10 +402,8 @@ static void settle(struct pd_gen *g, int64_t from)
             g->opts.done(g->opts.ctx, &p->p, &r.a);
         drop_row(g, &r);
         p->finished++;
-        if (p->finished == p->p.n_answers) {
-            g->promised -= p->pages;
-            free_prompt(g, p);
-        }
+        if (p->finished == p->p.n_answers)
+            end_prompt(g, p);
     }
     g->n_rows = kept;
 }
@@ -381,7 +419,9 @@ static void init_row(struct pd_gen *g, struct row *r, struct prompt *p)
     r->a.ids = r->context + p->p.n;
     r->a.logprobs = pd_xalloc((size_t)max_new * sizeof *r->a.logprobs);
     r->a.raw_logprobs = pd_xalloc((size_t)max_new * sizeof *r->a.raw_logprobs);
-    pd_rng_seed(&r->rng, g->opts.seed, pd_rng_mix(p->p.key, r->a.answer));
+    if (p->p.top_logprobs > 0)
+        r->a.top = pd_xalloc((size_t)(max_new * p->p.top_logprobs) * sizeof *r->a.top);
+    pd_rng_seed(&r->rng, g->opts.seed + p->p.seed, pd_rng_mix(p->p.key, r->a.answer));
 }
 
 /* Starts answers of computed prompts in the free rows: their first tokens come from the prompt's
@@ -495,6 +535,8 @@ static void collect_answer(void *ctx, const struct pd_gen_prompt *prompt,
     to->ids = copy_of(a->ids, n * sizeof *a->ids);
     to->logprobs = copy_of(a->logprobs, n * sizeof *a->logprobs);
     to->raw_logprobs = copy_of(a->raw_logprobs, n * sizeof *a->raw_logprobs);
+    if (a->top)
+        to->top = copy_of(a->top, n * (size_t)prompt->top_logprobs * sizeof *a->top);
 }
 
 enum pd_rc pd_generate(struct pd_decoder *dec, const struct pd_gen_prompt *prompts,
@@ -541,6 +583,7 @@ void pd_gen_result_release(struct pd_gen_result *r)
         pd_free(r->answers[i].ids);
         pd_free(r->answers[i].logprobs);
         pd_free(r->answers[i].raw_logprobs);
+        pd_free(r->answers[i].top);
     }
     pd_free(r->answers);
     memset(r, 0, sizeof *r);

@@ -24,10 +24,12 @@ struct pd_gen_prompt {
     const int32_t *ids; /* borrowed until its last answer is done */
     int64_t n;          /* >= 1 */
     uint64_t key;       /* names the random streams: an index, or a hash of the prompt */
+    uint64_t seed;      /* added to the engine's: one engine serves requests with their own */
     int64_t n_answers;
     uint64_t first_answer;       /* index of the first one; the others follow */
     struct pd_sampling sampling; /* eos ids included */
     int64_t max_new_tokens;      /* > 0; the context of the model also ends an answer */
+    int64_t top_logprobs;        /* the likeliest tokens at each step go along, so many; 0 = none */
     void *user;
 };
 
@@ -39,6 +41,7 @@ struct pd_gen_answer {
     float *logprobs;     /* (n) under the distribution drawn from: with top_k 0, top_p 1 ... that
                             is softmax(logits / temperature) */
     float *raw_logprobs; /* (n) under softmax(logits) */
+    struct pd_top *top;  /* (n, top_logprobs), or NULL */
     int64_t n;
     enum pd_finish finish;
 };
@@ -62,6 +65,9 @@ void pd_gen_free(struct pd_gen *g); /* accepts NULL; unfinished answers are drop
 /* Queues a prompt (copied but for ids). PD_INVALID when it does not fit the context. */
 PD_CHECKED enum pd_rc pd_gen_add(struct pd_gen *g, const struct pd_gen_prompt *p,
                                  struct pd_err *err);
+/* Drops the prompts that were added with this `user`, waiting or running: `done` is not called for
+ * what is not done yet, and their ids are not borrowed any more. Not from a callback. */
+void pd_gen_cancel(struct pd_gen *g, const void *user);
 /* One pass: prompts waiting that fit, or one token for every running answer, or both. *busy = work
  * remains. */
 PD_CHECKED enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err);

@@ -21,7 +21,7 @@ struct pd_sampler {
     int32_t *found;  /* (V + 1) */
     uint32_t *stamp; /* (V) ids met in this call carry `now` */
     uint32_t now;
-    struct pd_candidate *penalised; /* raw logits of ids that the repetition penalty changed */
+    struct pd_candidate *penalised; /* ids that penalties changed, with the raw logit first */
     int64_t n_penalised, cap_penalised;
     struct option *options; /* (V), ascending id between filters */
     int64_t n_options;
@@ -50,6 +50,8 @@ enum pd_rc pd_sampling_check(const struct pd_sampling *s, struct pd_err *err)
     if (!(s->repetition_penalty > 0) || !isfinite(s->repetition_penalty))
         return PD_FAIL(err, PD_INVALID, "repetition penalty is %g, must be above 0",
                        s->repetition_penalty);
+    if (!isfinite(s->presence_penalty) || !isfinite(s->frequency_penalty))
+        return PD_FAIL(err, PD_INVALID, "presence and frequency penalties must be finite numbers");
     if (s->no_repeat_ngram < 0 || s->min_new_tokens < 0)
         return PD_FAIL(err, PD_INVALID, "n-gram size and least number of tokens must be 0 or more");
     return PD_OK;
@@ -92,26 +94,52 @@ void pd_sampler_free(struct pd_sampler *s)
 
 /* ---- processors that act on logits ---- */
 
-/* Each distinct id of the context once: s < 0 ? s * p : s / p (Keskar et al. 2019, as Hugging Face
- * has it). */
-static void penalise_repetition(struct pd_sampler *s, float penalty, float *logits,
-                                struct pd_id_span context)
+/* No id is met yet, and there is room to remember n more logits. */
+static void begin_penalty(struct pd_sampler *s, int64_t n)
 {
     if (++s->now == 0) {
         memset(s->stamp, 0, (size_t)s->vocab * sizeof *s->stamp);
         s->now = 1;
     }
-    if (context.n > s->cap_penalised) {
-        s->cap_penalised = 2 * context.n;
+    if (s->n_penalised + n > s->cap_penalised) {
+        s->cap_penalised = 2 * (s->n_penalised + n);
         s->penalised = pd_xrealloc(s->penalised, (size_t)s->cap_penalised * sizeof *s->penalised);
     }
+}
+
+/* True the first time an id is met; its logit is remembered then. */
+static bool first_met(struct pd_sampler *s, const float *logits, int32_t id)
+{
+    if (s->stamp[id] == s->now)
+        return false;
+    s->stamp[id] = s->now;
+    s->penalised[s->n_penalised++] = (struct pd_candidate){id, logits[id]};
+    return true;
+}
+
+/* Each distinct id of the context once: s < 0 ? s * p : s / p (Keskar et al. 2019, as Hugging Face
+ * has it). */
+static void penalise_repetition(struct pd_sampler *s, float penalty, float *logits,
+                                struct pd_id_span context)
+{
+    begin_penalty(s, context.n);
     for (int64_t i = 0; i < context.n; i++) {
         int32_t id = context.ids[i];
-        if (s->stamp[id] == s->now)
-            continue;
-        s->stamp[id] = s->now;
-        s->penalised[s->n_penalised++] = (struct pd_candidate){id, logits[id]};
-        logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
+        if (first_met(s, logits, id))
+            logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
+    }
+}
+
+/* s - presence * [c > 0] - frequency * c, where c counts the id in the answer (OpenAI's API). */
+static void penalise_presence(struct pd_sampler *s, const struct pd_sampling *how, float *logits,
+                              struct pd_id_span answer)
+{
+    begin_penalty(s, answer.n);
+    for (int64_t i = 0; i < answer.n; i++) {
+        int32_t id = answer.ids[i];
+        if (first_met(s, logits, id))
+            logits[id] -= (float)how->presence_penalty;
+        logits[id] -= (float)how->frequency_penalty;
     }
 }
 
@@ -153,6 +181,11 @@ static bool process(struct pd_sampler *s, const struct pd_sampling *how, float *
     s->n_penalised = 0;
     if (how->repetition_penalty != 1) {
         penalise_repetition(s, (float)how->repetition_penalty, logits, context);
+        changed = true;
+    }
+    if ((how->presence_penalty != 0 || how->frequency_penalty != 0) && n_new > 0) {
+        struct pd_id_span answer = {context.ids + context.n - n_new, n_new};
+        penalise_presence(s, how, logits, answer);
         changed = true;
     }
     if (how->no_repeat_ngram > 0 && context.n + 1 >= how->no_repeat_ngram) {
@@ -415,6 +448,17 @@ enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how, 
     d.raw_logprob = (float)(raw_logit(s, logits, d.id) - raw_lse);
     *out = d;
     return PD_OK;
+}
+
+void pd_sampler_top(struct pd_sampler *s, const float *logits, int64_t n, struct pd_top *out)
+{
+    static const struct pd_sampling plain = {.temperature = 1};
+    float max = pd__vocab_max(s->vocab, logits, s->block_max);
+    double lse = max + log(pd__vocab_exp(s->vocab, logits, max, 1, NULL, s->block_sum));
+    take_top(s, &plain, logits, max, n);
+    sort_options(s, by_p_desc);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (struct pd_top){s->options[i].id, (float)(s->options[i].z - lse)};
 }
 
 enum pd_rc pd_sampler_distribution(struct pd_sampler *s, const struct pd_sampling *how,

@@ -304,6 +304,95 @@ static void test_callbacks(void **state)
     teardown(&s);
 }
 
+struct keep {
+    const struct pd_gen_result *want;
+    int done[N_PROMPTS];
+};
+
+static void on_kept(void *ctx, const struct pd_gen_prompt *p, const struct pd_gen_answer *a)
+{
+    struct keep *k = ctx;
+    assert_same_answer(&k->want->answers[a->prompt * N_ANSWERS + (int64_t)a->answer], a);
+    k->done[p->key]++;
+}
+
+/* Those that are cancelled, running or waiting, are heard of no more; the others say what they say
+ * alone, and the memory is there for them. */
+static void test_cancel(void **state)
+{
+    struct setup s;
+    setup(&s, 0);
+    int64_t page = 2 * 4 * TINY_L * 32 * s.model->cfg.n_kv_heads * TINY_D;
+    for (int i = 0; i < N_PROMPTS; i++)
+        s.prompts[i].user = &s.ids[i];
+    struct pd_gen_result want = generate(&s, s.prompts, N_PROMPTS, (struct pd_gen_opts){.seed = 7});
+    for (int steps = 0; steps < 9; steps++) {
+        struct keep k = {.want = &want};
+        struct pd_gen_opts opts = {
+            .seed = 7, .max_rows = 4, .max_kv_bytes = 6 * page, .done = on_kept, .ctx = &k};
+        struct pd_gen *g;
+        bool busy = true;
+        assert_int_equal(pd_gen_new(s.dec, &opts, &g, NULL), PD_OK);
+        for (int i = 0; i < N_PROMPTS; i++)
+            assert_int_equal(pd_gen_add(g, &s.prompts[i], NULL), PD_OK);
+        for (int i = 0; i < steps; i++)
+            assert_int_equal(pd_gen_step(g, &busy, NULL), PD_OK);
+        int before[2] = {k.done[0], k.done[5]};
+        pd_gen_cancel(g, s.prompts[0].user);
+        pd_gen_cancel(g, s.prompts[5].user);
+        pd_gen_cancel(g, "nobody");
+        while (busy)
+            assert_int_equal(pd_gen_step(g, &busy, NULL), PD_OK);
+        for (int i = 0; i < N_PROMPTS; i++)
+            assert_int_equal(k.done[i], i == 0 ? before[0] : i == 5 ? before[1] : N_ANSWERS);
+        struct pd_gen_stats st;
+        pd_gen_stats(g, &st);
+        assert_int_equal(st.running + st.waiting, 0);
+        pd_gen_free(g);
+    }
+    pd_gen_result_release(&want);
+    teardown(&s);
+}
+
+/* The seed of a prompt and the engine's are one sum. */
+static void test_prompt_seed(void **state)
+{
+    struct setup s;
+    setup(&s, 0);
+    struct pd_gen_result want = generate(&s, s.prompts, N_PROMPTS, (struct pd_gen_opts){.seed = 9});
+    for (int i = 0; i < N_PROMPTS; i++)
+        s.prompts[i].seed = 5;
+    struct pd_gen_result got = generate(&s, s.prompts, N_PROMPTS, (struct pd_gen_opts){.seed = 4});
+    assert_same(&want, &got);
+    pd_gen_result_release(&want);
+    pd_gen_result_release(&got);
+    teardown(&s);
+}
+
+/* The likeliest tokens at each step: those of the greedy choice first, all of them sum to one. */
+static void test_top_logprobs(void **state)
+{
+    struct setup s;
+    setup(&s, 0);
+    struct pd_gen_prompt p = s.prompts[1];
+    p.sampling.greedy = true;
+    p.top_logprobs = TINY_V;
+    struct pd_gen_result r = generate(&s, &p, 1, (struct pd_gen_opts){.seed = 1});
+    for (int64_t i = 0; i < r.answers[0].n; i++) {
+        const struct pd_top *top = r.answers[0].top + i * TINY_V;
+        double sum = 0;
+        assert_int_equal(top[0].id, r.answers[0].ids[i]);
+        assert_float_equal(top[0].logprob, r.answers[0].raw_logprobs[i], 1e-5);
+        for (int k = 0; k < TINY_V; k++) {
+            sum += exp(top[k].logprob);
+            assert_true(k == 0 || top[k].logprob <= top[k - 1].logprob);
+        }
+        assert_float_equal(sum, 1, 1e-5);
+    }
+    pd_gen_result_release(&r);
+    teardown(&s);
+}
+
 static void test_not_finite(void **state)
 {
     struct setup s;
@@ -319,9 +408,11 @@ static void test_not_finite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_invariance), cmocka_unit_test(test_logprobs),
-        cmocka_unit_test(test_greedy),     cmocka_unit_test(test_context),
-        cmocka_unit_test(test_callbacks),  cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_invariance),   cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_greedy),       cmocka_unit_test(test_context),
+        cmocka_unit_test(test_callbacks),    cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_prompt_seed),
+        cmocka_unit_test(test_top_logprobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

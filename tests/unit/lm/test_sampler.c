@@ -275,6 +275,68 @@ static void test_not_finite(void **state)
     pd_sampler_free(s);
 }
 
+/* s - presence * [c > 0] - frequency * c over the answer alone, after the repetition penalty over
+ * everything; the raw log-prob does not see them. */
+static void test_presence(void **state)
+{
+    static float logits[V], x[V];
+    int32_t ids[40];
+    struct pd_rng rng, draws;
+    struct pd_sampler *s = make();
+    pd_rng_seed(&rng, 12, 0);
+    pd_rng_seed(&draws, 12, 1);
+    for (int round = 0; round < 60; round++) {
+        int n = 1 + (int)pd_rng_below(&rng, 40), n_new = (int)pd_rng_below(&rng, (uint64_t)n + 1);
+        struct pd_sampling how;
+        pd_sampling_default(&how);
+        how.greedy = true;
+        how.presence_penalty = 4 * pd_rng_f64(&rng) - 2;
+        how.frequency_penalty = 4 * pd_rng_f64(&rng) - 2;
+        how.repetition_penalty = round % 2 ? 1.3 : 1;
+        random_logits(&rng, logits, false);
+        for (int i = 0; i < n; i++)
+            ids[i] = (int32_t)pd_rng_below(&rng, 6);
+        for (int i = 0; i < 6; i++)
+            logits[i] = 12 + (float)pd_rng_f64(&rng); /* one of them wins, whatever the penalty */
+        int want = 0, count[6] = {0}, seen[6] = {0};
+        for (int i = 0; i < n; i++)
+            seen[ids[i]] = 1;
+        for (int i = n - n_new; i < n; i++)
+            count[ids[i]]++;
+        double z[6], lse = 0;
+        for (int i = 0; i < 6; i++) {
+            z[i] = logits[i] / (seen[i] && round % 2 ? 1.3 : 1);
+            z[i] -= (count[i] > 0) * how.presence_penalty + count[i] * how.frequency_penalty;
+            want = z[i] > z[want] ? i : want;
+        }
+        double best = z[want];
+        for (int i = 6; i < V; i++)
+            if (logits[i] > best) {
+                best = logits[i];
+                want = i;
+            }
+        for (int i = 0; i < V; i++)
+            lse += exp(logits[i]);
+        struct pd_draw d;
+        memcpy(x, logits, sizeof x);
+        assert_int_equal(
+            pd_sampler_draw(s, &how, x, (struct pd_id_span){ids, n}, n_new, &draws, &d, NULL),
+            PD_OK);
+        assert_int_equal(d.id, want);
+        assert_float_equal(d.raw_logprob, logits[want] - (float)log(lse), 1e-4);
+        struct pd_top top[3];
+        pd_sampler_top(s, logits, 3, top);
+        for (int k = 0; k < 3; k++) {
+            int above = 0;
+            for (int i = 0; i < V; i++)
+                above += logits[i] > logits[top[k].id];
+            assert_int_equal(above, k);
+            assert_float_equal(top[k].logprob, logits[top[k].id] - (float)log(lse), 1e-4);
+        }
+    }
+    pd_sampler_free(s);
+}
+
 static void test_kth(void **state)
 {
     struct pd_rng rng;
@@ -302,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_processors),
         cmocka_unit_test(test_draws),        cmocka_unit_test(test_raw_logprob),
         cmocka_unit_test(test_not_finite),   cmocka_unit_test(test_kth),
+        cmocka_unit_test(test_presence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
