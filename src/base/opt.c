@@ -16,30 +16,6 @@ static struct pd_opt *find(struct pd_opt *table, struct pd_str name)
     return NULL;
 }
 
-/* Levenshtein distance, for the hint. */
-static size_t distance(struct pd_str a, struct pd_str b)
-{
-    size_t row[64];
-    if (a.len >= 63 || b.len >= 63)
-        return 99;
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            size_t best = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[b.len];
-}
-
 static enum pd_rc unknown(struct pd_opt *table, struct pd_str name, struct pd_err *err)
 {
     const char *best = NULL;
@@ -47,7 +23,7 @@ static enum pd_rc unknown(struct pd_opt *table, struct pd_str name, struct pd_er
     for (struct pd_opt *o = table; !is_end(o); o++) {
         if (!o->name || (o->flags & PD_OPT_HIDDEN))
             continue;
-        size_t d = distance(name, pd_str_from(o->name));
+        size_t d = pd_str_distance(name, pd_str_from(o->name));
         if (d < best_d)
             best = o->name, best_d = d;
     }

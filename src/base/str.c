@@ -253,3 +253,26 @@ char *pd_buf_detach(struct pd_buf *b)
     b->failed = false;
     return p;
 }
+
+size_t pd_str_distance(struct pd_str a, struct pd_str b)
+{
+    size_t row[64];
+    if (a.len >= 63 || b.len >= 63)
+        return 99;
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            size_t best = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[b.len];
+}

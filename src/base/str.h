@@ -54,4 +54,7 @@ struct pd_str pd_buf_str(const struct pd_buf *b);
 const char *pd_buf_cstr(const struct pd_buf *b); /* never NULL */
 char *pd_buf_detach(struct pd_buf *b);           /* caller frees with pd_free; b is empty after */
 
+/* Levenshtein distance, for "did you mean"; 99 for strings of 63 bytes or more. */
+size_t pd_str_distance(struct pd_str a, struct pd_str b);
+
 #endif

@@ -23,6 +23,22 @@ static const struct pd_cmd *find(const char *name)
     return NULL;
 }
 
+static int no_verb(const char *name)
+{
+    const char *best = NULL;
+    size_t best_d = 4;
+    for (const struct pd_cmd *c = commands; c->name; c++) {
+        size_t d = pd_str_distance(pd_str_from(name), pd_str_from(c->name));
+        if (d < best_d)
+            best = c->name, best_d = d;
+    }
+    if (best)
+        fprintf(stderr, "podium: no verb '%s'; did you mean '%s'?\n", name, best);
+    else
+        fprintf(stderr, "podium: no verb '%s'; `podium --help` lists them\n", name);
+    return 2;
+}
+
 static int print_help(void)
 {
     const char *group = "";
@@ -97,11 +113,8 @@ int main(int argc, char **argv)
     char *help_argv[] = {"--help", NULL};
     bool help = strcmp(verb, "help") == 0;
     const struct pd_cmd *c = find(help ? argv[2] : verb);
-    if (!c) {
-        fprintf(stderr, "podium: no verb '%s'; `podium --help` lists them\n",
-                help ? argv[2] : verb);
-        return 2;
-    }
+    if (!c)
+        return no_verb(help ? argv[2] : verb);
     if (!help)
         limit_spinning(c, argv);
     pd_sig_install();
