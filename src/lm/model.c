@@ -229,10 +229,11 @@ static void freeze(struct pd_model *m, double share)
  * memory. */
 static void let_go_of_files(struct pd_model_files *f)
 {
-    pd_st_close(f->st);
-    f->st = NULL;
-    if (f->gguf)
-        (void)madvise((void *)(uintptr_t)f->gguf->map.ptr, f->gguf->map.len, MADV_DONTNEED);
+    const struct pd_gguf *g = f->weights.gguf;
+    if (g)
+        (void)madvise((void *)(uintptr_t)g->map.ptr, g->map.len, MADV_DONTNEED);
+    else
+        pd_weights_close(&f->weights);
 }
 
 /* Files have been bound; now one slab, and what pointed into the files is let go. */
@@ -270,8 +271,7 @@ void pd_model_free(struct pd_model *m)
     pd_chat_release(&m->chat);
     pd_tokenizer_free(m->tok);
     pd_free(m->blocks);
-    pd_gguf_close(m->files->gguf);
-    pd_st_close(m->files->st);
+    pd_weights_close(&m->files->weights);
     json_object_put(m->files->config);
     pd_free(m->files->dir);
     pd_free(m->files->at);
@@ -318,7 +318,7 @@ static enum pd_rc open_folder(struct pd_model *m, struct pd_err *err)
     PD_TRY(pd_json_read_file(config, MAX_CONFIG_BYTES, &f->config, err));
     PD_TRY(pd_config_from_json(f->config, config, &m->cfg, &f->family, err));
     PD_TRY(read_generation_config(m, err));
-    PD_TRY(pd_st_open_dir(&f->st, m->path, err));
+    PD_TRY(pd_weights_open_dir(&f->weights, m->path, err));
     rc = pd_tokenizer_open_dir(&m->tok, m->path, err);
     if (rc == PD_NOTFOUND) /* weights without a tokenizer are still a model: ids in, ids out */
         rc = PD_OK;
@@ -330,11 +330,12 @@ out:
 static enum pd_rc open_gguf(struct pd_model *m, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_model_files *f = m->files;
-    PD_TRY(pd_gguf_open(&f->gguf, m->path, err));
-    PD_TRY(pd_config_from_gguf(f->gguf, &m->cfg, &f->family, err));
-    if (pd_gguf_get(f->gguf, "tokenizer.ggml.model"))
-        PD_TRY(pd_tokenizer_open_gguf(&m->tok, f->gguf, err));
+    struct pd_gguf *g = NULL;
+    PD_TRY(pd_gguf_open(&g, m->path, err));
+    m->files->weights.gguf = g;
+    PD_TRY(pd_config_from_gguf(g, &m->cfg, &m->files->family, err));
+    if (pd_gguf_get(g, "tokenizer.ggml.model"))
+        PD_TRY(pd_tokenizer_open_gguf(&m->tok, g, err));
 out:
     return rc;
 }

@@ -1,9 +1,9 @@
 /* A model: its description, its table of parameters, its tokenizer.
  *
- * pd_model_open takes a Hugging Face folder (config.json + *.safetensors, sharded or not), a .gguf
- * file, or a run folder (whose model/ it opens). The parameter table (tensor/params.h) carries
- * Hugging Face names and shapes whatever the file was; a decoder never looks at names: it goes
- * through the roles below.
+ * pd_model_open takes a Hugging Face folder (config.json + *.safetensors or pytorch_model.bin,
+ * sharded or not), a .gguf file, or a run folder (whose model/ it opens). The parameter table
+ * (tensor/params.h) carries Hugging Face names and shapes whatever the file was; a decoder never
+ * looks at names: it goes through the roles below.
  *
  *   PD_MODEL_INFERENCE  each data pointer lies in the mapped file, in the file's own dtype (F32 F16
  *                       BF16 Q8_0 Q4_0 Q4_1), or in memory of the model where the file's layout

@@ -35,17 +35,6 @@ static size_t count_dtypes(const struct pd_model *m, size_t count[PD_DTYPE_COUNT
     return kinds;
 }
 
-static size_t file_bytes(const struct pd_model *m, size_t *n_files)
-{
-    size_t bytes = 0;
-    *n_files = m->files->gguf ? 1 : m->files->st ? m->files->st->n_files : 0;
-    if (m->files->gguf)
-        return m->files->gguf->map.len;
-    for (size_t i = 0; i < *n_files; i++)
-        bytes += m->files->st->files[i].map.len;
-    return bytes;
-}
-
 static const char *chat_name(const struct pd_model *m)
 {
     return m->chat.kind == PD_CHAT_CHATML ? "chatml"
@@ -100,13 +89,13 @@ static void put_tokenizer(struct pd_jw *w, const struct pd_model *m)
 void pd_model_info_json(const struct pd_model *m, struct pd_buf *out)
 {
     struct pd_jw w;
-    size_t count[PD_DTYPE_COUNT], n_files, bytes = file_bytes(m, &n_files);
+    size_t count[PD_DTYPE_COUNT], bytes, n_files = pd_weights_files(&m->files->weights, &bytes);
     struct needs need = needs_of(m);
     (void)count_dtypes(m, count);
     pd_jw_init(&w, out);
     pd_jw_object(&w);
     pd_jw_kstrz(&w, "path", m->path);
-    pd_jw_kstrz(&w, "format", m->files->gguf ? "gguf" : "safetensors");
+    pd_jw_kstrz(&w, "format", pd_weights_format(&m->files->weights));
     pd_jw_ki64(&w, "files", (int64_t)n_files);
     pd_jw_ki64(&w, "bytes", (int64_t)bytes);
     pd_jw_kstrz(&w, "family", m->cfg.family);
@@ -165,9 +154,9 @@ static void add_named_id(struct pd_buf *out, const struct pd_model *m, const cha
 
 static void text_files(const struct pd_model *m, struct pd_buf *out)
 {
-    size_t count[PD_DTYPE_COUNT], n_files, bytes = file_bytes(m, &n_files);
+    size_t count[PD_DTYPE_COUNT], bytes, n_files = pd_weights_files(&m->files->weights, &bytes);
     (void)count_dtypes(m, count);
-    pd_buf_addf(out, "files       %zu %s, ", n_files, m->files->gguf ? "GGUF" : "safetensors");
+    pd_buf_addf(out, "files       %zu %s, ", n_files, pd_weights_format(&m->files->weights));
     add_size(out, (int64_t)bytes);
     pd_buf_adds(out, "\nparameters  ");
     add_grouped(out, n_params(m));

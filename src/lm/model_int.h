@@ -4,7 +4,7 @@
 
 #include "lm/family.h"
 #include "lm/model.h"
-#include "lm/safetensors.h"
+#include "lm/weights.h"
 
 /* Which row of the family's table a parameter came from, beside params.v. */
 struct pd_param_at {
@@ -14,8 +14,7 @@ struct pd_param_at {
 
 struct pd_model_files {
     const struct pd_family *family;
-    struct pd_gguf *gguf;       /* or NULL */
-    struct pd_st *st;           /* or NULL */
+    struct pd_weights weights;
     char *dir;                  /* Hugging Face folder, or NULL */
     struct json_object *config; /* config.json as read, or NULL */
     struct pd_param_at *at;     /* params.n */

@@ -7,17 +7,6 @@
 #include <inttypes.h>
 #include <sys/mman.h>
 
-/* A tensor in whichever file it was found. */
-struct source {
-    enum pd_dtype dtype;
-    bool known_dtype;
-    const char *dtype_name;
-    int ndim;
-    int64_t shape[4];
-    const void *data;
-    const char *file;
-};
-
 void *pd_model_own(struct pd_model *m, size_t n, size_t size)
 {
     struct pd_model_files *f = m->files;
@@ -38,49 +27,26 @@ void pd_model_drop_owned(struct pd_model *m)
     m->files->n_owned = 0;
 }
 
-/* With the trunk's prefix, or as a bare trunk saved without it. */
-static const struct pd_st_tensor *find_hf(const struct pd_model *m, const char *name)
+/* A folder's tensor with the trunk's prefix, or of a bare trunk saved without it. */
+static bool find_hf(const struct pd_model *m, const char *name, struct pd_weight *w)
 {
     const char *prefix = m->files->family->prefix;
     size_t n = strlen(prefix);
-    const struct pd_st_tensor *t = pd_st_find(m->files->st, name);
-    if (!t && strncmp(name, prefix, n) == 0)
-        t = pd_st_find(m->files->st, name + n);
-    return t;
+    return pd_weights_find(&m->files->weights, name, w) ||
+           (strncmp(name, prefix, n) == 0 && pd_weights_find(&m->files->weights, name + n, w));
 }
 
 static bool find_source(const struct pd_model *m, const struct pd_param *p,
-                        const struct pd_param_at *at, struct source *s)
+                        const struct pd_param_at *at, struct pd_weight *w)
 {
-    if (m->files->st) {
-        const struct pd_st_tensor *t = find_hf(m, p->name);
-        if (!t)
-            return false;
-        *s = (struct source){.dtype = t->dtype,
-                             .known_dtype = t->known_dtype,
-                             .dtype_name = t->dtype_name,
-                             .ndim = t->ndim,
-                             .data = t->data,
-                             .file = pd_st_path(m->files->st, t)};
-        for (int d = 0; d < t->ndim && d < 4; d++)
-            s->shape[d] = t->shape[d];
-        return true;
-    }
+    if (!m->files->weights.gguf)
+        return find_hf(m, p->name, w);
     if (!at->spec->gguf)
         return false;
     char *name = pd_spec_name(at->spec->gguf, at->layer);
-    const struct pd_gguf_tensor *t = pd_gguf_tensor(m->files->gguf, name);
+    bool found = pd_weights_find(&m->files->weights, name, w);
     pd_free(name);
-    if (!t)
-        return false;
-    *s = (struct source){.dtype = t->dtype,
-                         .known_dtype = true,
-                         .dtype_name = pd_dtype_info(t->dtype)->name,
-                         .ndim = t->ndim,
-                         .data = t->data,
-                         .file = m->files->gguf->path};
-    memcpy(s->shape, t->shape, sizeof s->shape);
-    return true;
+    return found;
 }
 
 static const char *shape_text(int ndim, const int64_t *shape, char out[96])
@@ -93,7 +59,7 @@ static const char *shape_text(int ndim, const int64_t *shape, char out[96])
     return out;
 }
 
-static enum pd_rc check_shape(const struct pd_param *p, const struct source *s, bool transposed,
+static enum pd_rc check_shape(const struct pd_param *p, const struct pd_weight *s, bool transposed,
                               struct pd_err *err)
 {
     int64_t want[4];
@@ -110,15 +76,15 @@ static enum pd_rc check_shape(const struct pd_param *p, const struct source *s, 
         return PD_FAIL(err, PD_INVALID, "%s: tensor %s is %s, but the configuration makes it %s",
                        s->file, p->name, shape_text(s->ndim, s->shape, a),
                        shape_text(p->ndim, want, b));
-    if (!s->known_dtype)
+    if (!s->known_dtype && !s->f64)
         return PD_FAIL(err, PD_UNSUPPORTED,
-                       "%s: tensor %s has dtype %s; weights are F32, F16 or BF16", s->file, p->name,
-                       s->dtype_name);
+                       "%s: tensor %s has dtype %s; weights are F32, F16, BF16 or F64", s->file,
+                       p->name, s->dtype_name);
     return PD_OK;
 }
 
 /* GGUF's Conv1D weights stand (out, in): back to (in, out), in fp32. */
-static enum pd_rc bind_transposed(struct pd_model *m, struct pd_param *p, const struct source *s,
+static enum pd_rc bind_transposed(struct pd_model *m, struct pd_param *p, const struct pd_weight *s,
                                   struct pd_err *err)
 {
     size_t in = (size_t)p->shape[0], out = (size_t)p->shape[1];
@@ -139,7 +105,7 @@ static enum pd_rc bind_transposed(struct pd_model *m, struct pd_param *p, const 
     return PD_OK;
 }
 
-static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct source *s,
+static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct pd_weight *s,
                            struct pd_err *err)
 {
     float *dst = pd_model_own(m, p->n, sizeof *dst);
@@ -160,10 +126,10 @@ static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct 
 
 /* llama GGUFs: within a head of D rows, ours half*D/2 + i is theirs 2*i + half. Whole rows move, so
  * quantised ones stay as they are. A bias is a matrix of one column. */
-static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const struct source *s,
+static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const struct pd_weight *s,
                                 int heads, struct pd_err *err)
 {
-    struct source f32 = *s;
+    struct pd_weight f32 = *s;
     if (p->ndim == 1 && s->dtype != PD_DTYPE_F32) { /* no rows to move: the values themselves */
         enum pd_rc rc = bind_f32(m, p, s, err);
         if (rc != PD_OK)
@@ -190,6 +156,21 @@ static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const st
     return PD_OK;
 }
 
+/* Doubles and views across their storage: first of all a row of fp32. */
+static enum pd_rc flatten(struct pd_model *m, const struct pd_param *p, struct pd_weight *s,
+                          struct pd_err *err)
+{
+    float *dst = pd_model_own(m, p->n, sizeof *dst);
+    if (!dst)
+        return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
+    pd_weight_gather(s, dst);
+    s->data = dst;
+    s->dtype = PD_DTYPE_F32;
+    s->known_dtype = true;
+    s->f64 = s->strided = false;
+    return PD_OK;
+}
+
 static bool is_aligned(const void *p, enum pd_dtype t)
 {
     size_t need = t == PD_DTYPE_F32 ? 4 : t == PD_DTYPE_F16 || t == PD_DTYPE_BF16 ? 2 : 1;
@@ -197,11 +178,13 @@ static bool is_aligned(const void *p, enum pd_dtype t)
 }
 
 static enum pd_rc bind(struct pd_model *m, struct pd_param *p, const struct pd_param_at *at,
-                       const struct source *s, struct pd_err *err)
+                       struct pd_weight *s, struct pd_err *err)
 {
-    bool gguf = m->files->gguf != NULL;
+    bool gguf = m->files->weights.gguf != NULL;
     unsigned quirks = gguf ? at->spec->quirks : 0;
     enum pd_rc rc = check_shape(p, s, quirks & PD_SPEC_IN_OUT, err);
+    if (rc == PD_OK && (s->f64 || s->strided))
+        rc = flatten(m, p, s, err);
     if (rc != PD_OK)
         return rc;
     if (quirks & PD_SPEC_IN_OUT)
@@ -232,13 +215,14 @@ static enum pd_rc bind_fresh(struct pd_model *m, struct pd_param *p,
 
 unsigned pd_model_heads_in_files(const struct pd_model *m)
 {
-    return m->files->st && pd_st_find(m->files->st, "score.weight") ? PD_HEAD_SCORE : PD_HEAD_LM;
+    struct pd_weight w;
+    return pd_weights_find(&m->files->weights, "score.weight", &w) ? PD_HEAD_SCORE : PD_HEAD_LM;
 }
 
 static enum pd_rc bind_param(struct pd_model *m, struct pd_param *p, const struct pd_param_at *at,
                              const struct pd_model_options *opt, struct pd_err *err)
 {
-    struct source s = {0};
+    struct pd_weight s = {0};
     bool head = at->spec->role >= PD_ROLE_SCORE_W;
     if (!find_source(m, p, at, &s)) {
         if (!head)

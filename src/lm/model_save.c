@@ -1,5 +1,6 @@
 /* Writing Hugging Face folders. */
 #include "lm/model_int.h"
+#include "lm/safetensors.h"
 
 #include "base/fs.h"
 #include "base/mem.h"

@@ -2,12 +2,13 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "lm/shards.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { MAX_HEADER = 100000000, MAX_FILES = 4096 };
+enum { MAX_HEADER = 100000000 };
 
 static const struct {
     const char *name;
@@ -229,59 +230,22 @@ enum pd_rc pd_st_open_bytes(struct pd_st **out, const void *bytes, size_t n, con
     return rc;
 }
 
-/* A shard's name comes from a file: it must stay in the folder. */
-static bool is_plain_name(const char *name)
-{
-    return *name && *name != '.' && !strchr(name, '/');
-}
-
 static enum pd_rc open_shards(struct pd_st **out, const char *dir, const char *index_path,
                               struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct json_object *index = NULL;
-    struct pd_map names;
+    struct pd_shards shards;
     struct pd_st *s = NULL;
-    pd_map_init(&names);
-    PD_TRY(pd_json_read_file(index_path, MAX_HEADER, &index, err));
-    struct json_object *weights = pd_json_get(index, "weight_map");
-    if (!json_object_is_type(weights, json_type_object)) {
-        rc = PD_FAIL(err, PD_PARSE, "%s: no weight_map", index_path);
-        goto out;
-    }
-    json_object_object_foreach(weights, tensor, file)
-    {
-        const char *name =
-            json_object_is_type(file, json_type_string) ? json_object_get_string(file) : "";
-        if (!is_plain_name(name)) {
-            rc = PD_FAIL(err, PD_INVALID, "%s: tensor %s: \"%s\" is not a file of this folder",
-                         index_path, tensor, name);
-            goto out;
-        }
-        pd_map_put(&names, pd_str_from(name), 0);
-        if (names.len > MAX_FILES) {
-            rc = PD_FAIL(err, PD_TOOBIG, "%s: more than %d shards", index_path, MAX_FILES);
-            goto out;
-        }
-    }
-    s = set_new(names.len + 1);
-    for (size_t i = 0; i < names.len; i++)
-        PD_TRY(add_path(s, pd_xasprintf("%s/%s", dir, names.entries[i].key), err));
-    json_object_object_foreach(weights, wanted, in)
-    {
-        (void)in;
-        if (!pd_map_has(&s->index, pd_str_from(wanted))) {
-            rc = PD_FAIL(err, PD_INVALID, "%s: tensor %s is in none of its shards", index_path,
-                         wanted);
-            goto out;
-        }
-    }
+    PD_TRY(pd_shards_read(&shards, index_path, err));
+    s = set_new(shards.files.len + 1);
+    for (size_t i = 0; i < shards.files.len; i++)
+        PD_TRY(add_path(s, pd_xasprintf("%s/%s", dir, shards.files.entries[i].key), err));
+    PD_TRY(pd_shards_check(&shards, &s->index, err));
     *out = s;
     s = NULL;
 out:
     pd_st_close(s);
-    pd_map_release(&names);
-    json_object_put(index);
+    pd_shards_release(&shards);
     return rc;
 }
 
