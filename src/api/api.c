@@ -513,6 +513,7 @@ void pd_api_init(struct pd_api *api, struct pd_store *store, const struct pd_ass
 {
     static const struct pd_route_table *const tables[] = {
         &pd_routes_session,
+        &pd_routes_keys,
         &pd_routes_dataset,
         &pd_routes_data,
         &pd_routes_records,

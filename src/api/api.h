@@ -83,9 +83,9 @@ struct pd_route_table {
     const struct pd_route *rows;
     size_t n;
 };
-extern const struct pd_route_table pd_routes_session, pd_routes_dataset, pd_routes_data,
-    pd_routes_records, pd_routes_label, pd_routes_answer, pd_routes_overview, pd_routes_watch,
-    pd_routes_job, pd_routes_run, pd_routes_local, pd_routes_argilla_user,
+extern const struct pd_route_table pd_routes_session, pd_routes_keys, pd_routes_dataset,
+    pd_routes_data, pd_routes_records, pd_routes_label, pd_routes_answer, pd_routes_overview,
+    pd_routes_watch, pd_routes_job, pd_routes_run, pd_routes_local, pd_routes_argilla_user,
     pd_routes_argilla_dataset, pd_routes_argilla_record;
 #define PD_ROUTE_TABLE(name, rows)                                                                 \
     const struct pd_route_table name = {rows, sizeof(rows) / sizeof(rows)[0]}

@@ -41,6 +41,9 @@ PD_CHECKED enum pd_rc pd_ui_counts_given(struct pd_jw *w, struct pd_db *db,
 PD_CHECKED enum pd_rc pd_ui_mine(struct pd_jw *w, struct pd_db *db, struct pd_arena *a,
                                  int64_t dataset_id, int64_t user_id, int64_t tz,
                                  struct pd_err *err);
+/* The keys a person chose: {command: key}. */
+PD_CHECKED enum pd_rc pd_ui_keys_out(struct pd_jw *w, struct pd_db *db, struct pd_arena *a,
+                                     int64_t user_id, struct pd_err *err);
 int64_t pd_ui_midnight(int64_t tz); /* the last one there, in UTC microseconds */
 
 #endif

@@ -1,5 +1,5 @@
 /* /ui/: signing in and out, who I am, the people of this Podium. */
-#include "api/api.h"
+#include "api/ui_json.h"
 
 #include "base/time.h"
 #include "store/lease.h"
@@ -30,8 +30,10 @@ static enum pd_rc write_me(struct pd_req *req, struct pd_db *db, const struct pd
     pd_jw_kbool(w, "has_password", has_password);
     pd_jw_object_end(w);
     pd_jw_kstrz(w, "version", pd_api_of(req)->version);
+    pd_jw_key(w, "keys");
+    rc = pd_ui_keys_out(w, db, &req->arena, u->id, err);
     pd_jw_object_end(w);
-    return PD_OK;
+    return rc;
 }
 
 static enum pd_rc me(struct pd_req *req, struct pd_err *err)

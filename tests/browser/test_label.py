@@ -96,6 +96,102 @@ def test_ranking_three_with_a_tie_and_unranking(mock, labeling):
     assert j["values"]["preference"]["value"] == [[j["shown"][i]] for i in (2, 0, 1)]
 
 
+def centre(page, selector):
+    box = page.locator(selector).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def carry(page, source, x, y):
+    """By mouse, from an element to a point, without letting go."""
+    page.mouse.move(*centre(page, source))
+    page.mouse.down()
+    page.mouse.move(x, y - 30)
+    page.mouse.move(x, y)
+
+
+def ranks(page):
+    """What the strip shows: the letters of each place."""
+    return page.evaluate("[...document.querySelectorAll('.slot.filled')].map((s) => [...s.querySelectorAll('.chip')].map((c) => c.innerText))")
+
+
+def test_dragging_ranks(mock, labeling):
+    page = labeling("Three answers")
+    slot, chip = ".slots .slot:nth-child({})".format, ".tray .chip:nth-child({})".format
+    carry(page, chip(3), *centre(page, slot(1)))
+    assert page.inner_text(".ghost") == "C in place 1"
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelectorAll('.slot.filled').length === 1")
+    assert page.locator(".ghost").count() == 0 and ranks(page) == [["C"]], "the click after a drag must not rank or un-rank"
+    box = page.locator(slot(1)).bounding_box()
+    carry(page, f"{FRONT} .answer:nth-child(1) .grip", box["x"] + 4, box["y"] + 20)  # a card, before the first
+    assert page.inner_text(".ghost") == "A in place 1" and page.locator(".slot.before").count() == 1
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelectorAll('.slot.filled').length === 2")
+    assert ranks(page) == [["A"], ["C"]]
+    carry(page, chip(2), *centre(page, slot(2)))  # onto C: a tie
+    assert page.inner_text(".ghost") == "B ties with C"
+    page.mouse.up()
+    page.wait_for_function("() => !document.querySelector('.slot:not(.filled)')")
+    assert ranks(page) == [["A"], ["C", "B"]]
+    carry(page, slot(1) + " .chip", *centre(page, slot(2)))
+    press(page, "Escape")  # thinks better of it
+    page.mouse.up()
+    assert ranks(page) == [["A"], ["C", "B"]] and page.locator(".ghost").count() == 0
+    carry(page, slot(2) + " .chip:nth-child(3)", 700, 300)  # let go over nothing
+    assert page.locator(".ghost.nowhere").count() == 1
+    page.mouse.up()
+    assert ranks(page) == [["A"], ["C", "B"]]
+    carry(page, slot(2) + " .chip:nth-child(3)", *centre(page, chip(1)))  # back to the tray
+    assert page.inner_text(".ghost") == "B not ranked"
+    page.mouse.up()
+    page.wait_for_selector(".slot:not(.filled)")
+    press(page, "2", "Control+z", "Control+z", "Enter")  # undo knows each drop as one step
+    j = until(mock.judgments)[0]
+    shown = j["shown"]
+    assert j["values"]["preference"]["value"] == [[shown[0]], [shown[2], shown[1]]]
+
+
+def test_dragging_by_finger(mock, labeling):
+    page = labeling("Three answers", width=390, height=844)
+    touch = page.context.new_cdp_session(page)
+
+    def drag_to(source, x, y):
+        x0, y0 = centre(page, source)
+        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x0, "y": y0}]})
+        for i in range(1, 9):
+            touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x0 + (x - x0) * i / 8, "y": y0 + (y - y0) * i / 8}]})
+        page.wait_for_timeout(150)  # a finger that rests before it lifts: a flick would make the browser eat the next tap
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y + 1}]})
+        page.wait_for_timeout(150)
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    drag_to(f"{FRONT} .answer:nth-child(1) .grip", *centre(page, ".slots .slot:nth-child(1)"))
+    page.wait_for_function("() => document.querySelectorAll('.slot.filled').length === 1")
+    drag_to(".tray .chip:nth-child(3)", *centre(page, ".slots .slot:nth-child(3)"))
+    page.wait_for_function("() => document.querySelectorAll('.slot.filled').length === 2")
+    page.tap(".tray .chip:nth-child(2)")  # tapping ranks as before
+    page.tap(".submit")
+    j = until(mock.judgments)[0]
+    assert j["values"]["preference"]["value"] == [[j["shown"][i]] for i in (0, 2, 1)]
+
+
+def test_ranking_chips_keep_the_focus(labeling):
+    page = labeling("Three answers")
+    focus = "document.activeElement.dataset.chip"
+    page.focus(".tray .chip:nth-child(2)")
+    mine = page.evaluate(focus)
+    press(page, "Enter", "1", "3")
+    assert page.evaluate(focus) == mine and ranks(page) == [["B"], ["A"], ["C"]]
+    press(page, "Alt+ArrowDown", "Alt+End")  # the focused answer moves
+    assert page.evaluate(focus) == mine and ranks(page) == [["A"], ["C"], ["B"]]
+    page.focus(".slots .slot:nth-child(3) .chip")
+    press(page, "Alt+ArrowUp")
+    assert page.evaluate("[document.activeElement.dataset.chip, !!document.activeElement.closest('.slots')]") == [mine, True]
+    press(page, "Enter")  # on a chip: take it out; the focus follows it to the tray
+    page.wait_for_selector(".slot:not(.filled)")
+    assert page.evaluate(focus) == mine and ranks(page) == [["A"], ["C"]]
+
+
 def test_a_ranking_must_be_whole(mock, labeling):
     page = labeling("Six answers")
     press(page, "4", "2", "Enter")
@@ -271,6 +367,48 @@ def test_help_lists_the_keys_of_this_screen(labeling):
     assert "Both bad" in text and "Skip with a reason" in text and "Tie the next" not in text
     press(page, "Escape")
     page.wait_for_selector("dialog", state="detached")
+
+
+def test_keys_of_ones_own(mock, labeling):
+    page = labeling()
+
+    def ask(label):
+        page.click(f"dialog .cap[aria-label^='Change the key of “{label}”']")
+        page.wait_for_selector(".cap.asked")
+
+    press(page, "?")
+    page.wait_for_selector("dialog >> text=Keyboard shortcuts")
+    ask("Skip with a reason")
+    press(page, "f")
+    assert page.inner_text(".change-line") == "f already means “Flag”. Change that one first."
+    press(page, "Control+w")
+    assert "belongs to the browser" in page.inner_text(".change-line")
+    press(page, "q")
+    page.wait_for_selector(".cap.asked", state="detached")
+    ask("Flag")
+    press(page, "Escape")  # leaves the key, not the sheet
+    page.wait_for_selector(".cap.asked", state="detached")
+    ask("Numbers 6")
+    press(page, "w")
+    page.wait_for_selector(".cap.asked", state="detached")
+    press(page, "Escape")
+    page.wait_for_selector("dialog", state="detached")
+    assert mock.log("/me/keys", "PUT")[-1]["body"] == {"keys": {"skip": "q", "digit6": "w"}}
+    page.reload()  # they belong to the person, not to the tab
+    page.wait_for_selector(f"{FRONT} .reader")
+    settle(page)
+    assert page.inner_text("button[aria-keyshortcuts=q] kbd") == "q"
+    press(page, "s", "6")
+    assert page.locator("dialog").count() == 0 and page.locator(".segment.pick").count() == 0
+    press(page, "w")
+    assert page.inner_text(".segment.pick") .split() == ["w", "B", "better"]
+    press(page, "q")
+    page.wait_for_selector("dialog >> text=Skip this task")
+    press(page, "Escape", "?")
+    page.click("text=Standard keys")
+    until(lambda: mock.log("/me/keys", "PUT")[-1]["body"] == {"keys": {}})
+    press(page, "Escape", "s")
+    page.wait_for_selector("dialog >> text=Skip this task")
 
 
 def test_by_touch_on_a_phone(mock, labeling):

@@ -84,6 +84,18 @@ def test_passwords_and_the_limit_on_guesses(server):
     assert last.status_code == 429 and int(last.headers["Retry-After"]) > 0
 
 
+def test_keys_of_ones_own(server):
+    owner = server.owner()
+    assert owner.call("GET", "/me").json()["keys"] == {}
+    owner.call("PUT", "/me/keys", {"keys": {"skip": "q", "digit6": "w"}}, 204)
+    assert owner.call("GET", "/me").json()["keys"] == {"skip": "q", "digit6": "w"}
+    for bad in (None, [], "q", {"skip": 1}, {"skip": ""}, {"skip": "x" * 25}, {"x" * 33: "q"}, {f"c{i}": "q" for i in range(65)}):
+        assert "keys" in owner.call("PUT", "/me/keys", {"keys": bad}, 422).json()["error"]["message"]
+    assert owner.call("GET", "/me").json()["keys"] == {"skip": "q", "digit6": "w"}
+    owner.call("PUT", "/me/keys", {"keys": {}}, 204)
+    assert owner.call("GET", "/me").json()["keys"] == {}
+
+
 def test_invite_and_roles(server):
     owner = server.owner()
     ann = annotator(server, owner, "ann")

@@ -23,7 +23,7 @@ const people = ["maria:owner", "tom:annotator", "amelie:annotator", "dani:annota
   return { id: uuid(), username, name: null, role, workspaces: ["first"], last_at: now(), signed_in: true };
 });
 const sessions = new Map();
-const meOf = (u) => ({ user: { id: u.id, username: u.username, name: u.name, role: u.role, has_password: true }, version: "0.1.0-mock" });
+const meOf = (u) => ({ user: { id: u.id, username: u.username, name: u.name, role: u.role, has_password: true }, version: "0.1.0-mock", keys: u.keys ?? {} });
 
 /* Datasets */
 
@@ -184,6 +184,7 @@ const seen = new Map(); // idempotency: id -> answer
 
 const routes = [
   ["GET", /^\/me$/, (c) => meOf(c.user)],
+  ["PUT", /^\/me\/keys$/, (c) => { c.user.keys = c.body.keys; return null; }],
   ["PUT", /^\/me\/password$/, () => null],
   ["GET", /^\/datasets$/, (c) => ({ datasets: datasets.map((d) => head(d, c.user)) })],
   ["POST", /^\/datasets$/, (c) => { const k = c.body.template === "ranking" ? c.body.answers ?? 3 : 2; const a = [..."abcdefghi"].slice(0, k); if (datasets.some((d) => d.name === c.body.name)) refuse(409, "conflict", `A dataset named ${c.body.name} exists; choose another name.`, "name"); const d = dataset(c.body.name, [], a, [c.body.template === "ranking" ? rankQ(k) : pairwise()]); datasets.unshift(d); return [201, full(d, c.user)]; }],

@@ -1,14 +1,15 @@
 // Where the page starts: who is there, which screen the address names, and the parts that stand over every screen.
-import { type ComponentType, h, type JSX, render } from "preact";
+import { type ComponentType, type JSX, render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { t } from "./lib/i18n.ts";
+import { lazy } from "./lib/lazy.tsx";
 import { Failure, Later } from "./lib/parts.tsx";
 import { path } from "./lib/router.tsx";
-import { Announcements, complain } from "./lib/say.tsx";
+import { Announcements } from "./lib/say.tsx";
 import { bootError, expired, loadMe, me } from "./lib/session.ts";
 import type { Scope } from "./lib/commands.ts";
 import { helpFor } from "./lib/help.ts";
-import LabelPage from "./label/page.tsx";
+import LabelPage, { fetchAside } from "./label/page.tsx";
 import { moreStyle } from "./lib/style.ts";
 
 type Screen = ComponentType<{ id: string }>;
@@ -50,15 +51,6 @@ function Screens(): JSX.Element {
 }
 
 const fetchHelp = (): Promise<ComponentType<{ scopes: Scope[] }>> => Promise.all([import("./lib/help-sheet.tsx"), moreStyle()]).then(([m]) => m.default);
-/** A part of the page whose code comes when it is first shown. */
-function lazy<P extends object>(load: () => Promise<ComponentType<P>>): (props: P) => JSX.Element | null {
-  let part: ComponentType<P> | null = null;
-  return (props) => {
-    const [, again] = useState(0);
-    useEffect(() => { if (!part) load().then((p) => { part = p; again((n) => n + 1); }, () => { complain(t("error.chunk")); }); }, []);
-    return part ? h(part, props) : null;
-  };
-}
 const Help = lazy(fetchHelp);
 const SignInPage = lazy(() => import("./signin/page.tsx").then((m) => m.SignInPage));
 const SignInAgain = lazy(() => import("./signin/page.tsx").then((m) => m.SignInAgain));
@@ -78,5 +70,5 @@ const first = route(); // the screen's code travels while the server says who we
 if (first) void fetchScreen(first.load).catch(() => {});
 void loadMe();
 // What a labeler may ask for while offline is fetched as soon as nothing else is going on.
-setTimeout(() => { void fetchHelp().catch(() => {}); void import("./text/diff.ts").catch(() => {}); void import("./signin/page.tsx").catch(() => {}); }, 2000);
+setTimeout(() => { void fetchAside().catch(() => {}); void fetchHelp().catch(() => {}); void import("./text/diff.ts").catch(() => {}); void import("./signin/page.tsx").catch(() => {}); }, 2000);
 render(<Root />, document.getElementById("app")!);

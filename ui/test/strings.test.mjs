@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const src = join(dirname(fileURLToPath(import.meta.url)), "../src");
-const parts = ["core", "help", "lead"].map((f) => JSON.parse(readFileSync(join(src, `strings/en/${f}.json`), "utf8")));
+const parts = readdirSync(join(src, "strings/en")).map((f) => JSON.parse(readFileSync(join(src, "strings/en", f), "utf8")));
 const strings = Object.assign({}, ...parts);
 const files = readdirSync(src, { recursive: true }).filter((f) => /\.tsx?$/.test(f));
 const code = files.map((f) => readFileSync(join(src, f), "utf8")).join("\n");

@@ -16,6 +16,8 @@ async function load(file) {
 }
 const w = await load("label/work.ts");
 const g = await load("runs/groups.ts");
+const r = await load("lib/remap.ts");
+const c = await load("lib/commands.ts");
 const { compare } = await load("text/diff.ts");
 
 test("the seven steps and back, in either order shown", () => {
@@ -55,6 +57,37 @@ test("moving never loses or doubles an answer", () => {
     assert.deepEqual(t.flat().sort(), ["a", "b", "c", "d"]);
     assert.ok(t.every((x) => x.length));
   }
+});
+test("an answer let go over a place", () => {
+  const tiers = [["a"], ["b", "c"], ["d"]];
+  assert.deepEqual(w.dropAt(tiers, "e", { before: 0 }), [["e"], ["a"], ["b", "c"], ["d"]]);
+  assert.deepEqual(w.dropAt(tiers, "e", { before: 3 }), [["a"], ["b", "c"], ["d"], ["e"]]);
+  assert.deepEqual(w.dropAt(tiers, "e", { into: 2 }), [["a"], ["b", "c"], ["d", "e"]]);
+  assert.deepEqual(w.dropAt(tiers, "a", { before: 3 }), [["b", "c"], ["d"], ["a"]], "to the right its own place does not count");
+  assert.deepEqual(w.dropAt(tiers, "d", { before: 1 }), [["a"], ["d"], ["b", "c"]]);
+  assert.deepEqual(w.dropAt(tiers, "b", { before: 1 }), [["a"], ["b"], ["c"], ["d"]], "out of a tie, before it");
+  assert.deepEqual(w.dropAt(tiers, "b", { before: 2 }), [["a"], ["c"], ["b"], ["d"]]);
+  assert.deepEqual(w.dropAt(tiers, "a", { into: 2 }), [["b", "c"], ["d", "a"]]);
+  assert.deepEqual(w.dropAt(tiers, "c", "out"), [["a"], ["b"], ["d"]]);
+  assert.equal(w.dropAt(tiers, "c", { into: 1 }), tiers, "where it is already");
+  assert.deepEqual(tiers, [["a"], ["b", "c"], ["d"]], "nothing is changed in place");
+});
+test("keys that people choose clash only where both are heard", () => {
+  assert.equal(r.takenBy("skip", "f", {}), "flag");
+  assert.equal(r.takenBy("skip", "q", {}), null);
+  assert.equal(r.takenBy("skip", "q", { flag: "q" }), "flag");
+  assert.equal(r.takenBy("skip", "f", { flag: "q" }), null, "a key given away is free");
+  assert.equal(r.takenBy("same", "=", {}), null, "pairs and rankings are never asked at once");
+  assert.equal(r.takenBy("log", "s", {}), null, "skip is not heard on the run page");
+  assert.equal(r.takenBy("skip", "5", {}), "digit5");
+  assert.equal(r.takenBy("undo", "Mod+y", {}), "redo", "other keys of a command count too");
+  assert.equal(r.takenBy("theme", "j", {}), "nextAnswer", "what is heard everywhere clashes everywhere");
+  assert.deepEqual(r.withKey(r.withKey({}, "skip", "q"), "skip", "s"), {}, "the standard key is no choice");
+  for (const key of ["Escape", "Tab", "F5", "Mod+w", "Mod+1", "Alt+Left"]) assert.ok(r.isReserved(key), key);
+  for (const key of ["q", "Mod+Enter", "Alt+Up", "Space"]) assert.ok(!r.isReserved(key), key);
+  assert.ok(!r.canChange("leave") && !r.canChange("close") && !r.canChange("choose1") && r.canChange("digit1"));
+  for (const [id, key] of Object.entries(r.LEFT_HAND)) assert.equal(r.takenBy(id, key, r.LEFT_HAND), null, `${id} ${key}`);
+  for (const id of Object.keys(c.COMMANDS)) for (const key of c.COMMANDS[id].keys) if (r.canChange(id)) assert.equal(r.takenBy(id, key, {}), null, `${id} ${key}`);
 });
 test("what is lacking", () => {
   const pair = { name: "p", type: "pairwise", required: true, settings: {} };

@@ -3,7 +3,7 @@ import { batch, type Signal, signal } from "@preact/signals";
 import { ApiError, get, messageOf, post, put, tz, uuid } from "../lib/api.ts";
 import { ActiveClock } from "../lib/clock.ts";
 import { t } from "../lib/i18n.ts";
-import { guard } from "../lib/keys.ts";
+import { guard, keysOf } from "../lib/keys.ts";
 import { openOutbox, send, takeBack } from "../lib/outbox.ts";
 import { hush, say } from "../lib/say.tsx";
 import { drop, find, keep } from "../lib/store.ts";
@@ -245,7 +245,7 @@ export class Desk {
     this.history = [];
     this.present();
     void this.fill();
-    say(t(status === "submitted" ? "label.submitted" : "label.skipped"), { action: { label: t("undo"), key: "Mod+z", run: () => void this.undoSubmit() } });
+    say(t(status === "submitted" ? "label.submitted" : "label.skipped"), { action: { label: t("undo"), key: keysOf("undo")[0]!, run: () => void this.undoSubmit() } });
   }
   private tally(status: Judgment["status"], before: Task["status"], by: 1 | -1): void {
     const m = this.mine.value;

@@ -5,19 +5,25 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { count, duration, t } from "../lib/i18n.ts";
 import { Icon } from "../lib/icons.tsx";
 import { useCommands } from "../lib/keys.ts";
+import { lazy } from "../lib/lazy.tsx";
 import { refused, stuck, waiting } from "../lib/outbox.ts";
-import { Button, Dialog, Failure, Later } from "../lib/parts.tsx";
+import { Button, Failure, Later } from "../lib/parts.tsx";
 import { complain, say } from "../lib/say.tsx";
 import { me } from "../lib/session.ts";
 import { openHelp } from "../lib/help.ts";
 import { ThemeButton, useAppKeys, Wordmark } from "../lib/shell.tsx";
-import { Reader, textOf, type Mode } from "../text/reader.tsx";
+import { textOf, type Mode } from "../text/reader.tsx";
 import { Bar } from "./bar.tsx";
 import { Desk } from "./desk.ts";
-import { Nothing } from "./empty.tsx";
-import { FlagDialog, SkipDialog } from "./dialogs.tsx";
 import { layoutOf } from "./layout.ts";
 import { TaskView, type View } from "./task.tsx";
+
+export const fetchAside = () => import("./aside.tsx");
+const SkipDialog = lazy(() => fetchAside().then((m) => m.SkipDialog));
+const FlagDialog = lazy(() => fetchAside().then((m) => m.FlagDialog));
+const GuidelinesDialog = lazy(() => fetchAside().then((m) => m.GuidelinesDialog));
+const PauseDialog = lazy(() => fetchAside().then((m) => m.PauseDialog));
+const Nothing = lazy(() => fetchAside().then((m) => m.Nothing));
 
 function Progress({ desk }: { desk: Desk }): JSX.Element {
   const m = desk.mine.value;
@@ -128,17 +134,8 @@ export default function LabelPage({ id }: { id: string }): JSX.Element {
       {d && layout && item ? <Bar key={item.task.record.id} desk={desk} dataset={d} layout={layout} item={item} onSkip={() => setDialog("skip")} onFlag={() => setDialog("flag")} /> : <footer class="answer-bar empty" />}
       {dialog === "skip" && item && <SkipDialog onClose={() => setDialog(null)} onSkip={(r) => { setDialog(null); desk.skip(r); }} />}
       {dialog === "flag" && item && <FlagDialog flag={item.work.value.flag} onClose={() => setDialog(null)} onFlag={(f) => { setDialog(null); desk.edit((w) => ({ ...w, flag: f })); }} />}
-      {dialog === "guidelines" && (
-        <Dialog title={t("guidelines")} side onClose={() => setDialog(null)}>
-          {d?.guidelines.text ? <><p class="quiet">{t("guidelines.version", { n: d.guidelines.version })}</p><Reader text={d.guidelines.text} rich /></> : <p class="quiet">{t("guidelines.none")}</p>}
-        </Dialog>
-      )}
-      {desk.paused.value && (
-        <Dialog title={t("label.paused")} onClose={() => desk.pause()}>
-          <p>{t("label.pausedText")}</p>
-          <div class="actions"><Button tone="primary" onClick={() => desk.pause()}>{t("label.goOn")}</Button></div>
-        </Dialog>
-      )}
+      {dialog === "guidelines" && d && <GuidelinesDialog dataset={d} onClose={() => setDialog(null)} />}
+      {desk.paused.value && <PauseDialog onClose={() => desk.pause()} />}
     </div>
   );
 }

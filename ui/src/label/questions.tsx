@@ -3,22 +3,22 @@ import type { ComponentChildren, JSX } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t, type Key } from "../lib/i18n.ts";
 import type { CommandId } from "../lib/commands.ts";
-import { useCommands } from "../lib/keys.ts";
-import { Button } from "../lib/parts.tsx";
-import { announce } from "../lib/say.tsx";
-import type { Answer, Dataset, Option, Question, Tiers } from "../lib/types.ts";
+import { ariaKeys, keysOf, useCommands } from "../lib/keys.ts";
+import { Button, Cap } from "../lib/parts.tsx";
+import type { Answer, Dataset, Option, Question } from "../lib/types.ts";
 import { Reader } from "../text/reader.tsx";
 import type { Desk, Item } from "./desk.ts";
-import { type Layout, letter } from "./layout.ts";
-import { answered, bothBad, moved, pairAt, place, rankIds, rankOf, remove, removeLast, shift, stepOf, tierOf, tiersOf, toEnd, withValue } from "./work.ts";
+import type { Layout } from "./layout.ts";
+import { Ranking } from "./ranking.tsx";
+import { answered, bothBad, moved, pairAt, stepOf, withValue } from "./work.ts";
 
-interface Props<Q extends Question = Question> { question: Q; dataset: Dataset; layout: Layout; desk: Desk; item: Item; active: boolean; bar?: boolean }
-type Of<T extends Question["type"]> = Extract<Question, { type: T }>;
+export interface Props<Q extends Question = Question> { question: Q; dataset: Dataset; layout: Layout; desk: Desk; item: Item; active: boolean; bar?: boolean }
+export type Of<T extends Question["type"]> = Extract<Question, { type: T }>;
 type Digit = `digit${0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`;
-type Handlers = Partial<Record<CommandId, () => void>>;
+export type Handlers = Partial<Record<CommandId, () => void>>;
 
-const digit = (n: number): Digit => `digit${n}` as Digit;
-const setter = (p: Pick<Props, "desk" | "question">) => (a: Answer | null): void => p.desk.edit((w) => withValue(w, p.question.name, a));
+export const digit = (n: number): Digit => `digit${n}` as Digit;
+export const setter = (p: Pick<Props, "desk" | "question">) => (a: Answer | null): void => p.desk.edit((w) => withValue(w, p.question.name, a));
 
 /* Pairs */
 
@@ -28,11 +28,11 @@ const SEVEN: [step: number, key: Key, short: string, dots: number][] = [
 // Without strength: A, same, B under the keys 1, 0 and 2.
 const THREE: [step: number, key: Key, digit: number][] = [[2, "pair.a", 1], [4, "pair.4", 0], [6, "pair.b", 2]];
 
-function Segment({ name, checked, on, cap, children, onPick, title }: { name: string; checked: boolean; on: boolean; cap: string; children: ComponentChildren; onPick: () => void; title: string }): JSX.Element {
+function Segment({ name, checked, on, cap, children, onPick, title }: { name: string; checked: boolean; on: boolean; cap: CommandId; children: ComponentChildren; onPick: () => void; title: string }): JSX.Element {
   return (
     <label class={`segment${checked ? " pick" : on ? " on" : ""}`}>
-      <input type="radio" name={name} checked={checked} aria-label={title} aria-keyshortcuts={cap} onChange={onPick} onClick={onPick} />
-      <kbd aria-hidden="true">{cap}</kbd>
+      <input type="radio" name={name} checked={checked} aria-label={title} aria-keyshortcuts={ariaKeys(cap)} onChange={onPick} onClick={onPick} />
+      <Cap of={cap} />
       <span aria-hidden="true">{children}</span>
     </label>
   );
@@ -61,80 +61,13 @@ function Pair(p: Props<Of<"pairwise">>): JSX.Element {
       <div class={`scale${graded ? "" : " coarse"}${bad ? " off" : ""}`} role="radiogroup" aria-label={q.title}>
         {graded
           ? SEVEN.map(([n, key, short, dots]) => (
-            <Segment key={n} name={group} checked={step === n} on={lit(n)} cap={String(n)} title={t(key)} onPick={() => pick(n)}>
+            <Segment key={n} name={group} checked={step === n} on={lit(n)} cap={digit(n)} title={t(key)} onPick={() => pick(n)}>
               <span class="long">{t(key)}</span><span class="short"><b>{short}</b><i>{"•".repeat(dots)}</i></span>
             </Segment>
           ))
-          : THREE.map(([n, key, d]) => <Segment key={n} name={group} checked={step !== null && Math.sign(step - 4) === Math.sign(n - 4)} on={false} cap={String(d)} title={t(key)} onPick={() => pick(n)}>{t(key)}</Segment>)}
+          : THREE.map(([n, key, d]) => <Segment key={n} name={group} checked={step !== null && Math.sign(step - 4) === Math.sign(n - 4)} on={false} cap={digit(d)} title={t(key)} onPick={() => pick(n)}>{t(key)}</Segment>)}
       </div>
       {q.settings.both_bad && <Button command="bothBad" class={`both-bad${bad ? " set" : ""}`} aria-pressed={bad} onClick={setBad}>{t("bothBad")}</Button>}
-    </div>
-  );
-}
-
-/* Rankings */
-
-function Ranking(p: Props<Of<"ranking">>): JSX.Element {
-  const { question: q, item, active, dataset, bar } = p;
-  const rows = rankIds(dataset, q.settings.options, item.task.order);
-  const names = new Map(rows.map((r, i) => [r.id, r.field ? letter(i) : r.text]));
-  const [tieNext, setTieNext] = useState(false);
-  const last = useRef<string | null>(null);
-  const tiers = tiersOf(item.work.value.values[q.name]);
-  const set = (next: Tiers): void => setter(p)(next.length ? { value: next } : null);
-  const place1 = (id: string): void => {
-    if (tierOf(tiers, id) >= 0) { announce(t("rank.already", { name: names.get(id)!, rank: rankOf(tiers, id)! })); return; }
-    const next = place(tiers, id, tieNext);
-    last.current = id;
-    setTieNext(false);
-    set(next);
-    announce(t("rank.placed", { name: names.get(id)!, rank: rankOf(next, id)!, total: rows.length }));
-  };
-  // The answer that Alt+arrows move: the one that has the focus, else the one placed last.
-  const focused = (): string | null => {
-    const card = document.activeElement?.closest(".task:not([inert]) .answer");
-    const at = card ? [...card.parentElement!.children].indexOf(card) : -1;
-    return rows.filter((r) => r.field)[at]?.id ?? last.current ?? tiers.at(-1)?.at(-1) ?? null;
-  };
-  const act = (f: (id: string) => Tiers): void => {
-    const id = focused();
-    if (!id) return;
-    const next = f(id);
-    last.current = id;
-    set(next);
-    announce(t("rank.moved", { name: names.get(id)!, rank: rankOf(next, id)!, total: rows.length }));
-  };
-  const keys: Handlers = {
-    tie: () => { setTieNext(!tieNext); announce(t(tieNext ? "rank.tieOff" : "rank.tieOn")); },
-    unrank: () => { set(removeLast(tiers)); setTieNext(false); },
-    up: () => act((id) => shift(tiers, id, -1)), down: () => act((id) => shift(tiers, id, 1)), top: () => act((id) => toEnd(tiers, id, "top")), bottom: () => act((id) => toEnd(tiers, id, "bottom")),
-    expand: () => document.activeElement?.closest(".answer")?.classList.toggle("expanded"),
-  };
-  rows.slice(0, 9).forEach((r, i) => { keys[digit(i + 1)] = () => place1(r.id); });
-  useCommands("rank", keys, active);
-
-  const rest = rows.filter((r) => tierOf(tiers, r.id) < 0);
-  return (
-    <div class={`ranking${bar ? "" : " upright"}`}>
-      <div class="slots" role="group" aria-label={q.title}>
-        {tiers.map((tier, i) => (
-          <div class="slot filled" key={tier.join()}>
-            <span class="place">{rankOf(tiers, tier[0]!)}</span>
-            {tier.map((id) => <button type="button" key={id} class="chip" aria-label={t("rank.takeOut", { name: names.get(id)! })} onClick={() => set(remove(tiers, id))}>{names.get(id)}</button>)}
-            {tieNext && i === tiers.length - 1 && <span class="chip open">=</span>}
-          </div>
-        ))}
-        {rest.map((r, i) => <div class="slot" key={r.id}><span class="place">{tiers.flat().length + i + 1}</span></div>)}
-      </div>
-      <div class="tray" role="group" aria-label={t("rank.tray")}>
-        {rows.map((r, i) => (
-          <button type="button" key={r.id} class={`chip${tierOf(tiers, r.id) >= 0 ? " used" : ""}`} disabled={tierOf(tiers, r.id) >= 0} aria-keyshortcuts={String(i + 1)} onClick={() => place1(r.id)}>
-            {names.get(r.id)}{i < 9 && <kbd aria-hidden="true">{i + 1}</kbd>}
-          </button>
-        ))}
-        <Button command="tie" class={`small${tieNext ? " set" : ""}`} aria-pressed={tieNext} disabled={!tiers.length || !rest.length} onClick={keys.tie}>{t("rank.tie")}</Button>
-        <Button tone="quiet" command="unrank" class="small" disabled={!tiers.length} onClick={keys.unrank}>{t("rank.undo")}</Button>
-      </div>
     </div>
   );
 }
@@ -146,9 +79,9 @@ function Choices({ q, options, chosen, many, onPick, item }: { q: Question; opti
     <div class="choices" role={many ? "group" : "radiogroup"} aria-label={q.title}>
       {options.map((o, i) => (
         <label key={o.key} class={`choice${chosen.has(o.key) ? " pick" : ""}`} title={o.title}>
-          <input type={many ? "checkbox" : "radio"} name={`${item.task.record.id}-${q.name}`} checked={chosen.has(o.key)} aria-keyshortcuts={i < 9 ? String(i + 1) : undefined} onChange={() => onPick(o.key)} />
+          <input type={many ? "checkbox" : "radio"} name={`${item.task.record.id}-${q.name}`} checked={chosen.has(o.key)} aria-keyshortcuts={i < 9 ? ariaKeys(digit(i + 1)) : undefined} onChange={() => onPick(o.key)} />
           <span dir="auto">{o.text}</span>
-          {i < 9 && o.text !== String(i + 1) && <kbd aria-hidden="true">{i + 1}</kbd>}
+          {i < 9 && o.text !== keysOf(digit(i + 1))[0] && <Cap of={digit(i + 1)} />}
         </label>
       ))}
     </div>
@@ -169,7 +102,7 @@ function Rating(p: Props<Of<"rating">>): JSX.Element {
       {q.settings.options.map((o, i) => (
         <label key={o} class={`choice${value === o ? " pick" : ""}`}>
           <input type="radio" name={`${item.task.record.id}-${q.name}`} checked={value === o} aria-label={String(o)} onChange={() => set({ value: o })} />
-          <span aria-hidden="true">{o}</span>{!direct && i < 9 && <kbd aria-hidden="true">{i + 1}</kbd>}
+          <span aria-hidden="true">{o}</span>{(direct ? keysOf(digit(o))[0] !== String(o) : i < 9) && <Cap of={digit(direct ? o : i + 1)} />}
         </label>
       ))}
     </div>

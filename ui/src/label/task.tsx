@@ -1,14 +1,17 @@
 // One task on the stage. The front one is live; those behind it are laid out already, invisible and inert, so that the swap costs one frame.
-import type { JSX } from "preact";
+import type { JSX, TargetedPointerEvent } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../lib/i18n.ts";
 import { Icon } from "../lib/icons.tsx";
+import { Cap } from "../lib/parts.tsx";
+import { announce } from "../lib/say.tsx";
 import type { Dataset, Field } from "../lib/types.ts";
 import { isChat, type Mode, textOf, Value } from "../text/reader.tsx";
 import type { Desk, Item } from "./desk.ts";
+import { drag, grab } from "./drag.ts";
 import { type Layout, letter } from "./layout.ts";
-import { Panel } from "./questions.tsx";
-import { fieldOf, place, rankOf, remove, shift, stepOf, tierOf, tiersOf, withValue } from "./work.ts";
+import { digit, Panel } from "./questions.tsx";
+import { dropAt, fieldOf, place, rankOf, remove, shift, stepOf, tierOf, tiersOf, withValue } from "./work.ts";
 
 export interface View { mode: Mode; diff: Record<string, string> | null; sync: boolean; open: boolean; stacked: boolean; toggleOpen: () => void }
 
@@ -35,7 +38,7 @@ function Context({ fields, item, view, front }: { fields: Field[]; item: Item; v
           </div>
         ))}
       </div>
-      {tall && <button type="button" class="more" aria-expanded={view.open} onClick={view.toggleOpen}>{t(view.open ? "label.less" : "label.more")} <kbd aria-hidden="true">e</kbd></button>}
+      {tall && <button type="button" class="more" aria-expanded={view.open} onClick={view.toggleOpen}>{t(view.open ? "label.less" : "label.more")} <Cap of="prompt" /></button>}
     </section>
   );
 }
@@ -75,11 +78,25 @@ function Answer({ field, index, desk, item, dataset, layout, view, total }: {
   const q = layout.ranking;
   const option = q?.settings.options.find((o) => fieldOf(dataset, o) === field.name);
   const unranked = q && option && rankOf(tiersOf(item.work.value.values[q.name]), option.value) === null;
+  const lifted = q && option && drag.value?.question === q.name && drag.value.id === option.value;
+  // The head of a card is its handle; for a finger only the grip, because a swipe turns the page.
+  const lift = (e: TargetedPointerEvent<HTMLElement>): void => {
+    const from = e.target as Element;
+    if (!q || !option || from.closest("button") || (e.pointerType === "touch" && !from.closest(".grip"))) return;
+    grab(e, q.name, option.value, (spot) => desk.edit((w) => {
+      const now = tiersOf(w.values[q.name]);
+      const next = dropAt(now, option.value, spot);
+      if (next === now) return w;
+      announce(spot === "out" ? t("rank.out", { name }) : t("rank.moved", { name, rank: rankOf(next, option.value)!, total: q.settings.options.length }));
+      return withValue(w, q.name, next.length ? { value: next } : null);
+    }));
+  };
   return (
-    <article class={`answer${picked ? " picked" : ""}${unranked ? " unranked" : ""}`} aria-label={t("label.answer", { name })}>
-      <header>
+    <article class={`answer${picked ? " picked" : ""}${unranked ? " unranked" : ""}${lifted ? " lifted" : ""}`} aria-label={t("label.answer", { name })}>
+      <header {...(q && option ? { class: "handle", onPointerDown: lift } : {})}>
+        {q && option && <span class="grip" aria-hidden="true" title={t("rank.drag", { name })}><Icon name="grip" /></span>}
         <h2><span class="badge">{name}</span></h2>
-        {layout.ranking && <kbd aria-hidden="true" class="wide-only">{index + 1}</kbd>}
+        {layout.ranking && index < 9 && <span class="wide-only"><Cap of={digit(index + 1)} /></span>}
         <span class="grow" />
         <RankControls desk={desk} item={item} layout={layout} dataset={dataset} field={field.name} name={name} />
       </header>

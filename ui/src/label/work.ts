@@ -68,6 +68,17 @@ export function toEnd(tiers: Tiers, id: string, end: "top" | "bottom"): Tiers {
   return end === "top" ? [[id], ...rest] : [...rest, [id]];
 }
 
+/** Where a dragged answer may be let go: into a tier (a tie), before a tier (`before` their number: after the last), or out of the ranking. */
+export type Spot = { into: number } | { before: number } | "out";
+export function dropAt(tiers: Tiers, id: string, spot: Spot): Tiers {
+  if (spot === "out") return remove(tiers, id);
+  if ("into" in spot && tiers[spot.into]?.includes(id)) return tiers;
+  const rest = tiers.map((x) => x.filter((y) => y !== id)); // its old tier keeps its index until the end
+  if ("into" in spot) rest[spot.into] = [...rest[spot.into]!, id];
+  else rest.splice(spot.before, 0, [id]);
+  return rest.filter((x) => x.length);
+}
+
 /* What belongs together */
 
 const squash = (s: string): string => s.toLowerCase().replace(/[\s_-]/g, "");

@@ -1,10 +1,12 @@
-// Strings live in one flat catalogue, in three files so that labelers do not load what leads read; a plural is an object by plural
+// Strings live in one flat catalogue, in files that come with the chunks that use them; a plural is an object by plural
 // category. Numbers, dates and durations go through Intl.
 import core from "../strings/en/core.json" with { type: "json" };
+import type asideStrings from "../strings/en/aside.json";
 import type helpStrings from "../strings/en/help.json";
 import type leadStrings from "../strings/en/lead.json";
+import type signInStrings from "../strings/en/signin.json";
 
-export type Key = keyof typeof core | keyof typeof helpStrings | keyof typeof leadStrings;
+export type Key = keyof typeof core | keyof typeof asideStrings | keyof typeof helpStrings | keyof typeof leadStrings | keyof typeof signInStrings;
 export type Entry = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 export type Params = Record<string, string | number>;
 

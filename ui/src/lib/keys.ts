@@ -12,6 +12,15 @@ export const singleKeys = signal(localStorage.getItem("podium.singlekeys") !== "
 let guardUntil = 0;
 let guardTimer = 0;
 
+/** The keys a person chose, each in place of a command's first one. */
+export const chosenKeys = signal<Record<string, string>>({});
+/** What calls a command now; the first stands on its buttons. */
+export function keysOf(id: CommandId): string[] {
+  const mine = chosenKeys.value[id];
+  const keys = COMMANDS[id].keys;
+  return mine ? [mine, ...keys.slice(1)] : keys;
+}
+
 export function setSingleKeys(on: boolean): void {
   singleKeys.value = on;
   localStorage.setItem("podium.singlekeys", on ? "on" : "off");
@@ -32,10 +41,10 @@ export function keyLabel(key: string): string {
 }
 /** The same as `aria-keyshortcuts` wants it. */
 export const ariaKeys = (id: CommandId): string =>
-  COMMANDS[id].keys.map((k) => k.replace("Mod", "Control").replace(/\b(Up|Down|Left|Right)\b/, "Arrow$1")).join(" ");
+  keysOf(id).map((k) => k.replace("Mod", "Control").replace(/\b(Up|Down|Left|Right)\b/, "Arrow$1")).join(" ");
 
 /** "Mod+z", "Shift+T", "3", "Alt+Up": digits by physical key, letters by what they write. */
-function nameOf(e: KeyboardEvent): string {
+export function nameOf(e: KeyboardEvent): string {
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(e.code);
   const arrow = /^Arrow(.+)$/.exec(e.key);
   const base = digit && !e.shiftKey ? digit[1]! : arrow ? arrow[1]! : e.key === " " ? "Space" : e.key;
@@ -51,24 +60,30 @@ const isField = (el: Element | null): boolean =>
 const isControl = (el: Element | null): boolean =>
   el instanceof HTMLElement && el.matches("button, a[href], summary, select, [role=button], [role=menuitem]");
 
-function matches(c: Command, name: string, field: boolean, control: boolean): boolean {
-  if (!c.keys.includes(name)) return false;
+function matches(id: CommandId, name: string, field: boolean, control: boolean): boolean {
+  if (!keysOf(id).includes(name)) return false;
+  const c: Command = COMMANDS[id];
   if (field && !c.inFields?.includes(name)) return false;
   if (control && (name === "Enter" || name === "Space") && !c.overControls) return false;
   return singleKeys.value || name.length > 1 || !/^[a-z]$/i.test(name);
 }
 
+// A button that got its focus from a click does not keep Enter for itself: who ranks by mouse still submits by Enter.
+let byPointer = false;
+addEventListener("pointerdown", () => { byPointer = true; }, true);
+
 function onKey(e: KeyboardEvent): void {
+  if (e.key === "Tab") byPointer = false;
   if (e.defaultPrevented || e.isComposing || e.keyCode === 229 || e.key === "Dead") return;
   const name = nameOf(e);
   const el = document.activeElement;
   const field = isField(el);
-  const control = isControl(el);
+  const control = isControl(el) && !byPointer;
   for (let i = layers.length - 1; i >= 0; i--) {
     const layer = layers[i]!;
     for (const id of Object.keys(layer.handlers) as CommandId[]) {
-      const c = COMMANDS[id];
-      if (!matches(c, name, field, control)) continue;
+      const c: Command = COMMANDS[id];
+      if (!matches(id, name, field, control)) continue;
       e.preventDefault();
       if (e.repeat && !c.repeats) return;
       if (performance.now() < guardUntil && !c.early) return;

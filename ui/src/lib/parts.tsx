@@ -3,11 +3,11 @@ import type { ComponentChildren, ButtonHTMLAttributes, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { t } from "./i18n.ts";
 import { Icon } from "./icons.tsx";
-import { COMMANDS, type CommandId } from "./commands.ts";
-import { ariaKeys, keyLabel, useCommands } from "./keys.ts";
+import type { CommandId } from "./commands.ts";
+import { ariaKeys, keyLabel, keysOf, useCommands } from "./keys.ts";
 
 export function Cap({ of }: { of: CommandId }): JSX.Element {
-  return <kbd aria-hidden="true">{keyLabel(COMMANDS[of].keys[0]!)}</kbd>;
+  return <kbd aria-hidden="true">{keyLabel(keysOf(of)[0]!)}</kbd>;
 }
 
 type ButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "type" | "class" | "disabled" | "children"> & {

@@ -1,6 +1,7 @@
 // Who is signed in. null = nobody; undefined = not known yet.
 import { signal } from "@preact/signals";
 import { ApiError, del, get, post, whenSignedOut } from "./api.ts";
+import { chosenKeys } from "./keys.ts";
 import type { Me } from "./types.ts";
 
 export const me = signal<Me | null | undefined>(undefined);
@@ -13,10 +14,15 @@ whenSignedOut(() => {
   else me.value = null;
 });
 
+function arrive(who: Me): void {
+  chosenKeys.value = who.keys ?? {};
+  me.value = who;
+}
+
 export async function loadMe(): Promise<void> {
   bootError.value = null;
   try {
-    me.value = await get<Me>("/me");
+    arrive(await get<Me>("/me"));
   } catch (e) {
     if (e instanceof ApiError && e.status === 401) me.value = null;
     else bootError.value = e instanceof Error ? e.message : String(e);
@@ -24,7 +30,7 @@ export async function loadMe(): Promise<void> {
 }
 
 export async function signIn(body: { username: string; password: string } | { token: string }): Promise<void> {
-  me.value = await post<Me>("/session", body);
+  arrive(await post<Me>("/session", body));
   expired.value = false;
 }
 

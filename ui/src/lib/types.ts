@@ -3,7 +3,7 @@
 export type Uuid = string;
 export type Role = "owner" | "admin" | "annotator";
 export interface User { id: Uuid; username: string; name: string | null; role: Role; has_password: boolean }
-export interface Me { user: User; version: string }
+export interface Me { user: User; version: string; keys?: Record<string, string> }
 
 export interface Counts {
   records: number; waiting: number; in_hand: number; done: number;

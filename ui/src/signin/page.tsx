@@ -3,12 +3,15 @@ import "../main.tsx"; // keeps what is shared in one chunk with the labeling scr
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { messageOf } from "../lib/api.ts";
-import { t } from "../lib/i18n.ts";
+import strings from "../strings/en/signin.json" with { type: "json" };
+import { addStrings, t } from "../lib/i18n.ts";
 import { Mark } from "../lib/icons.tsx";
 import { Button, Dialog } from "../lib/parts.tsx";
 import { flush } from "../lib/outbox.ts";
 import { go, path } from "../lib/router.tsx";
 import { me, signIn } from "../lib/session.ts";
+
+addStrings(strings);
 
 function Form({ name, done }: { name?: string; done: () => void }): JSX.Element {
   const [error, setError] = useState<string | null>(null);
