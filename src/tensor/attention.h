@@ -13,7 +13,8 @@
  * base + t*ld + h*hs (floats), so q, k, v may be blocks of one (T, (A+2K)D) matrix, NeoX's per-head
  * [q k v], or a cache laid out head by head (hs > ld).
  *
- * Scores are q.k * scale + alibi[h] * (key position); softmax in fp32 with the running maximum
+ * Scores are q.k * scale + alibi[h] * (key position), or as Falcon has it (alibi_bf16)
+ * (q.k + bf16(alibi[h] * (key position))) * scale; softmax in fp32 with the running maximum
  * (Milakov & Gimelshein 2018); backward recomputes probabilities from the saved log-sum-exp (Dao
  * et al. 2022, algorithm 4). Parallel over (segment tile, kv head); backward over (tree, kv head),
  * each worked in list order, so the result is the same for any number of threads. */
@@ -31,6 +32,7 @@ struct pd_attn {
     enum pd_dtype kv;   /* F32, or BF16 for spans in a half-size cache (forward only) */
     int64_t window;     /* 0 = none */
     const float *alibi; /* (heads) slopes or NULL */
+    bool alibi_bf16;    /* rounded to bf16, and scaled as the products are */
 };
 
 struct pd_attn_span {

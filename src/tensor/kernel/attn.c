@@ -114,6 +114,23 @@ static const float *kv_rows(const struct tile *t, const void *base, int64_t j0, 
     return buf;
 }
 
+/* x to the nearest bf16, ties to even; x is finite. */
+static vf round_bf16(vf x)
+{
+    vi u;
+    memcpy(&u, &x, sizeof u);
+    u = (u + 0x7fff + (u >> 16 & 1)) & ~0xffff;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* What alibi adds to scores. */
+static vf alibi_bias(const struct pd_attn *a, vf slope, vf key_pos)
+{
+    const vf bias = slope * key_pos;
+    return a->alibi_bf16 ? round_bf16(bias) * a->scale : bias;
+}
+
 /* S (nb,RP) = K Q^T with alibi, invisible entries HIDDEN. */
 static void scores(const struct tile *t, const float *k, int64_t ldk, int64_t key_pos, int64_t nb)
 {
@@ -131,7 +148,9 @@ static void scores(const struct tile *t, const float *k, int64_t ldk, int64_t ke
             vi see = p >= kp;
             if (w > 0)
                 see &= p - (int32_t)w < kp;
-            const vf v = v_load(sj + r) + v_load(t->slope + r) * (float)kp;
+            vf v = v_load(sj + r);
+            if (t->a->alibi)
+                v += alibi_bias(t->a, v_load(t->slope + r), v_set((float)kp));
             v_store(sj + r, v_select(see, v, v_set(HIDDEN)));
         }
     }
@@ -343,7 +362,8 @@ static void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, in
                 float *s = t->s + r * KEYS;
                 if (a->alibi)
                     for (int64_t x = 0; x < nb; x++)
-                        s[x] += a->alibi[first_head + r] * (float)(sp->pos + j + x);
+                        s[x] += alibi_bias(a, v_set(a->alibi[first_head + r]),
+                                           v_set((float)(sp->pos + j + x)))[0];
                 decode_softmax(t, r, s, nb);
             }
             for (int g = 0; g < n_kv; g++) {

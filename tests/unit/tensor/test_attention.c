@@ -34,6 +34,16 @@ static bool sees(const struct problem *p, int64_t i, int64_t j)
            (p->a.window == 0 || p->pos[j] > p->pos[i] - p->a.window);
 }
 
+static double bias(const struct pd_attn *a, int64_t h, int64_t pos)
+{
+    float product = a->alibi[h] * (float)pos;
+    uint16_t half;
+    if (!a->alibi_bf16)
+        return (double)a->alibi[h] * (double)pos;
+    pd_f32_to_bf16(&product, &half, 1);
+    return (double)pd_bf16_to_f32(half) * (double)a->scale;
+}
+
 /* o (T, A*D) and lse (T, A), either may be NULL; returns sum c*o. */
 static double dense(const struct problem *p, double *o, double *lse)
 {
@@ -52,7 +62,7 @@ static double dense(const struct problem *p, double *o, double *lse)
                            p->k[j * p->a.ldk + h / G * p->a.hsk + d];
                 s[j] = dot * (double)p->a.scale;
                 if (p->a.alibi)
-                    s[j] += (double)p->a.alibi[h] * (double)p->pos[j];
+                    s[j] += bias(&p->a, h, p->pos[j]);
                 mx = fmax(mx, s[j]);
             }
             for (int64_t j = 0; j < p->T; j++)
@@ -114,7 +124,10 @@ static int build(const struct problem *p, int64_t page, const float *q, const fl
     return n;
 }
 
-static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t window, bool alibi)
+enum bias_kind { PLAIN, ALIBI, ALIBI_BF16 };
+
+static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t window,
+                enum bias_kind alibi)
 {
     static const float slopes[] = {0.5f, 0.25f, 0.125f, 0.0625f, 0.3f, 0.2f, 0.1f, 0.05f, 0.02f};
     struct problem p = {.t = *t};
@@ -132,7 +145,8 @@ static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t wi
                            .hso = D,
                            .kv = PD_DTYPE_F32,
                            .window = window,
-                           .alibi = alibi ? slopes : NULL};
+                           .alibi = alibi ? slopes : NULL,
+                           .alibi_bf16 = alibi == ALIBI_BF16};
     (void)G;
     for (int s = 0; s < t->n; s++) {
         const int par = t->parent[s];
@@ -211,13 +225,14 @@ static const struct tree longer = {2, {0, 70}, {70, 67}, {-1, 0}};
 
 static void body(void)
 {
-    run(&single, 1, 1, 8, 0, false);
-    run(&single, 2, 1, 6, 0, false); /* no multiple of a vector */
-    run(&pair, 9, 3, 16, 0, false);
-    run(&two_trees, 4, 2, 8, 0, false);
-    run(&two_trees, 4, 4, 12, 6, false); /* sliding window */
-    run(&two_trees, 8, 1, 8, 0, true);   /* alibi, one kv head */
-    run(&longer, 2, 1, 8, 0, false);     /* more rows and keys than a tile */
+    run(&single, 1, 1, 8, 0, PLAIN);
+    run(&single, 2, 1, 6, 0, PLAIN); /* no multiple of a vector */
+    run(&pair, 9, 3, 16, 0, PLAIN);
+    run(&two_trees, 4, 2, 8, 0, PLAIN);
+    run(&two_trees, 4, 4, 12, 6, PLAIN); /* sliding window */
+    run(&two_trees, 8, 1, 8, 0, ALIBI);  /* alibi, one kv head */
+    run(&longer, 3, 3, 8, 0, ALIBI_BF16);
+    run(&longer, 2, 1, 8, 0, PLAIN); /* more rows and keys than a tile */
 }
 static void test_against_dense(void **state)
 {
