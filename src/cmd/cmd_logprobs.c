@@ -107,13 +107,14 @@ out:
 static enum pd_rc read_item(const struct job *j, struct json_object *row, struct item *it,
                             struct pd_err *err)
 {
+    int64_t context = pd_config_context(&j->model->cfg);
     enum pd_rc rc =
         pd_json_get(row, "ids") ? read_ids(j, row, it, err) : read_text(j, row, it, err);
     if (rc == PD_OK && it->ids.len == 0)
         rc = PD_FAIL(err, PD_INVALID, "no tokens");
-    if (rc == PD_OK && (int64_t)it->ids.len > j->model->cfg.max_positions)
-        rc = PD_FAIL(err, PD_INVALID, "%zu tokens are more than the model's context of %d",
-                     it->ids.len, j->model->cfg.max_positions);
+    if (rc == PD_OK && (int64_t)it->ids.len > context)
+        rc = PD_FAIL(err, PD_INVALID, "%zu tokens are more than the model's context of %" PRId64,
+                     it->ids.len, context);
     return rc;
 }
 
@@ -162,6 +163,7 @@ static enum pd_rc compute(struct job *j, const struct item *items, size_t n, flo
     const float *hidden;
     int64_t total = 0, at = 0;
     pd_stream_init(&stream);
+    stream.share_limit = pd_config_share_limit(&j->model->cfg);
     for (size_t i = 0; i < n; i++) {
         seqs[i] = (struct pd_sequence){items[i].ids.ptr, (int64_t)items[i].ids.len, 0};
         total += seqs[i].len - 1;

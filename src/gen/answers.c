@@ -42,7 +42,7 @@ out:
 /* Tokens an answer to a prompt of n tokens may have; <= 0: none. */
 static int64_t room_for(const struct pd__job *j, int64_t n)
 {
-    int64_t room = j->model->cfg.max_positions - n;
+    int64_t room = pd_config_context(&j->model->cfg) - n;
     int64_t most = j->opts->max_new_tokens > 0 ? j->opts->max_new_tokens : j->opts->max_length - n;
     return most < room ? most : room;
 }
@@ -51,7 +51,7 @@ static enum pd_rc check_room(const struct pd__job *j, int64_t n, struct pd_err *
 {
     if (room_for(j, n) > 0)
         return PD_OK;
-    int64_t context = j->model->cfg.max_positions, limit = j->opts->max_length;
+    int64_t context = pd_config_context(&j->model->cfg), limit = j->opts->max_length;
     bool by_context = j->opts->max_new_tokens > 0 || limit > context;
     return PD_FAIL(err, PD_INVALID, "the prompt has %lld tokens, no room is left within %s %lld",
                    (long long)n, by_context ? "the model's context of" : "--max-length",

@@ -21,6 +21,40 @@ void pd_config_set_qkv_blocks(struct pd_config *cfg)
     };
 }
 
+void pd_config_set_qkv_groups(struct pd_config *cfg)
+{
+    int64_t D = cfg->head_dim, group = cfg->n_kv_heads > 0 ? cfg->n_heads / cfg->n_kv_heads : 0;
+    cfg->qkv = (struct pd_qkv_layout){
+        .q_off = 0,
+        .k_off = group * D,
+        .v_off = (group + 1) * D,
+        .q_group_stride = (group + 2) * D,
+        .kv_stride = (group + 2) * D,
+        .width = (group + 2) * D * cfg->n_kv_heads,
+    };
+}
+
+int pd_config_window(const struct pd_config *cfg, int layer)
+{
+    return cfg->sees_all[layer / 8] >> layer % 8 & 1 ? 0 : cfg->sliding_window;
+}
+
+static bool is_dynamic(const struct pd_config *cfg)
+{
+    return cfg->pos == PD_LM_POS_ROPE && cfg->rope.scaling == PD_LM_SCALE_DYNAMIC;
+}
+
+int64_t pd_config_share_limit(const struct pd_config *cfg)
+{
+    return is_dynamic(cfg) ? cfg->max_positions : 0;
+}
+
+int64_t pd_config_context(const struct pd_config *cfg)
+{
+    return is_dynamic(cfg) ? (int64_t)(cfg->max_positions * fmax(cfg->rope.factor, 1))
+                           : cfg->max_positions;
+}
+
 static enum pd_rc check_rope(const struct pd_config *cfg, struct pd_err *err)
 {
     const struct pd_rope *r = &cfg->rope;
@@ -36,6 +70,9 @@ static enum pd_rc check_rope(const struct pd_config *cfg, struct pd_err *err)
         (!(r->low_freq_factor > 0) || !(r->high_freq_factor > r->low_freq_factor)))
         return PD_FAIL(err, PD_INVALID, "rope scaling: low_freq_factor %g, high_freq_factor %g",
                        r->low_freq_factor, r->high_freq_factor);
+    if (r->scaling == PD_LM_SCALE_DYNAMIC && r->dim <= 2)
+        return PD_FAIL(err, PD_INVALID, "dynamic rope scaling of %d dimensions; expected more",
+                       r->dim);
     if (r->scaling != PD_LM_SCALE_NONE && r->original_max_positions <= 0)
         return PD_FAIL(err, PD_INVALID, "rope scaling: original_max_position_embeddings is %d",
                        r->original_max_positions);
@@ -61,8 +98,9 @@ enum pd_rc pd_config_check(const struct pd_config *cfg, struct pd_err *err)
         if (dims[i].value <= 0 || dims[i].value > DIM_MAX)
             return PD_FAIL(err, PD_INVALID, "%s is %d; expected 1 to %d", dims[i].what,
                            dims[i].value, DIM_MAX);
-    if (cfg->n_layers > 10000)
-        return PD_FAIL(err, PD_INVALID, "%d layers; at most 10000 are read", cfg->n_layers);
+    if (cfg->n_layers > PD_CONFIG_MAX_LAYERS)
+        return PD_FAIL(err, PD_INVALID, "%d layers; at most %d are read", cfg->n_layers,
+                       PD_CONFIG_MAX_LAYERS);
     if (cfg->n_heads % cfg->n_kv_heads != 0)
         return PD_FAIL(err, PD_INVALID, "%d heads are not a multiple of %d key/value heads",
                        cfg->n_heads, cfg->n_kv_heads);
@@ -100,8 +138,9 @@ static double yarn_dim(const struct pd_rope *r, double rotations)
 
 static double scale_yarn(const struct pd_rope *r, double f, int i)
 {
-    double low = fmax(floor(yarn_dim(r, r->beta_fast)), 0);
-    double high = fmin(ceil(yarn_dim(r, r->beta_slow)), r->dim - 1);
+    double low = yarn_dim(r, r->beta_fast), high = yarn_dim(r, r->beta_slow);
+    low = fmax(r->untruncated ? low : floor(low), 0);
+    high = fmin(r->untruncated ? high : ceil(high), r->dim - 1);
     if (low == high)
         high += 0.001;
     double ramp = fmin(fmax((i - low) / (high - low), 0), 1);
@@ -112,8 +151,8 @@ double pd_config_rope_freqs(const struct pd_config *cfg, int64_t n_positions, fl
 {
     const struct pd_rope *r = &cfg->rope;
     double base = r->theta;
-    if (r->scaling == PD_LM_SCALE_DYNAMIC && n_positions > r->original_max_positions)
-        base *= pow(r->factor * (double)n_positions / r->original_max_positions - (r->factor - 1),
+    if (r->scaling == PD_LM_SCALE_DYNAMIC && n_positions > cfg->max_positions)
+        base *= pow(r->factor * (double)n_positions / cfg->max_positions - (r->factor - 1),
                     r->dim / (r->dim - 2.0));
     for (int i = 0; i < r->dim / 2; i++) {
         double f = 1 / pow(base, 2.0 * i / r->dim);

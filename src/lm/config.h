@@ -32,6 +32,7 @@ struct pd_rope {
     double factor, low_freq_factor, high_freq_factor;
     double attention_factor; /* yarn; 0 = its default */
     double beta_fast, beta_slow;
+    bool untruncated; /* yarn: its range of dimensions is not rounded to whole ones */
     int original_max_positions;
     const float
         *divisors; /* (dim/2) extra divisors of the frequencies (GGUF rope_freqs), or NULL */
@@ -46,7 +47,7 @@ struct pd_qkv_layout {
     bool blocks;
 };
 
-enum { PD_CONFIG_MAX_EOS = 8 };
+enum { PD_CONFIG_MAX_EOS = 8, PD_CONFIG_MAX_LAYERS = 1024 };
 
 struct pd_config {
     char family[32];     /* "llama": names the row of the family table that opens and saves it */
@@ -77,7 +78,9 @@ struct pd_config {
     double attn_scale;        /* scores are q.k * attn_scale; usually 1/sqrt(D) */
     bool attn_scale_by_layer; /* and divided by (layer + 1): GPT-2's scale_attn_by_inverse_layer_idx
                                */
+    bool alibi_bf16;          /* PD_LM_POS_ALIBI: see alibi_bf16 in tensor/attention.h */
     int sliding_window;       /* query t sees keys t-W+1..t; 0 = all */
+    uint8_t sees_all[PD_CONFIG_MAX_LAYERS / 8]; /* bit l % 8 of byte l / 8: no window in layer l */
     struct pd_qkv_layout qkv;
 
     int32_t eos_ids[PD_CONFIG_MAX_EOS];
@@ -89,15 +92,28 @@ struct pd_config {
     double initializer_range;
 };
 
-/* Fills cfg->qkv for [all q | all k | all v]; family files with other layouts set it themselves. */
+/* Fills cfg->qkv for [all q | all k | all v]. */
 void pd_config_set_qkv_blocks(struct pd_config *cfg);
+/* The same for [its queries | key | value] of one key/value head after the other: Falcon, and with
+ * as many key/value heads as heads NeoX. */
+void pd_config_set_qkv_groups(struct pd_config *cfg);
 
 /* PD_INVALID naming the first field that cannot be (zero sizes, A not a multiple of K, products
  * past what a tensor may have...). Called by every opener before anything is allocated. */
 PD_CHECKED enum pd_rc pd_config_check(const struct pd_config *cfg, struct pd_err *err);
 
+/* The window of a layer: sliding_window, or 0 where the layer sees everything. */
+int pd_config_window(const struct pd_config *cfg, int layer);
+
+/* The longest sequence: max_positions; dynamic scaling stretches it by its factor. */
+int64_t pd_config_context(const struct pd_config *cfg);
+
+/* What the rows of a longer sequence hold depends on its length, so it shares them with no other;
+ * 0 = always shared. For pd_stream.share_limit. */
+int64_t pd_config_share_limit(const struct pd_config *cfg);
+
 /* The rotation frequencies after scaling: out (rope.dim / 2), radians a position. `n_positions` is
- * the longest position in use (dynamic scaling only; 0 = within max_positions). Returns the factor
+ * the length in use (dynamic scaling only; 0 = within max_positions). Returns the factor
  * that cos and sin are multiplied with (1 except for yarn). */
 double pd_config_rope_freqs(const struct pd_config *cfg, int64_t n_positions, float *out);
 

@@ -219,6 +219,12 @@ static void make_positions(struct pd_decoder *dec)
     } else if (cfg->pos == PD_LM_POS_ALIBI) {
         dec->alibi = pd_xalloc((size_t)dec->A * sizeof(float));
         alibi_slopes(dec->A, dec->alibi);
+        if (cfg->alibi_bf16)
+            for (int64_t h = 0; h < dec->A; h++) {
+                uint16_t half;
+                pd_f32_to_bf16(&dec->alibi[h], &half, 1);
+                dec->alibi[h] = pd_bf16_to_f32(half);
+            }
     }
 }
 
@@ -379,6 +385,34 @@ void pd__embed(const struct pd_decoder *dec, int64_t T, const int32_t *ids, cons
         pd_embed_forward(T, dec->H, pos, dec->model->pos_embed, x, PD_WRITE_ADD);
 }
 
+void pd__rope_rows(struct pd_decoder *dec, const int32_t *pos, int64_t row, int64_t n, int64_t len)
+{
+    const struct pd_config *cfg = &dec->model->cfg;
+    bool stretched = cfg->rope.scaling == PD_LM_SCALE_DYNAMIC && len > cfg->max_positions;
+    if (!stretched)
+        len = 0;
+    if (len != dec->freq_len) {
+        dec->rope_scale = (float)pd_config_rope_freqs(cfg, len, dec->inv_freq);
+        dec->freq_len = len;
+    }
+    pd_rope_table(n, pos + row, dec->rot, dec->inv_freq, dec->rope_scale, dec->cs + row * dec->rot);
+}
+
+/* The rotation table of a stream. A tree's rows go by its longest sequence; one past the context
+ * has a tree of its own (pd_config_share_limit). */
+static void rope_stream(struct pd_decoder *dec, const struct pd_stream *s)
+{
+    for (int i = 0; i < s->n_segs;) {
+        int64_t first = s->segs[i].start, end = first, len = 0;
+        for (int root = i; i < s->n_segs && (i == root || s->segs[i].parent >= 0); i++) {
+            end = s->segs[i].start + s->segs[i].len;
+            int64_t reach = s->segs[i].len ? s->pos[end - 1] + 1 : 0;
+            len = reach > len ? reach : len;
+        }
+        pd__rope_rows(dec, s->pos, first, end - first, len);
+    }
+}
+
 /* What every pass over a stream begins with: buffers, rotation table, attention plan. */
 static enum pd_rc begin(struct pd_decoder *dec, const struct pd_stream *s, struct pd_err *err)
 {
@@ -388,7 +422,7 @@ static enum pd_rc begin(struct pd_decoder *dec, const struct pd_stream *s, struc
     if (rc != PD_OK)
         return rc;
     if (dec->rot)
-        pd_rope_table(s->n_rows, s->pos, dec->rot, dec->inv_freq, dec->rope_scale, dec->cs);
+        rope_stream(dec, s);
     pd__plan_stream(dec, s);
     return PD_OK;
 }

@@ -36,7 +36,7 @@ static int64_t count_rows(const struct pd_infer_part *parts, int n_parts)
 static enum pd_rc check_parts(const struct pd_decoder *dec, const struct pd_kv *kv,
                               const struct pd_infer_part *parts, int n_parts, struct pd_err *err)
 {
-    int64_t pages = 0, context = dec->model->cfg.max_positions;
+    int64_t pages = 0, context = pd_config_context(&dec->model->cfg);
     for (int i = 0; i < n_parts; i++) {
         const struct pd_kv_node *node = parts[i].node;
         PD_ASSERT(parts[i].n >= 1);
@@ -76,6 +76,17 @@ static void lay_rows(struct pd_decoder *dec, const struct infer *in, int64_t T)
     memset(dec->ids + row, 0, n_fill * sizeof *dec->ids);
     memset(dec->pos + row, 0, n_fill * sizeof *dec->pos);
     memset(dec->o + (size_t)row * AD, 0, n_fill * AD * sizeof *dec->o); /* attention skips them */
+}
+
+/* The rotation table: each part by the length that it reaches. */
+static void rope_parts(struct pd_decoder *dec, const struct infer *in, int64_t T)
+{
+    int64_t row = 0;
+    if (dec->model->cfg.rope.scaling == PD_LM_SCALE_DYNAMIC)
+        for (int i = 0; i < in->n_parts; row += in->parts[i++].n)
+            pd__rope_rows(dec, dec->pos, row, in->parts[i].n,
+                          dec->pos[row + in->parts[i].n - 1] + 1);
+    pd__rope_rows(dec, dec->pos, row, T - row, 0);
 }
 
 /* One span a page, root first; returns how many. With in NULL only counts. */
@@ -182,7 +193,7 @@ enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
     lay_rows(dec, &in, T);
     plan_infer(dec, &in);
     if (dec->rot)
-        pd_rope_table(T, dec->pos, dec->rot, dec->inv_freq, dec->rope_scale, dec->cs);
+        rope_parts(dec, &in, T);
     pd__embed(dec, T, dec->ids, dec->pos, dec->x);
     struct pd__acts a = pd__decoder_work_acts(dec);
     for (int l = 0; l < dec->L; l++)

@@ -58,8 +58,10 @@ struct pd_decoder {
     struct pd__norm final_norm;
     struct pd_linear head; /* out = 0: the model has no LM head */
     float *copies;         /* fp32 copies of small parameters */
-    float *inv_freq;       /* (rot/2) */
+    float *inv_freq;       /* (rot/2), for sequences of freq_len positions */
     float rope_scale;
+    int64_t
+        freq_len; /* 0 = any length up to max_positions (and beyond, unless scaling is dynamic) */
     float *alibi; /* (A) or NULL */
 
     /* work buffers for `rows` rows */
@@ -88,6 +90,9 @@ void pd__norm_forward(const struct pd_decoder *dec, const struct pd__norm *n, in
 void pd__norm_backward(const struct pd_decoder *dec, const struct pd__norm *n, int64_t T,
                        const float *x, const float *stat, const float *dy, float *dx,
                        enum pd_write mode);
+/* Rows [row, row + n) of the rotation table, at positions pos[row...], as in a sequence of len
+ * tokens (which matters to dynamic scaling). */
+void pd__rope_rows(struct pd_decoder *dec, const int32_t *pos, int64_t row, int64_t n, int64_t len);
 /* Token embedding, plus learned positions, into x (T, H). */
 void pd__embed(const struct pd_decoder *dec, int64_t T, const int32_t *ids, const int32_t *pos,
                float *x);

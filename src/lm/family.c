@@ -53,216 +53,38 @@ static enum pd_rc unknown_type(struct pd_str model_type, const char *path, struc
                    PD_STR_ARG(model_type), known);
 }
 
-static const struct pd_family *family_of_arch(struct pd_str arch)
+static const struct pd_family *family_of_arch(struct pd_str arch,
+                                              const struct pd_family_type **type)
 {
     for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const char *const *a = families[i]->gguf_archs; *a; a++)
-            if (pd_str_eqz(arch, *a))
+        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++)
+            if (pd_str_eqz(arch, t->gguf_arch)) {
+                *type = t;
                 return families[i];
+            }
     return NULL;
 }
 
 static enum pd_rc unknown_arch(struct pd_str arch, const char *path, struct pd_err *err)
 {
     char known[256] = "";
+    const struct pd_family_type *first = NULL;
     for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const char *const *a = families[i]->gguf_archs; *a; a++)
-            add_known(known, sizeof known, *a);
+        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++)
+            if (family_of_arch(pd_str_from(t->gguf_arch), &first) && first == t)
+                add_known(known, sizeof known, t->gguf_arch);
     if (!arch.ptr)
         return PD_FAIL(err, PD_INVALID, "%s: key general.architecture is missing", path);
     return PD_FAIL(err, PD_UNSUPPORTED, "%s: architecture \"%.*s\" is not known; known are %s",
                    path, PD_STR_ARG(arch), known);
 }
 
-/* ---- reading config.json ---- */
-
-void pd_cfg_fail(struct pd_cfg_reader *r, const char *fmt, ...)
-{
-    char what[300];
-    va_list ap;
-    if (r->rc != PD_OK)
-        return;
-    va_start(ap, fmt);
-    (void)vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    r->rc = PD_FAIL(r->err, PD_INVALID, "%s: %s", r->path, what);
-}
-
-/* The first alias that is there; its name is left in *name. */
-static struct json_object *lookup(struct pd_cfg_reader *r, const char *keys, struct pd_str *name)
-{
-    struct pd_str rest = pd_str_from(keys), key;
-    if (r->rc != PD_OK)
-        return NULL;
-    while (pd_str_split(&rest, '|', &key)) {
-        char z[64];
-        (void)snprintf(z, sizeof z, "%.*s", PD_STR_ARG(key));
-        struct json_object *v = pd_json_get(r->o, z);
-        if (v && !json_object_is_type(v, json_type_null)) {
-            *name = key;
-            return v;
-        }
-    }
-    *name = pd_str_from(keys);
-    return NULL;
-}
-
-int pd_cfg_int(struct pd_cfg_reader *r, const char *keys, int64_t fallback)
-{
-    struct pd_str name;
-    struct json_object *v = lookup(r, keys, &name);
-    int64_t n = fallback;
-    if (v && !json_object_is_type(v, json_type_int))
-        pd_cfg_fail(r, "%.*s is %s, expected an integer", PD_STR_ARG(name), pd_json_type_name(v));
-    else if (v)
-        n = json_object_get_int64(v);
-    else if (fallback == PD_CFG_REQUIRED)
-        pd_cfg_fail(r, "\"%.*s\" is missing", PD_STR_ARG(name));
-    if (r->rc == PD_OK && (n < INT32_MIN || n > INT32_MAX))
-        pd_cfg_fail(r, "%.*s is %" PRId64 ", out of range", PD_STR_ARG(name), n);
-    return r->rc == PD_OK ? (int)n : 0;
-}
-
-double pd_cfg_num(struct pd_cfg_reader *r, const char *keys, double fallback)
-{
-    struct pd_str name;
-    struct json_object *v = lookup(r, keys, &name);
-    if (!v)
-        return fallback;
-    if (!json_object_is_type(v, json_type_int) && !json_object_is_type(v, json_type_double)) {
-        pd_cfg_fail(r, "%.*s is %s, expected a number", PD_STR_ARG(name), pd_json_type_name(v));
-        return fallback;
-    }
-    return json_object_get_double(v);
-}
-
-bool pd_cfg_bool(struct pd_cfg_reader *r, const char *keys, bool fallback)
-{
-    struct pd_str name;
-    struct json_object *v = lookup(r, keys, &name);
-    if (v && !json_object_is_type(v, json_type_boolean)) {
-        pd_cfg_fail(r, "%.*s is %s, expected true or false", PD_STR_ARG(name),
-                    pd_json_type_name(v));
-        return fallback;
-    }
-    return v ? json_object_get_boolean(v) : fallback;
-}
-
-struct pd_str pd_cfg_str(struct pd_cfg_reader *r, const char *keys, const char *fallback)
-{
-    struct pd_str name;
-    struct json_object *v = lookup(r, keys, &name);
-    if (v && !json_object_is_type(v, json_type_string)) {
-        pd_cfg_fail(r, "%.*s is %s, expected a string", PD_STR_ARG(name), pd_json_type_name(v));
-        return pd_str_from(fallback);
-    }
-    return v ? pd_json_value_str(v) : pd_str_from(fallback);
-}
-
-/* The first row of an activation is how it is written back. */
-static const struct {
-    const char *name;
-    enum pd_act act;
-} acts[] = {
-    {"silu", PD_ACT_SILU},
-    {"swish", PD_ACT_SILU},
-    {"gelu", PD_ACT_GELU},
-    {"gelu_new", PD_ACT_GELU_TANH},
-    {"gelu_pytorch_tanh", PD_ACT_GELU_TANH},
-    {"gelu_fast", PD_ACT_GELU_TANH},
-    {"relu", PD_ACT_RELU},
-};
-
-enum pd_act pd_cfg_act(struct pd_cfg_reader *r, const char *keys, const char *fallback)
-{
-    struct pd_str name = pd_cfg_str(r, keys, fallback);
-    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
-        if (pd_str_eqz(name, acts[i].name))
-            return acts[i].act;
-    pd_cfg_fail(r, "activation \"%.*s\" is not known (silu, gelu, gelu_new, relu)",
-                PD_STR_ARG(name));
-    return PD_ACT_SILU;
-}
-
-const char *pd_act_hf_name(enum pd_act a)
-{
-    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
-        if (acts[i].act == a)
-            return acts[i].name;
-    return "silu";
-}
-
-static const char *const scalings[] = {
-    [PD_LM_SCALE_NONE] = "default",    [PD_LM_SCALE_LINEAR] = "linear",
-    [PD_LM_SCALE_DYNAMIC] = "dynamic", [PD_LM_SCALE_LLAMA3] = "llama3",
-    [PD_LM_SCALE_YARN] = "yarn",
-};
-
-void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, double theta)
-{
-    struct pd_rope *rope = &cfg->rope;
-    struct pd_str name;
-    rope->theta = pd_cfg_num(r, "rope_theta", theta);
-    struct json_object *o = lookup(r, "rope_parameters|rope_scaling", &name);
-    if (!o)
-        return;
-    if (!json_object_is_type(o, json_type_object)) {
-        pd_cfg_fail(r, "%.*s is %s, expected an object", PD_STR_ARG(name), pd_json_type_name(o));
-        return;
-    }
-    struct pd_cfg_reader s = {.o = o, .path = r->path, .err = r->err};
-    rope->theta = pd_cfg_num(&s, "rope_theta", rope->theta);
-    struct pd_str kind = pd_cfg_str(&s, "rope_type|type", "default");
-    size_t i = 0;
-    while (i < sizeof scalings / sizeof *scalings && !pd_str_eqz(kind, scalings[i]))
-        i++;
-    if (i == sizeof scalings / sizeof *scalings)
-        pd_cfg_fail(&s, "rope_type \"%.*s\" is not known (default, linear, dynamic, llama3, yarn)",
-                    PD_STR_ARG(kind));
-    rope->scaling = (enum pd_lm_scaling)i;
-    rope->factor = pd_cfg_num(&s, "factor", 1);
-    rope->low_freq_factor = pd_cfg_num(&s, "low_freq_factor", 1);
-    rope->high_freq_factor = pd_cfg_num(&s, "high_freq_factor", 4);
-    rope->attention_factor = pd_cfg_num(&s, "attention_factor", 0);
-    rope->beta_fast = pd_cfg_num(&s, "beta_fast", 32);
-    rope->beta_slow = pd_cfg_num(&s, "beta_slow", 1);
-    rope->original_max_positions =
-        pd_cfg_int(&s, "original_max_position_embeddings", cfg->max_positions);
-    if (r->rc == PD_OK)
-        r->rc = s.rc;
-}
-
-void pd_rope_to_json(const struct pd_config *cfg, struct pd_jw *w)
-{
-    const struct pd_rope *r = &cfg->rope;
-    pd_jw_kf64(w, "rope_theta", r->theta);
-    pd_jw_key(w, "rope_scaling");
-    if (r->scaling == PD_LM_SCALE_NONE) {
-        pd_jw_null(w);
-        return;
-    }
-    pd_jw_object(w);
-    pd_jw_kstrz(w, "rope_type", scalings[r->scaling]);
-    pd_jw_kf64(w, "factor", r->factor);
-    if (r->scaling == PD_LM_SCALE_LLAMA3) {
-        pd_jw_kf64(w, "low_freq_factor", r->low_freq_factor);
-        pd_jw_kf64(w, "high_freq_factor", r->high_freq_factor);
-    }
-    if (r->scaling == PD_LM_SCALE_YARN) {
-        pd_jw_kf64(w, "beta_fast", r->beta_fast);
-        pd_jw_kf64(w, "beta_slow", r->beta_slow);
-        if (r->attention_factor > 0)
-            pd_jw_kf64(w, "attention_factor", r->attention_factor);
-    }
-    pd_jw_ki64(w, "original_max_position_embeddings", r->original_max_positions);
-    pd_jw_object_end(w);
-}
+/* ---- config.json and GGUF keys ---- */
 
 /* eos_token_id is a number or a list of them. */
 static void read_eos(struct pd_cfg_reader *r, struct pd_config *cfg)
 {
-    struct pd_str name;
-    struct json_object *v = lookup(r, "eos_token_id", &name);
+    struct json_object *v = pd_json_get(r->o, "eos_token_id"); /* NULL for null */
     bool list = v && json_object_is_type(v, json_type_array);
     size_t n = list ? json_object_array_length(v) : v ? 1 : 0;
     if (n > PD_CONFIG_MAX_EOS) {
@@ -325,12 +147,13 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
 enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
                                const struct pd_family **family, struct pd_err *err)
 {
-    const struct pd_family *f = family_of_arch(pd_gguf_str(g, "general.architecture"));
+    const struct pd_family_type *type = NULL;
+    const struct pd_family *f = family_of_arch(pd_gguf_str(g, "general.architecture"), &type);
     if (!f)
         return unknown_arch(pd_gguf_str(g, "general.architecture"), g->path, err);
     struct pd_config c = {.n_norms = 2, .initializer_range = 0.02};
     (void)snprintf(c.family, sizeof c.family, "%s", f->name);
-    (void)snprintf(c.model_type, sizeof c.model_type, "%s", f->types->model_type);
+    (void)snprintf(c.model_type, sizeof c.model_type, "%s", type->model_type);
     const struct pd_gguf_tensor *embed = pd_gguf_tensor(g, "token_embd.weight");
     if (!embed || embed->ndim != 2 || embed->shape[0] > INT32_MAX)
         return PD_FAIL(err, PD_INVALID, "%s: tensor token_embd.weight is missing or not a matrix",
@@ -347,12 +170,13 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
         if (id >= 0 && id < c.vocab_size && !pd_config_is_eos(&c, (int32_t)id))
             c.eos_ids[c.n_eos++] = (int32_t)id;
     }
-    enum pd_rc rc = f->from_gguf(g, &c, err);
-    if (rc != PD_OK)
-        return rc;
+    struct pd_key_reader r = {.g = g, .arch = type->gguf_arch, .err = err};
+    f->from_gguf(&r, &c);
+    if (r.rc != PD_OK)
+        return r.rc;
     if (c.qkv.width == 0)
         pd_config_set_qkv_blocks(&c);
-    rc = pd_config_check(&c, err);
+    enum pd_rc rc = pd_config_check(&c, err);
     if (rc != PD_OK)
         return pd_err_prefix(err, "%s", g->path);
     *cfg = c;
@@ -369,6 +193,9 @@ bool pd_role_in_block(enum pd_role role)
 
 bool pd_spec_present(const struct pd_tensor_spec *s, const struct pd_config *cfg)
 {
+    bool twin = cfg->parallel_residual && cfg->n_norms == 2;
+    if (s->quirks & (twin ? PD_SPEC_UNLESS_TWIN : PD_SPEC_IF_TWIN))
+        return false;
     switch (s->role) {
     case PD_ROLE_POS_EMBED:
         return cfg->pos == PD_LM_POS_LEARNED;

@@ -13,7 +13,11 @@
 
 #define PD_FAMILY_LIST(X)                                                                          \
     X(llama)                                                                                       \
-    X(gpt2)
+    X(qwen)                                                                                        \
+    X(gpt2)                                                                                        \
+    X(gptj)                                                                                        \
+    X(neox)                                                                                        \
+    X(falcon)
 
 /* Every place a tensor can have in a model. */
 enum pd_role {
@@ -67,6 +71,11 @@ enum {
     PD_SPEC_IN_OUT = 1,      /* Conv1D: stands (in, out) in Hugging Face files, (out, in) in GGUF */
     PD_SPEC_PERMUTED_Q = 2,  /* GGUF interleaves the halves of each head's rows: A heads */
     PD_SPEC_PERMUTED_KV = 4, /* the same, K heads */
+    PD_SPEC_FUSED_ROWS = 8,  /* rows lie as cfg.qkv says; GGUF regroups them to [q | k | v] */
+    /* Rows of the table that stand for the same role under different names: which of them counts
+     * in a model of "twin" blocks (parallel, a norm of their own for attention and MLP). */
+    PD_SPEC_IF_TWIN = 16,
+    PD_SPEC_UNLESS_TWIN = 32,
 };
 
 struct pd_tensor_spec {
@@ -85,6 +94,7 @@ struct pd_cfg_reader {
     struct pd_err *err;
 };
 #define PD_CFG_REQUIRED INT64_MIN /* as the fallback: absence is an error */
+bool pd_cfg_has(const struct pd_cfg_reader *r, const char *key); /* be it null */
 int pd_cfg_int(struct pd_cfg_reader *r, const char *keys, int64_t fallback);
 double pd_cfg_num(struct pd_cfg_reader *r, const char *keys, double fallback);
 bool pd_cfg_bool(struct pd_cfg_reader *r, const char *keys, bool fallback);
@@ -92,26 +102,49 @@ struct pd_str pd_cfg_str(struct pd_cfg_reader *r, const char *keys, const char *
 /* hidden_act and its like. */
 enum pd_act pd_cfg_act(struct pd_cfg_reader *r, const char *keys, const char *fallback);
 const char *pd_act_hf_name(enum pd_act a);
-/* rope_theta, rope_scaling and the newer rope_parameters; needs max_positions and rope.dim. */
-void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, double theta);
+/* rope_theta, rope_scaling and the newer rope_parameters; needs max_positions, head_dim, and in
+ * rope.dim and rope.theta what holds where the keys are silent. theta_keys: aliases of the base. */
+void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, const char *theta_keys);
 void pd_rope_to_json(const struct pd_config *cfg, struct pd_jw *w);
+/* sliding_window of the layers that layer_types calls sliding_attention or, without such a list,
+ * of those from first_windowed on. */
+void pd_cfg_windows(struct pd_cfg_reader *r, struct pd_config *cfg, int window, int first_windowed);
 void pd_cfg_fail(struct pd_cfg_reader *r, const char *fmt, ...) PD_PRINTF(2, 3);
 
+/* The same for the keys of a GGUF file, which are spelled "<arch>.<key>". */
+struct pd_key_reader {
+    const struct pd_gguf *g;
+    const char *arch;
+    enum pd_rc rc;
+    struct pd_err *err;
+};
+int pd_key_int(struct pd_key_reader *r, const char *key, int64_t fallback);
+double pd_key_num(struct pd_key_reader *r, const char *key, double fallback);
+bool pd_key_bool(struct pd_key_reader *r, const char *key, bool fallback);
+bool pd_key_tensor(const struct pd_key_reader *r, const char *name); /* is it there? */
+/* Sizes that all architectures spell alike: hidden, layers, heads, key/value heads, head
+ * dimension, feed-forward, positions. */
+void pd_key_shape(struct pd_key_reader *r, struct pd_config *cfg);
+/* rope.*: as pd_cfg_rope. */
+void pd_key_rope(struct pd_key_reader *r, struct pd_config *cfg);
+void pd_key_fail(struct pd_key_reader *r, enum pd_rc rc, const char *fmt, ...) PD_PRINTF(3, 4);
+
 struct pd_family_type {
-    const char *model_type, *lm_class, *cls_class; /* "llama", "LlamaForCausalLM", ... */
+    const char *model_type, *gguf_arch; /* "mistral", "llama"; the first type with an architecture
+                                           is what a GGUF file of it is taken for */
+    const char *lm_class, *cls_class;   /* "LlamaForCausalLM", "LlamaForSequenceClassification" */
 };
 
 struct pd_family {
     const char *name;
     const struct pd_family_type *types; /* ends with a NULL model_type */
-    const char *const *gguf_archs;      /* NULL-ended */
     const char *prefix;                 /* of trunk tensors; may be absent in files */
     const struct pd_tensor_spec *specs;
     size_t n_specs;
     bool padding_row; /* transformers' embedding has a padding_idx */
     /* Shapes and quirks; ids, labels, tying, max_positions and vocab are read by the caller. */
     void (*from_json)(struct pd_cfg_reader *r, struct pd_config *cfg);
-    enum pd_rc (*from_gguf)(const struct pd_gguf *g, struct pd_config *cfg, struct pd_err *err);
+    void (*from_gguf)(struct pd_key_reader *r, struct pd_config *cfg);
     void (*to_json)(const struct pd_config *cfg, struct pd_jw *w);
 };
 

@@ -57,32 +57,12 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
     cfg->attn_scale_by_layer = pd_cfg_bool(r, "scale_attn_by_inverse_layer_idx", false);
 }
 
-static enum pd_rc from_gguf(const struct pd_gguf *g, struct pd_config *cfg, struct pd_err *err)
+static void from_gguf(struct pd_key_reader *r, struct pd_config *cfg)
 {
-    enum pd_rc rc = PD_OK;
-    const struct {
-        const char *key;
-        int *to;
-    } needed[] = {
-        {"gpt2.embedding_length", &cfg->hidden_size}, {"gpt2.block_count", &cfg->n_layers},
-        {"gpt2.attention.head_count", &cfg->n_heads}, {"gpt2.feed_forward_length", &cfg->ffn_size},
-        {"gpt2.context_length", &cfg->max_positions},
-    };
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
-        int64_t v = 0;
-        PD_TRY(pd_gguf_need_i64(g, needed[i].key, &v, err));
-        if (v <= 0 || v > INT32_MAX)
-            return PD_FAIL(err, PD_INVALID, "%s: key %s is out of range", g->path, needed[i].key);
-        *needed[i].to = (int)v;
-    }
-    if (cfg->hidden_size % cfg->n_heads != 0)
-        return PD_FAIL(err, PD_INVALID, "%s: embedding length %d is not a multiple of %d heads",
-                       g->path, cfg->hidden_size, cfg->n_heads);
-    cfg->norm_eps = pd_gguf_f64(g, "gpt2.attention.layer_norm_epsilon", 1e-5);
+    pd_key_shape(r, cfg);
+    cfg->norm_eps = pd_key_num(r, "attention.layer_norm_epsilon", 1e-5);
     cfg->act = PD_ACT_GELU_TANH;
     common(cfg);
-out:
-    return rc;
 }
 
 static void to_json(const struct pd_config *cfg, struct pd_jw *w)
@@ -105,15 +85,13 @@ static void to_json(const struct pd_config *cfg, struct pd_jw *w)
 }
 
 static const struct pd_family_type types[] = {
-    {"gpt2", "GPT2LMHeadModel", "GPT2ForSequenceClassification"},
-    {NULL, NULL, NULL},
+    {"gpt2", "gpt2", "GPT2LMHeadModel", "GPT2ForSequenceClassification"},
+    {NULL, NULL, NULL, NULL},
 };
-static const char *const archs[] = {"gpt2", NULL};
 
 const struct pd_family pd_family_gpt2 = {
     .name = "gpt2",
     .types = types,
-    .gguf_archs = archs,
     .prefix = "transformer.",
     .specs = specs,
     .n_specs = sizeof specs / sizeof *specs,

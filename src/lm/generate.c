@@ -79,7 +79,7 @@ enum pd_rc pd_gen_new(struct pd_decoder *dec, const struct pd_gen_opts *opts, st
         g->opts.prefill_tokens = DEFAULT_PREFILL;
     g->H = cfg->hidden_size;
     g->V = cfg->vocab_size;
-    g->context = cfg->max_positions;
+    g->context = pd_config_context(cfg);
 
     struct pd_kv_shape shape = {cfg->n_layers, (int64_t)cfg->n_kv_heads * cfg->head_dim};
     g->page_bytes = pd_kv_page_bytes(&shape);

@@ -385,6 +385,7 @@ static enum pd_rc open_files(struct pd_model **out, const char *given, struct pd
     PD_TRY(resolve(given, &path, &dir, err));
     m = model_new(path);
     PD_TRY(dir ? open_folder(m, err) : open_gguf(m, err));
+    m->cfg.tied = pd_model_is_tied(m);
     if (m->tok)
         PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(m->tok), err));
     if (m->tok && m->cfg.n_eos == 0 && pd_tokenizer_eos(m->tok) >= 0)

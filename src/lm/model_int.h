@@ -24,6 +24,8 @@ struct pd_model_files {
 
 /* Which heads the files hold. */
 unsigned pd_model_heads_in_files(const struct pd_model *m);
+/* Is the output matrix the embedding? Asks the files where they hold both. */
+bool pd_model_is_tied(const struct pd_model *m);
 /* Points every parameter's data at the files, or at owned memory where they differ. */
 PD_CHECKED enum pd_rc pd_model_bind_files(struct pd_model *m, const struct pd_model_options *opt,
                                           struct pd_err *err);

@@ -49,6 +49,33 @@ static bool find_source(const struct pd_model *m, const struct pd_param *p,
     return found;
 }
 
+static bool find_role(const struct pd_model *m, enum pd_role role, struct pd_weight *s)
+{
+    const struct pd_family *f = m->files->family;
+    for (size_t i = 0; i < f->n_specs; i++) {
+        struct pd_param named = {.name = (char *)(uintptr_t)f->specs[i].hf};
+        struct pd_param_at at = {&f->specs[i], -1};
+        if (f->specs[i].role == role)
+            return find_source(m, &named, &at, s);
+    }
+    return false;
+}
+
+/* As transformers: an output matrix that is in the files and is not the embedding counts, whatever
+ * tie_word_embeddings says; a copy of the embedding is the embedding. */
+bool pd_model_is_tied(const struct pd_model *m)
+{
+    struct pd_weight embed, head;
+    if (!m->cfg.tied || !find_role(m, PD_ROLE_EMBED, &embed) ||
+        !find_role(m, PD_ROLE_HEAD_W, &head))
+        return m->cfg.tied;
+    bool same = embed.ndim == 2 && head.ndim == 2 && embed.known_dtype && head.known_dtype &&
+                embed.dtype == head.dtype && embed.shape[0] == head.shape[0] &&
+                embed.shape[1] == head.shape[1];
+    size_t bytes = same ? pd_dtype_row_bytes(embed.dtype, (size_t)embed.shape[1]) : 0;
+    return same && memcmp(embed.data, head.data, bytes * (size_t)embed.shape[0]) == 0;
+}
+
 static const char *shape_text(int ndim, const int64_t *shape, char out[96])
 {
     size_t used = (size_t)snprintf(out, 96, "[");
@@ -124,10 +151,25 @@ static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct 
     return PD_OK;
 }
 
-/* llama GGUFs: within a head of D rows, ours half*D/2 + i is theirs 2*i + half. Whole rows move, so
- * quantised ones stay as they are. A bias is a matrix of one column. */
-static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const struct pd_weight *s,
-                                int heads, struct pd_err *err)
+/* Where a row of ours stands in a GGUF file.
+ *   fused     ours [its queries | key | value] of each key/value head, theirs [all q | all k | all
+ * v] permuted  within a head of D rows, ours half*D/2 + i is theirs 2*i + half */
+static size_t row_in_file(const struct pd_config *cfg, unsigned quirks, size_t row)
+{
+    size_t D = (size_t)cfg->head_dim, A = (size_t)cfg->n_heads, K = (size_t)cfg->n_kv_heads;
+    if (quirks & PD_SPEC_FUSED_ROWS) {
+        size_t per = A / K + 2, group = row / (per * D), h = row / D % per;
+        size_t head = h < A / K ? group * (A / K) + h : A + (h - A / K) * K + group;
+        return head * D + row % D;
+    }
+    size_t half = row % D / (D / 2), i = row % (D / 2);
+    return row / D * D + 2 * i + half;
+}
+
+/* Rows in another order. Whole rows move, so quantised ones stay as they are; a bias is a matrix of
+ * one column. */
+static enum pd_rc bind_moved(struct pd_model *m, struct pd_param *p, const struct pd_weight *s,
+                             unsigned quirks, struct pd_err *err)
 {
     struct pd_weight f32 = *s;
     if (p->ndim == 1 && s->dtype != PD_DTYPE_F32) { /* no rows to move: the values themselves */
@@ -138,18 +180,16 @@ static enum pd_rc bind_permuted(struct pd_model *m, struct pd_param *p, const st
         f32.data = p->data;
         s = &f32;
     }
-    size_t rows = (size_t)p->shape[0], d = rows / (size_t)heads;
-    size_t row_bytes = pd_dtype_row_bytes(s->dtype, p->n / rows);
-    if (d % 2 != 0 || row_bytes == 0)
-        return PD_FAIL(err, PD_INVALID, "%s: tensor %s: heads of %zu rows have no halves", s->file,
-                       p->name, d);
+    size_t rows = (size_t)p->shape[0], row_bytes = pd_dtype_row_bytes(s->dtype, p->n / rows);
+    if (m->cfg.head_dim % 2 != 0 || row_bytes == 0)
+        return PD_FAIL(err, PD_INVALID, "%s: tensor %s: heads of %d rows have no halves", s->file,
+                       p->name, m->cfg.head_dim);
     char *dst = pd_model_own(m, rows, row_bytes);
     if (!dst)
         return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
     for (size_t r = 0; r < rows; r++) {
-        size_t head = r / d, half = r % d / (d / 2), i = r % (d / 2);
-        memcpy(dst + r * row_bytes, (const char *)s->data + (head * d + 2 * i + half) * row_bytes,
-               row_bytes);
+        size_t from = row_in_file(&m->cfg, quirks, r);
+        memcpy(dst + r * row_bytes, (const char *)s->data + from * row_bytes, row_bytes);
     }
     p->dtype = s->dtype;
     p->data = dst;
@@ -189,9 +229,9 @@ static enum pd_rc bind(struct pd_model *m, struct pd_param *p, const struct pd_p
         return rc;
     if (quirks & PD_SPEC_IN_OUT)
         return bind_transposed(m, p, s, err);
-    if (quirks & (PD_SPEC_PERMUTED_Q | PD_SPEC_PERMUTED_KV))
-        return bind_permuted(m, p, s,
-                             quirks & PD_SPEC_PERMUTED_Q ? m->cfg.n_heads : m->cfg.n_kv_heads, err);
+    if (quirks & (PD_SPEC_PERMUTED_Q | PD_SPEC_PERMUTED_KV) ||
+        (quirks & PD_SPEC_FUSED_ROWS && !m->cfg.qkv.blocks))
+        return bind_moved(m, p, s, quirks, err);
     if ((p->ndim == 1 && s->dtype != PD_DTYPE_F32) || !is_aligned(s->data, s->dtype))
         return bind_f32(m, p, s, err);
     p->dtype = s->dtype;

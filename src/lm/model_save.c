@@ -91,6 +91,7 @@ static enum pd_rc config_json(const struct pd_model *m, enum pd_dtype dtype,
     put(o, "architectures", arch);
     put(o, "bos_token_id", id_or_null(m->cfg.bos_id));
     put(o, "eos_token_id", eos_value(&m->cfg));
+    put(o, "tie_word_embeddings", json_object_new_boolean(m->cfg.tied));
     put(o, "torch_dtype", json_object_new_string(torch_names[dtype]));
     if (pd_json_get(o, "dtype")) /* the newer name of the same */
         put(o, "dtype", json_object_new_string(torch_names[dtype]));

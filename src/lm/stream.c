@@ -75,6 +75,11 @@ static int64_t common_len(const struct pd_sequence *seqs, const int *group, int 
     return len;
 }
 
+static bool alone(const struct pd_stream *s, const struct pd_sequence *seq)
+{
+    return s->share_limit > 0 && seq->len > s->share_limit;
+}
+
 /* Places the group, which agrees on its first `depth` tokens (they end in segment `parent`), and
  * returns the rows it takes. With s NULL it only counts. `group` is reordered. */
 static int64_t place(struct pd_stream *s, const struct pd_sequence *seqs, int *leaf, int *group,
@@ -94,6 +99,8 @@ static int64_t place(struct pd_stream *s, const struct pd_sequence *seqs, int *l
         int end = at + 1;
         for (int i = at + 1; i < n; i++) {
             int g = group[i];
+            if (s && depth == 0 && (alone(s, &seqs[g]) || alone(s, &seqs[group[at]])))
+                continue;
             if (seqs[g].len > depth && seqs[g].ids[depth] == next) {
                 memmove(group + end + 1, group + end, (size_t)(i - end) * sizeof *group);
                 group[end++] = g;

@@ -32,6 +32,7 @@ struct pd_stream {
     int n_segs;
     int64_t cap_rows;
     int cap_segs;
+    int64_t share_limit; /* longer sequences share nothing (pd_config_share_limit); 0 = no limit */
 };
 
 void pd_stream_init(struct pd_stream *s);

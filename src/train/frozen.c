@@ -56,6 +56,7 @@ static enum pd_rc fill(struct pd_frozen *f, struct pd_decoder *dec, const struct
     const struct pd_pair **list = pd_xalloc((p->n + 1) * sizeof *list);
     int32_t *read_rows = pd_xalloc((2 * p->n + 1) * sizeof *read_rows);
     pd_stream_init(&stream);
+    stream.share_limit = pd_config_share_limit(&pd_decoder_model(dec)->cfg);
     pd_progress_init(&progress, "frozen blocks", "pairs", (int64_t)p->n, quiet);
     for (size_t i = 0; i < p->n; i++)
         list[i] = &p->v[i];

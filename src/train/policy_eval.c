@@ -34,7 +34,8 @@ static enum pd_rc answer(struct side *s, const char *path, const struct pd_polic
     PD_TRY(pd_model_open(&m, path, &mo, err));
     PD_TRY(pd_decoder_new(m, &d, &dec, err));
     PD_TRY(pd_policy_prompts_read(&s->prompts, o->prompts, m, o->chat,
-                                  m->cfg.max_positions - o->max_new_tokens, o->skip_bad, err));
+                                  pd_config_context(&m->cfg) - o->max_new_tokens, o->skip_bad,
+                                  err));
     size_t n = s->prompts.n;
     if (o->limit > 0 && (size_t)o->limit < n)
         n = (size_t)o->limit;

@@ -351,8 +351,8 @@ static enum pd_rc open_data(struct ppo *p, struct pd_err *err)
         p->fixed_rollouts = true;
         return PD_OK;
     }
-    if (cfg->max_positions - p->o->response_length < longest)
-        longest = cfg->max_positions - p->o->response_length;
+    if (pd_config_context(cfg) - p->o->response_length < longest)
+        longest = pd_config_context(cfg) - p->o->response_length;
     PD_TRY(pd_policy_prompts_read(&p->prompts, p->c->data, p->policy.model, p->o->chat, longest,
                                   p->c->skip_bad, err));
     fprintf(stderr, "%s: %zu prompts", p->c->data, p->prompts.n);
@@ -485,6 +485,7 @@ enum pd_rc pd_train_ppo(const struct pd_ppo_options *o, const struct pd_run_abou
     pd_view_init(&p.view);
     PD_TRY(pd_learner_open(&p.policy, p.c->model, PD_HEAD_LM | (shared ? PD_HEAD_VALUE : 0), false,
                            p.c, err));
+    p.view.stream.share_limit = pd_config_share_limit(&p.policy.model->cfg);
     PD_TRY(
         pd_judge_open(&p.judge, o->reward_model, p.policy.model, p.c->dtype, p.micro_tokens, err));
     PD_TRY(open_data(&p, err));

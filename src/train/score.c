@@ -229,7 +229,7 @@ enum pd_rc pd_score_file(const struct pd_score_options *o, struct pd_score_resul
     *out = (struct pd_score_result){0};
     PD_TRY(pd_scorer_open(&s.scorer, &s.model, o->model, o->dtype, o->micro_tokens, err));
     s.pad = pd_pad_id(s.model);
-    s.max_length = o->max_length > 0 ? o->max_length : s.model->cfg.max_positions;
+    s.max_length = o->max_length > 0 ? o->max_length : pd_config_context(&s.model->cfg);
     PD_TRY(pd_data_rows_open(&s.rows, o->in, o->skip_bad, err));
     if (o->out)
         PD_TRY(pd_out_open(&s.out, o->out, err));

@@ -48,6 +48,7 @@ enum pd_rc pd_scorer_run(const struct pd_scorer *s, const struct pd_row *const *
     enum pd_rc rc = PD_OK;
     struct pd_stream stream;
     pd_stream_init(&stream);
+    stream.share_limit = pd_config_share_limit(&pd_decoder_model(s->dec)->cfg);
     for (size_t i = 0; i < n;) {
         size_t k = take(rows + i, n - i, s->micro_tokens);
         PD_TRY(score_stream(s, rows + i, k, &stream, reward + i, err));

@@ -514,7 +514,9 @@ static void what_does_not_fit_is_named(void **state)
         {"{", "config.json"},
         {"[]", "not a JSON object"},
         {"{\"vocab_size\":4}", "no \"model_type\"; known are llama"},
-        {"{\"model_type\":\"bert\"}", "\"bert\" is not known; known are llama, mistral, gpt2"},
+        {"{\"model_type\":\"bert\"}",
+         "\"bert\" is not known; known are llama, mistral, qwen2, qwen3, gpt2, "
+         "gptj, gpt_neox, falcon"},
         {LLAMA(""), "\"num_hidden_layers\" is missing"},
         {LLAMA(",\"num_hidden_layers\":\"two\""), "num_hidden_layers is a string"},
         {LLAMA(",\"num_hidden_layers\":0"), "number of layers is 0"},

@@ -18,6 +18,9 @@ struct tiny_spec {
     enum pd_lm_pos pos;
     enum pd_act act;
     bool gated, parallel, qk_norm, bias, tied, interleaved, in_out, scale_by_layer;
+    bool head_bias, alibi_bf16, qkv_bias; /* qkv_bias: there alone (Qwen2) */
+    enum pd_lm_scaling scaling;
+    int first_windowed; /* layers below it see everything */
     int n_norms;
     int heads, kv_heads, window;
     enum { BLOCKS, PER_HEAD, PER_GROUP } qkv; /* Llama, NeoX, Falcon-40B */
@@ -71,6 +74,7 @@ static const struct tiny_spec tiny_specs[] = {
      .heads = 2,
      .kv_heads = 2,
      .bias = true,
+     .head_bias = true,
      .interleaved = true},
     {.name = "neox",
      .norm = PD_LM_LAYERNORM,
@@ -100,6 +104,58 @@ static const struct tiny_spec tiny_specs[] = {
      .heads = 3,
      .kv_heads = 1,
      .bias = true},
+    {.name = "falcon rw",
+     .norm = PD_LM_LAYERNORM,
+     .pos = PD_LM_POS_ALIBI,
+     .act = PD_ACT_GELU,
+     .n_norms = 2,
+     .heads = 3,
+     .kv_heads = 3,
+     .bias = true,
+     .tied = true,
+     .alibi_bf16 = true,
+     .qkv = PER_HEAD},
+    {.name = "falcon 7b",
+     .norm = PD_LM_LAYERNORM,
+     .pos = PD_LM_POS_ROPE,
+     .act = PD_ACT_GELU,
+     .n_norms = 1,
+     .parallel = true,
+     .heads = 4,
+     .kv_heads = 1,
+     .qkv = PER_GROUP,
+     .tied = true},
+    {.name = "neox sequential",
+     .norm = PD_LM_LAYERNORM,
+     .pos = PD_LM_POS_ROPE,
+     .act = PD_ACT_GELU_TANH,
+     .n_norms = 2,
+     .heads = 2,
+     .kv_heads = 2,
+     .bias = true,
+     .qkv = PER_HEAD},
+    {.name = "qwen2",
+     .norm = PD_LM_RMSNORM,
+     .pos = PD_LM_POS_ROPE,
+     .act = PD_ACT_SILU,
+     .gated = true,
+     .n_norms = 2,
+     .heads = 4,
+     .kv_heads = 2,
+     .qkv_bias = true,
+     .window = 3,
+     .first_windowed = 2,
+     .tied = true},
+    {.name = "yarn",
+     .norm = PD_LM_RMSNORM,
+     .pos = PD_LM_POS_ROPE,
+     .act = PD_ACT_SILU,
+     .gated = true,
+     .n_norms = 2,
+     .heads = 2,
+     .kv_heads = 2,
+     .scaling = PD_LM_SCALE_YARN,
+     .tied = true},
 };
 enum { TINY_SPECS = sizeof tiny_specs / sizeof *tiny_specs };
 enum { TINY_V = 29, TINY_H = 12, TINY_D = 8, TINY_F = 20, TINY_L = 3, TINY_CTX = 64 };
@@ -179,19 +235,25 @@ static struct pd_model *tiny_make(const struct tiny_spec *s, uint64_t seed)
                             .qk_norm = s->qk_norm,
                             .tied = s->tied,
                             .pos = s->pos,
-                            .rope = {.dim = 6, .theta = 100, .interleaved = s->interleaved},
+                            .rope = {.dim = 6,
+                                     .theta = 100,
+                                     .interleaved = s->interleaved,
+                                     .scaling = s->scaling,
+                                     .factor = 4,
+                                     .beta_fast = 2,
+                                     .beta_slow = 0.5,
+                                     .original_max_positions = 16},
                             .attn_scale = 1 / sqrt(TINY_D),
                             .attn_scale_by_layer = s->scale_by_layer,
+                            .alibi_bf16 = s->alibi_bf16,
+                            .lm_head_bias = s->head_bias,
                             .sliding_window = s->window};
-    pd_config_set_qkv_blocks(c);
-    int64_t group = A / K;
-    if (s->qkv != BLOCKS)
-        c->qkv = (struct pd_qkv_layout){.q_off = 0,
-                                        .k_off = group * D,
-                                        .v_off = (group + 1) * D,
-                                        .q_group_stride = (group + 2) * D,
-                                        .kv_stride = (group + 2) * D,
-                                        .width = (A + 2 * K) * D};
+    for (int l = 0; l < s->first_windowed; l++)
+        c->sees_all[0] |= (uint8_t)(1 << l);
+    if (s->qkv == BLOCKS)
+        pd_config_set_qkv_blocks(c);
+    else
+        pd_config_set_qkv_groups(c);
     pd_params_init(&m->params);
     tiny_add(m, -1, "embed", TINY_V, H);
     if (s->pos == PD_LM_POS_LEARNED)
@@ -201,9 +263,9 @@ static struct pd_model *tiny_make(const struct tiny_spec *s, uint64_t seed)
         if (s->n_norms == 2)
             tiny_add_norm(m, s, l, "n2", H);
         if (s->qkv == BLOCKS && !s->in_out) {
-            tiny_add_lin(m, l, "q", A * D, H, s->in_out, s->bias);
-            tiny_add_lin(m, l, "k", K * D, H, s->in_out, s->bias);
-            tiny_add_lin(m, l, "v", K * D, H, s->in_out, s->bias);
+            tiny_add_lin(m, l, "q", A * D, H, s->in_out, s->bias || s->qkv_bias);
+            tiny_add_lin(m, l, "k", K * D, H, s->in_out, s->bias || s->qkv_bias);
+            tiny_add_lin(m, l, "v", K * D, H, s->in_out, s->bias || s->qkv_bias);
         } else {
             tiny_add_lin(m, l, "qkv", (A + 2 * K) * D, H, s->in_out, s->bias);
         }
@@ -219,7 +281,7 @@ static struct pd_model *tiny_make(const struct tiny_spec *s, uint64_t seed)
     }
     tiny_add_norm(m, s, -1, "nf", H);
     if (!s->tied)
-        tiny_add(m, -1, "head", TINY_V, H);
+        tiny_add_lin(m, -1, "head", TINY_V, H, false, s->head_bias);
     tiny_add(m, -1, "score", 1, H);
     if (pd_params_alloc_data(&m->params, NULL) != PD_OK ||
         pd_params_alloc_grads(&m->params, NULL) != PD_OK)
@@ -260,7 +322,9 @@ static struct pd_model *tiny_make(const struct tiny_spec *s, uint64_t seed)
         b->down = tiny_lin(m, l, "down", s->in_out);
     }
     m->final_norm = tiny_norm(m, -1, "nf");
-    m->lm_head.w = s->tied ? m->embed : tiny_get(m, -1, "head");
+    m->lm_head = tiny_lin(m, -1, "head", false);
+    if (s->tied)
+        m->lm_head.w = m->embed;
     m->score.w = tiny_get(m, -1, "score");
     return m;
 }
@@ -346,15 +410,33 @@ static double twin_act(enum pd_act a, double x)
     }
 }
 
+/* The scaled frequency i and, for yarn, what cos and sin are multiplied with: written from the
+ * paper's formulas (YaRN, eq. 19 to 22) for the factor 4, 16 original positions and the
+ * rotations 2 and 1/2 of tiny_make. */
+static double twin_freq(const struct pd_config *c, int i, double *magnitude)
+{
+    double f = pow(c->rope.theta, -2.0 * i / c->rope.dim);
+    *magnitude = 1;
+    if (c->rope.scaling != PD_LM_SCALE_YARN)
+        return f;
+    *magnitude = 0.1 * log(4) + 1;
+    double at[2] = {2, 0.5}; /* dimension that turns so often, to whole dimensions outwards */
+    for (int k = 0; k < 2; k++)
+        at[k] = c->rope.dim * log(16 / (at[k] * 2 * M_PI)) / (2 * log(c->rope.theta));
+    double low = fmax(floor(at[0]), 0), high = ceil(at[1]);
+    double ramp = fmin(fmax((i - low) / (high - low), 0), 1);
+    return f / 4 * ramp + f * (1 - ramp);
+}
+
 static void twin_rope(const struct pd_config *c, double *x, int64_t pos)
 {
     int n = c->rope.dim / 2;
     for (int i = 0; i < n; i++) {
-        double angle = (double)pos / pow(c->rope.theta, 2.0 * i / c->rope.dim);
+        double magnitude, angle = (double)pos * twin_freq(c, i, &magnitude);
         int a = c->rope.interleaved ? 2 * i : i, b = c->rope.interleaved ? 2 * i + 1 : i + n;
         double u = x[a], v = x[b];
-        x[a] = u * cos(angle) - v * sin(angle);
-        x[b] = v * cos(angle) + u * sin(angle);
+        x[a] = magnitude * (u * cos(angle) - v * sin(angle));
+        x[b] = magnitude * (v * cos(angle) + u * sin(angle));
     }
 }
 
@@ -399,8 +481,8 @@ static void twin_block(const struct twin *t, int l, int64_t T, double x[][TINY_H
         double o[4 * TINY_D];
         for (int64_t a = 0; a < A; a++) {
             double s[TWIN_T], sum = 0, max = -1e300;
-            int64_t from =
-                c->sliding_window && i + 1 > c->sliding_window ? i + 1 - c->sliding_window : 0;
+            int64_t window = c->sees_all[0] >> l & 1 ? 0 : c->sliding_window;
+            int64_t from = window && i + 1 > window ? i + 1 - window : 0;
             for (int64_t j = from; j <= i; j++) {
                 s[j] = 0;
                 for (int64_t d = 0; d < D; d++)
@@ -410,7 +492,7 @@ static void twin_block(const struct twin *t, int l, int64_t T, double x[][TINY_H
                     /* three heads: two of the series for two heads, then the first of that for four
                      */
                     const double slopes[3] = {1 / 16.0, 1 / 256.0, 1 / 4.0};
-                    s[j] += slopes[a] * (double)j;
+                    s[j] += slopes[a] * (double)j * (c->alibi_bf16 ? c->attn_scale : 1);
                 }
                 max = s[j] > max ? s[j] : max;
             }
