@@ -71,9 +71,10 @@ bool pd_model_is_tied(const struct pd_model *m)
         return m->cfg.tied;
     bool same = embed.ndim == 2 && head.ndim == 2 && embed.known_dtype && head.known_dtype &&
                 embed.dtype == head.dtype && embed.shape[0] == head.shape[0] &&
-                embed.shape[1] == head.shape[1];
+                embed.shape[1] == head.shape[1] && !embed.strided && !head.strided;
     size_t bytes = same ? pd_dtype_row_bytes(embed.dtype, (size_t)embed.shape[1]) : 0;
-    return same && memcmp(embed.data, head.data, bytes * (size_t)embed.shape[0]) == 0;
+    return same && (embed.data == head.data || /* as torch saves tied ones */
+                    memcmp(embed.data, head.data, bytes * (size_t)embed.shape[0]) == 0);
 }
 
 static const char *shape_text(int ndim, const int64_t *shape, char out[96])
