@@ -3,11 +3,13 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "gen/answers.h"
+#include "gen/serve.h"
 #include "lm/heads.h"
 #include "lm/model.h"
 #include "tensor/backend.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct args {
@@ -15,10 +17,13 @@ struct args {
     struct pd_answers_opts o;
     struct pd_opt_list stops;
     int64_t seed, threads, memory;
-    bool skip_bad, json;
+    bool skip_bad, json, serve;
+    struct pd_serve_opts so;
 };
 
-static const char usage[] = "podium generate --model M --prompts F [--out answers.jsonl] [options]";
+static const char usage[] =
+    "podium generate --model M --prompts F [--out answers.jsonl] [options]\n"
+    "       podium generate --model M --serve [--listen 127.0.0.1:6901]";
 static const char text[] =
     "Answers every prompt N times and writes one line a prompt, in their order:\n"
     "  "
@@ -34,18 +39,29 @@ static const char text[] =
     "prompt is drawn again up to --resample times, then marked \"duplicate\": true.\n\n"
     "Each answer has its own random stream (seed, prompt, answer). Interrupted (Ctrl-C,\n"
     "exit 3), the finished prompts stay in OUT.partial, and the same command with --resume\n"
-    "goes on.";
+    "goes on.\n\n"
+    "With --serve the model answers OpenAI-compatible requests instead (/v1/chat/completions,\n"
+    "/v1/completions, /v1/models), streamed or whole, many at once, until SIGTERM or Ctrl-C:\n"
+    "docs/serving.md. Sampling is then the request's own; of the options above it takes\n"
+    "--model-name, --dtype, --batch, --kv-memory, --threads and --max-new-tokens (for chats\n"
+    "that do not say).";
 static const char examples[] =
     "  podium generate --model $(podium model pull smollm2-135m-instruct) \\\n"
     "      --prompts prompts.jsonl --n 2 --temperature 0.9 --top-p 0.95 --out answers.jsonl\n"
     "  podium generate --model gpt2/ --prompts p.txt --n 2 --max-length 50 --seed 42 --out "
     "a.jsonl\n"
-    "  podium generate --model runs/ppo --prompts p.csv --greedy --stop '###' --out -";
+    "  podium generate --model runs/ppo --prompts p.csv --greedy --stop '###' --out -\n"
+    "  podium generate --model runs/ppo --serve --listen 127.0.0.1:6901";
 
 static enum pd_rc check_args(struct args *a, struct pd_err *err)
 {
     if (strncmp(a->model, "http://", 7) == 0 || strncmp(a->model, "https://", 8) == 0)
         return PD_FAIL(err, PD_UNSUPPORTED, "--model %s: endpoints are not supported", a->model);
+    if (!a->serve && !a->prompts)
+        return PD_FAIL(err, PD_USAGE, "--prompts FILE is missing (or --serve)");
+    if (a->serve && a->prompts)
+        return PD_FAIL(err, PD_USAGE, "--serve takes no --prompts");
+    a->so.max_new = a->o.max_new_tokens;
     if (a->o.max_new_tokens == 0 && a->o.max_length == 0)
         a->o.max_new_tokens = 256;
     if (a->o.max_new_tokens > 0 && a->o.max_length > 0)
@@ -115,6 +131,20 @@ static void print_summary(const struct args *a, const struct pd_answers_summary 
                 (long long)s->duplicates, a->o.sampling.greedy ? " (--greedy draws nothing)" : "");
 }
 
+static enum pd_rc serve(struct args *a, struct pd_decoder *dec, struct pd_err *err)
+{
+    const char *key = getenv("PODIUM_API_KEY");
+    struct pd_serve_opts *so = &a->so;
+    so->model_name = a->o.model_name;
+    so->version = "podium-" PD_VERSION;
+    so->quiet = a->o.quiet;
+    so->engine = (struct pd_engine_opts){
+        .batch = a->o.batch, .kv_bytes = a->o.kv_bytes, .threads = (int)a->threads};
+    if (!so->api_key && key && key[0])
+        so->api_key = key;
+    return pd_serve_run(dec, so, err);
+}
+
 static enum pd_rc generate(struct args *a, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -127,11 +157,16 @@ static enum pd_rc generate(struct args *a, struct pd_err *err)
     a->o.model_name = name;
     PD_TRY(pd_compute_parse(a->dtype, &compute, err));
     PD_TRY(pd_backend_init((int)a->threads, err));
-    PD_TRY(pd_prompts_read(&prompts, a->prompts, a->skip_bad, err));
+    if (a->prompts)
+        PD_TRY(pd_prompts_read(&prompts, a->prompts, a->skip_bad, err));
     PD_TRY(pd_model_open(&model, a->model,
                          &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));
     PD_TRY(pd_head_need_lm(model, err));
     PD_TRY(pd_decoder_new(model, &(struct pd_decoder_opts){.compute = compute}, &dec, err));
+    if (a->serve) {
+        rc = serve(a, dec, err);
+        goto out;
+    }
     PD_TRY(pd_answers_make(dec, &prompts, &a->o, &summary, err));
     print_summary(a, &summary, &prompts);
 out:
@@ -145,7 +180,10 @@ out:
 
 int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
 {
-    struct args a = {.dtype = "auto", .chat = "auto", .o = {.out = "-", .n = 2, .resamples = 3}};
+    struct args a = {.dtype = "auto",
+                     .chat = "auto",
+                     .o = {.out = "-", .n = 2, .resamples = 3},
+                     .so = {.listen = "127.0.0.1:6901", .max_requests = 64}};
     struct pd_sampling *s = &a.o.sampling;
     struct pd_err err = {0};
     struct pd_opt_list args = {0};
@@ -154,8 +192,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
     struct pd_opt options[] = {
         PD_OPT_ROW("model", PD_OPT_STR, &a.model, "M", "who answers", .flags = PD_OPT_REQUIRED),
         PD_OPT_ROW("prompts", PD_OPT_STR, &a.prompts, "FILE",
-                   ".jsonl, .txt, .csv or .tsv, gzip too; - = .jsonl on stdin",
-                   .flags = PD_OPT_REQUIRED),
+                   ".jsonl, .txt, .csv or .tsv, gzip too; - = .jsonl on stdin"),
         PD_OPT_ROW("out", PD_OPT_STR, &a.o.out, "FILE", "answers.jsonl; - = stdout"),
         PD_OPT_ROW("n", PD_OPT_I64, &a.o.n, "N", "answers a prompt", .min = 1, .max = 10000),
         PD_OPT_ROW("model-name", PD_OPT_STR, &a.name, "NAME",
@@ -208,6 +245,16 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
                    "pass over bad rows instead of stopping"),
         PD_OPT_ROW("quiet", PD_OPT_FLAG, &a.o.quiet, NULL, "no progress line"),
         PD_OPT_ROW("json", PD_OPT_FLAG, &a.json, NULL, "a summary as one JSON object on stdout"),
+        PD_OPT_HEAD("Serving"),
+        PD_OPT_ROW("serve", PD_OPT_FLAG, &a.serve, NULL, "answer OpenAI-compatible requests"),
+        PD_OPT_ROW("listen", PD_OPT_STR, &a.so.listen, "HOST:PORT",
+                   "where; port 0 = any free one, unix:PATH = a socket for this user alone"),
+        PD_OPT_ROW("api-key", PD_OPT_STR, &a.so.api_key, "KEY",
+                   "requests must carry it (better in $PODIUM_API_KEY: arguments are seen by all)"),
+        PD_OPT_ROW("max-requests", PD_OPT_I64, &a.so.max_requests, "N",
+                   "at once; those beyond get 503 and Retry-After", .min = 1, .max = 4096),
+        PD_OPT_ROW("access-log", PD_OPT_FLAG, &a.so.access_log, NULL,
+                   "a line on stderr for every request"),
         PD_OPT_END,
     };
     enum pd_rc rc = pd_opt_parse(options, argc, argv, 0, 0, &args, &help, &err);

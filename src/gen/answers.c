@@ -66,10 +66,7 @@ static uint64_t stream_key(struct pd_map *seen, const struct pd_ids *ids)
     int64_t before = 0;
     (void)pd_map_get(seen, bytes, &before);
     (void)pd_map_put(seen, bytes, before + 1);
-    uint64_t key = (uint64_t)before;
-    for (size_t t = 0; t < ids->len; t++)
-        key = pd_rng_mix(key, (uint64_t)ids->ptr[t]);
-    return key;
+    return pd_gen_key((struct pd_id_span){ids->ptr, (int64_t)ids->len}, (uint64_t)before);
 }
 
 static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
@@ -105,43 +102,11 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
 
 /* ---- what the engine hands over ---- */
 
-/* Where the first stop text begins in text, or its length. */
-static size_t find_stop(const struct pd__job *j, struct pd_str text)
-{
-    size_t first = text.len;
-    for (size_t i = 0; i < j->opts->n_stops; i++) {
-        const char *at =
-            text.len ? memmem(text.ptr, text.len, j->opts->stops[i], strlen(j->opts->stops[i]))
-                     : NULL;
-        if (at && (size_t)(at - text.ptr) < first)
-            first = (size_t)(at - text.ptr);
-    }
-    return first;
-}
-
-/* Only as many last tokens are looked at as the longest stop text has bytes: one that ends in the
- * newest token cannot begin before them. */
 static bool stop_seen(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *a)
 {
     const struct pd__job *j = ctx;
     (void)prompt;
-    if (!j->opts->n_stops)
-        return false;
-    struct pd_buf tail;
-    pd_buf_init(&tail, 0);
-    int64_t from = a->n, want = (int64_t)j->longest_stop;
-    while (from > 0 && want > 0) {
-        from--;
-        struct pd_str bytes = pd_tokenizer_bytes(j->model->tok, a->ids[from]);
-        if (from < a->n - 1)
-            want -= (int64_t)bytes.len;
-    }
-    for (int64_t i = from; i < a->n; i++)
-        if (!pd_tokenizer_is_special(j->model->tok, a->ids[i]))
-            pd_buf_addstr(&tail, pd_tokenizer_bytes(j->model->tok, a->ids[i]));
-    bool seen = find_stop(j, pd_buf_str(&tail)) < tail.len;
-    pd_buf_release(&tail);
-    return seen;
+    return pd_stops_seen(&j->stops, j->model->tok, a->ids, a->n);
 }
 
 static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct pd_gen_answer *a,
@@ -158,7 +123,7 @@ static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct 
     pd_free(s->text);
     pd_free(s->ids);
     *s = (struct pd__slot){.n = a->n, .finish = a->finish, .redrawn = redrawn, .filled = true};
-    s->text_len = find_stop(j, pd_buf_str(&text));
+    s->text_len = pd_stops_find(&j->stops, pd_buf_str(&text));
     s->text = pd_xstrndup(pd_buf_cstr(&text), s->text_len);
     s->ids = pd_xalloc((size_t)a->n * sizeof *s->ids + 1);
     memcpy(s->ids, a->ids, (size_t)a->n * sizeof *s->ids);
@@ -341,9 +306,7 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
         return PD_FAIL(err, PD_INVALID, "%s has no tokenizer; answers cannot be made without one",
                        opts->model_name);
     j.sampling.eos = (struct pd_id_span){j.eos, pd_model_eos(j.model, j.eos, PD_ANSWERS_MAX_EOS)};
-    for (size_t i = 0; i < opts->n_stops; i++)
-        if (strlen(opts->stops[i]) > j.longest_stop)
-            j.longest_stop = strlen(opts->stops[i]);
+    pd_stops_init(&j.stops, opts->stops, opts->n_stops);
     if (opts->chat == PD_CHAT_AUTO && j.model->chat.kind == PD_CHAT_UNKNOWN && !opts->quiet)
         fprintf(stderr, "the model's chat template is not one that is known: prompts are taken as "
                         "plain text\n");

@@ -3,6 +3,7 @@
 #define PD_GEN_ANSWERS_INT_H
 
 #include "gen/answers.h"
+#include "gen/stops.h"
 #include "lm/model.h"
 #include "base/progress.h"
 
@@ -44,7 +45,7 @@ struct pd__job {
     struct pd_gen *gen;
     FILE *partial;
     char *partial_path;
-    size_t longest_stop;
+    struct pd_stops stops;
     int64_t start_ns;
     struct pd_progress progress;
     enum pd_rc rc; /* of a callback */

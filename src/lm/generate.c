@@ -57,6 +57,14 @@ const char *pd_finish_name(enum pd_finish f)
     return f == PD_FINISH_STOP ? "stop" : "length";
 }
 
+uint64_t pd_gen_key(struct pd_id_span ids, uint64_t before)
+{
+    uint64_t key = before;
+    for (int64_t i = 0; i < ids.n; i++)
+        key = pd_rng_mix(key, (uint64_t)ids.ids[i]);
+    return key;
+}
+
 /* ---- life ---- */
 
 /* A quarter of the machine's memory: reserved, and touched only as far as answers need it. */

@@ -58,6 +58,10 @@ struct pd_gen_opts {
     void *ctx;
 };
 
+/* A key that depends on what the prompt says, not on where it stands; of equal prompts, on how many
+ * came before. */
+uint64_t pd_gen_key(struct pd_id_span ids, uint64_t before);
+
 struct pd_gen;
 PD_CHECKED enum pd_rc pd_gen_new(struct pd_decoder *dec, const struct pd_gen_opts *opts,
                                  struct pd_gen **out, struct pd_err *err);

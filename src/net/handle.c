@@ -4,10 +4,9 @@
 #include "base/log.h"
 #include "base/time.h"
 
-enum {
-    MAX_QUEUED = 4096,
-    MAX_LONG = 32, /* handlers with a thread of their own */
-};
+#include <errno.h>
+
+enum { MAX_QUEUED = 4096 };
 
 static const struct {
     const char *name, *value;
@@ -175,6 +174,23 @@ bool pd__server_gives_up(struct pd_http_server *s)
     return s->give_up;
 }
 
+/* The connection is the library's to close, which it does only after it took this lock. */
+bool pd_req_gone(struct pd_req *req)
+{
+    struct pd__stream *s = &req->in->stream;
+    char byte;
+    pthread_mutex_lock(&s->lock);
+    bool gone = s->gone;
+    if (!gone) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(req->in->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        ssize_t n = info ? recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
+        gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return gone || pd__server_gives_up(req->in->srv);
+}
+
 static void *long_main(void *arg)
 {
     struct pd_req *req = arg;
@@ -191,7 +207,7 @@ enum MHD_Result pd__dispatch(struct pd_req *req)
     struct pd_http_server *s = in->srv;
     bool alone = (req->route->flags & PD_ROUTE_STREAM) != 0;
     pthread_mutex_lock(&s->lock);
-    bool full = s->closing || (alone ? s->n_long >= MAX_LONG : s->queued >= MAX_QUEUED);
+    bool full = s->closing || (alone ? s->n_long >= s->long_max : s->queued >= MAX_QUEUED);
     if (!full && alone)
         s->n_long++;
     else if (!full)

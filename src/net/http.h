@@ -109,6 +109,9 @@ void pd_resp_stream(struct pd_req *req, int status, const char *type);
 PD_CHECKED enum pd_rc pd_resp_write(struct pd_req *req, const void *p, size_t n,
                                     struct pd_err *err);
 bool pd_resp_stream_began(const struct pd_req *req);
+/* For handlers that take long: the client has closed its connection (or its sending half), or the
+ * server is being stopped and its time is over. What is made for nobody may be dropped. */
+bool pd_req_gone(struct pd_req *req);
 /* The streamed answer as a FILE to fprintf into; closing it flushes. NULL: out of memory. */
 FILE *pd_resp_stream_file(struct pd_req *req);
 

@@ -11,6 +11,7 @@
 
 enum {
     DEFAULT_WORKERS = 8,
+    DEFAULT_LONG = 32,       /* handlers with a thread of their own */
     SPOOL_AFTER = 1 << 20,   /* bytes of a body kept in memory on SPOOL routes */
     DRAIN_MAX = 64 << 20,    /* of a refused body, before the connection is cut */
     STRANGERS_MAX = 4 << 20, /* a longer body is taken only from who may send it */
@@ -376,6 +377,7 @@ enum pd_rc pd_http_server_start(struct pd_http_server **out, const struct pd_htt
     pd_crypt_init();
     s->app = *app;
     s->access_log = cfg->access_log;
+    s->long_max = cfg->long_max > 0 ? cfg->long_max : DEFAULT_LONG;
     s->tail = &s->head;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);

@@ -35,6 +35,7 @@ struct pd_http_config {
     const char *listen;    /* "127.0.0.1:6900", "[::1]:0", ":6900"; NULL = no TCP */
     const char *unix_path; /* socket file made 0600, a stale one replaced; NULL = none */
     int workers;           /* 0 = 8 */
+    int long_max;          /* handlers that may take long, at once; 0 = 32 */
     bool access_log;
 };
 

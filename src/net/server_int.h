@@ -20,7 +20,7 @@ struct pd_http_server {
     pthread_mutex_t lock;
     pthread_cond_t work, idle;
     struct pd_req *head, **tail;
-    int queued, n_live, n_long;
+    int queued, n_live, n_long, long_max;
     bool closing;
     atomic_bool stopping, give_up; /* give_up: streams are cut */
     pthread_t *workers;
