@@ -437,8 +437,11 @@ enum pd_rc pd_model_open_tokenizer(struct pd_tokenizer **out, const char *path, 
     enum pd_rc rc = PD_OK;
     bool dir = false;
     char *resolved = NULL;
-    if (pd_fs_is_dir(path) && pd_tokenizer_open_dir(out, path, NULL) == PD_OK)
-        return PD_OK; /* a tokenizer's own folder has no config.json */
+    if (pd_fs_is_dir(path)) { /* a tokenizer's own folder has no config.json */
+        rc = pd_tokenizer_open_dir(out, path, err);
+        if (rc != PD_NOTFOUND)
+            return rc;
+    }
     PD_TRY(resolve(path, &resolved, &dir, err));
     PD_TRY((dir ? pd_tokenizer_open_dir : open_gguf_tokenizer)(out, resolved, err));
 out:

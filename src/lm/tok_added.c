@@ -15,13 +15,12 @@ static int by_first_byte_longest(const void *a, const void *b)
     return memcmp(x->text.ptr, y->text.ptr, x->text.len);
 }
 
-void pd_added_set_build(struct pd_added_set *s, const struct pd_added *items, size_t n,
-                        bool normalized)
+void pd_added_set_build(struct pd_added_set *s, const struct pd_added *items, size_t n)
 {
     s->items = pd_xalloc((n + 1) * sizeof *s->items);
     s->n = 0;
     for (size_t i = 0; i < n; i++)
-        if (items[i].normalized == normalized && items[i].text.len > 0)
+        if (items[i].text.len > 0)
             s->items[s->n++] = items[i];
     qsort(s->items, s->n, sizeof *s->items, by_first_byte_longest);
     size_t at = 0;
@@ -56,7 +55,7 @@ static bool stands_alone(struct pd_str text, size_t begin, size_t end)
     return end >= text.len || !pd_char_is_word(pd_char_at(text, end, &len));
 }
 
-static const struct pd_added *match_at(const struct pd_added_set *s, struct pd_str text, size_t at)
+const struct pd_added *pd_added_at(const struct pd_added_set *s, struct pd_str text, size_t at)
 {
     unsigned char c = (unsigned char)text.ptr[at];
     for (uint32_t i = s->first[c]; i < s->first[c + 1]; i++) {
@@ -72,7 +71,7 @@ const struct pd_added *pd_added_next(const struct pd_added_set *s, struct pd_str
 {
     size_t len, i = at;
     while (s->n > 0 && i < text.len) {
-        const struct pd_added *m = match_at(s, text, i);
+        const struct pd_added *m = pd_added_at(s, text, i);
         if (!m) {
             i++;
             continue;
@@ -130,6 +129,53 @@ static enum pd_rc check_post_processor(const struct pd_tokenizer *t, const char 
     return PD_OK;
 }
 
+/* What an added token decodes to is its normalised text. */
+static void set_bytes(struct pd_tokenizer *t, int32_t id, struct pd_str text)
+{
+    struct pd_buf spaced;
+    if (!t->bpe.pieces) {
+        char *bytes = pd_arena_alloc(&t->arena, text.len + 1);
+        t->bpe.bytes[id] = (struct pd_str){bytes, pd_bpe_unglyph(text, bytes)};
+        return;
+    }
+    pd_buf_init(&spaced, 0);
+    pd_replace(&spaced, text, PD_STR(PD_SPACE), PD_STR(" "));
+    t->bpe.bytes[id] =
+        (struct pd_str){pd_arena_strndup(&t->arena, pd_buf_cstr(&spaced), spaced.len), spaced.len};
+    pd_buf_release(&spaced);
+}
+
+/* Those matched in normalised text are normalised themselves. */
+static enum pd_rc build_sets(struct pd_tokenizer *t, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    size_t n[2] = {0, 0};
+    struct pd_added *lists[2];
+    struct pd_buf text;
+    pd_buf_init(&text, 0);
+    for (size_t k = 0; k < 2; k++)
+        lists[k] = pd_xalloc((t->n_added + 1) * sizeof **lists);
+    for (size_t i = 0; i < t->n_added; i++) {
+        struct pd_added a = t->added[i];
+        if (a.normalized && t->n_norms > 0) {
+            pd_buf_clear(&text);
+            PD_TRY(pd_norm_apply(t->norms, t->n_norms, a.text, &text, err));
+            a.text = (struct pd_str){pd_arena_strndup(&t->arena, pd_buf_cstr(&text), text.len),
+                                     text.len};
+            if (!pd_str_eq(a.text, t->added[i].text))
+                set_bytes(t, a.id, a.text);
+        }
+        lists[a.normalized][n[a.normalized]++] = a;
+    }
+    pd_added_set_build(&t->raw, lists[0], n[0]);
+    pd_added_set_build(&t->normalized, lists[1], n[1]);
+out:
+    pd_free(lists[0]);
+    pd_free(lists[1]);
+    pd_buf_release(&text);
+    return rc;
+}
+
 enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -152,14 +198,16 @@ enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err
         }
         t->bpe.beyond[a->id] = true;
     }
-    rc = pd_bpe_finish(&t->bpe, err);
+    rc = t->bpe.pieces ? pd_pieces_finish(&t->bpe, t->join.byte_runs, err)
+                       : pd_bpe_finish(&t->bpe, err);
     if (rc != PD_OK) {
         rc = pd_err_prefix(err, "%s", name);
         goto out;
     }
     PD_TRY(check_post_processor(t, name, err));
-    pd_added_set_build(&t->raw, t->added, t->n_added, false);
-    pd_added_set_build(&t->normalized, t->added, t->n_added, true);
+    if (t->bpe.pieces && t->bpe.cuts)
+        PD_TRY(pd_steps_add(&t->steps, PD_STEP_WORD_STARTS, (struct pd_str){NULL, 0}, err));
+    PD_TRY(build_sets(t, err));
 out:
     return rc;
 }

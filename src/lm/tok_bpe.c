@@ -102,6 +102,12 @@ static size_t unglyph(const struct unglyph *u, struct pd_str text, char *dst)
     return n;
 }
 
+size_t pd_bpe_unglyph(struct pd_str text, char *dst)
+{
+    struct unglyph u = unglyph_table();
+    return unglyph(&u, text, dst);
+}
+
 /* ---- building ---- */
 
 enum pd_rc pd_bpe_init(struct pd_bpe *b, size_t n_ids, struct pd_err *err)
@@ -110,6 +116,7 @@ enum pd_rc pd_bpe_init(struct pd_bpe *b, size_t n_ids, struct pd_err *err)
     if (n_ids > 1 << 24)
         return PD_FAIL(err, PD_INVALID, "a vocabulary of %zu tokens", n_ids);
     b->n_ids = (int32_t)n_ids;
+    b->unk = -1;
     b->n_slots = power_of_two(n_ids * 2);
     b->text = pd_try_alloc(n_ids + 1, sizeof *b->text);
     b->bytes = pd_try_alloc(n_ids + 1, sizeof *b->bytes);
@@ -371,8 +378,12 @@ static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, struct 
     enum pd_rc rc = PD_OK;
     if (word.len > SHORT_WORD && !(ids = pd_try_alloc(word.len, sizeof *ids)))
         return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", word.len);
-    for (size_t i = 0; i < word.len; i++) {
+    if (b->pieces)
+        n = pd_pieces_symbols(b, word, ids);
+    for (size_t i = 0; i < word.len && !b->pieces; i++) {
         int32_t id = b->byte_id[(unsigned char)word.ptr[i]];
+        if (id < 0 && !(b->fuse_unk && i > 0 && b->byte_id[(unsigned char)word.ptr[i - 1]] < 0))
+            id = b->unk;
         if (id >= 0)
             ids[n++] = (uint32_t)id;
     }
@@ -392,6 +403,10 @@ static enum pd_rc whole_word(const struct pd_bpe *b, struct pd_str word, int32_t
                              struct pd_err *err)
 {
     char few[512], *glyphs = few;
+    if (b->pieces) {
+        *id = pd_bpe_model_id(b, word);
+        return PD_OK;
+    }
     if (word.len > sizeof few / 2 && !(glyphs = pd_try_alloc(word.len, 2)))
         return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", word.len);
     *id = pd_bpe_model_id(b, (struct pd_str){glyphs, glyphs_of(word, glyphs)});

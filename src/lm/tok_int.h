@@ -1,7 +1,10 @@
-/* The inside of a tokenizer, shared by tokenizer.c (encode, decode), tok_*.c.
+/* The inside of a tokenizer, shared by tokenizer.c (encode), tok_*.c.
  *
- * Vocabulary texts are in the byte-to-glyph form of byte-level BPE (a space is U+0120); `bytes` is
- * what a token stands for. Both are indexed by id; ids with no token have ptr NULL. */
+ * There are two kinds. Byte-level: vocabulary texts are in the byte-to-glyph form (a space is
+ * U+0120) and merging starts from bytes. Pieces, as SentencePiece makes them: texts are plain with
+ * U+2581 for a space, merging starts from characters, and a character that is no token becomes its
+ * bytes (tokens "<0x00>" to "<0xFF>") or the unknown token. `bytes` is what a token stands for.
+ * Both are indexed by id; ids with no token have ptr NULL. */
 #ifndef PD_LM_TOK_INT_H
 #define PD_LM_TOK_INT_H
 
@@ -11,13 +14,65 @@
 
 #include <pthread.h>
 
-/* How text between added tokens is cut into words. */
-enum pd_words {
-    PD_WORDS_GPT2,   /* the regex of GPT-2's ByteLevel */
-    PD_WORDS_SMOLLM, /* each digit alone, then GPT-2's */
-    PD_WORDS_LLAMA3, /* numbers up to three digits, case-blind contractions */
-    PD_WORDS_QWEN2,  /* the same with single digits */
-    PD_WORDS_COUNT
+/* How text between added tokens is cut into words: a list of steps, each cutting the pieces of the
+ * one before it. GPT2 and what follows it see bytes, not characters. */
+enum pd_step_kind {
+    PD_STEP_GPT2,        /* the regex of ByteLevel(use_regex) */
+    PD_STEP_LLAMA3,      /* numbers up to three digits, case-blind contractions */
+    PD_STEP_QWEN2,       /* the same with single digits */
+    PD_STEP_DIGITS,      /* Digits(individual_digits): each number character alone */
+    PD_STEP_DIGIT_RUNS,  /* Digits: runs of number characters */
+    PD_STEP_PUNCT_RUNS,  /* Punctuation(Contiguous) */
+    PD_STEP_SPACE_LEADS, /* Metaspace(split): before each U+2581 */
+    PD_STEP_REGEX,       /* Split(pattern, Isolated), by PCRE2 */
+    PD_STEP_BYTE_DIGITS, /* Digits after ByteLevel, where six other bytes look like digits */
+    PD_STEP_THREES,      /* Split("[0-9][0-9][0-9]", Isolated) after ByteLevel */
+    PD_STEP_WORD_STARTS, /* not Hugging Face's: where no piece can span, see pd_bpe.cuts */
+    PD_STEP_COUNT
+};
+enum { PD_MAX_STEPS = 8 };
+
+struct pd_step {
+    enum pd_step_kind kind;
+    struct pd_str pattern; /* REGEX */
+    void *code;            /* REGEX: pcre2_code */
+};
+struct pd_steps {
+    struct pd_step v[PD_MAX_STEPS];
+    size_t n;
+};
+
+/* A walk over the words of a text. */
+struct pd_words {
+    const struct pd_steps *steps;
+    struct pd_str text;
+    size_t at;
+    size_t begin[PD_MAX_STEPS], end[PD_MAX_STEPS]; /* the current piece of each step */
+    struct pd_match {
+        void *data; /* pcre2_match_data, made when first needed */
+        size_t begin, end;
+    } match[PD_MAX_STEPS]; /* REGEX: the match at or after `at` */
+};
+
+/* What a normalizer does, in order. */
+enum pd_norm_op { PD_NORM_NFC, PD_NORM_PREPEND, PD_NORM_REPLACE };
+struct pd_norm_step {
+    enum pd_norm_op kind;
+    struct pd_str from, to; /* PREPEND: to; REPLACE: both */
+};
+enum { PD_MAX_NORMS = 8 };
+
+/* Metaspace: U+2581 for each space, and one before the text unless it begins with one. */
+enum pd_prefix { PD_PREFIX_NEVER, PD_PREFIX_FIRST, PD_PREFIX_ALWAYS };
+
+/* The normaliser of a tokenizer.model. */
+struct pd_spm_norm {
+    bool dummy_prefix;     /* U+2581 before the text... */
+    bool every_piece;      /* ...and after each added token */
+    bool squeeze;          /* remove_extra_whitespaces */
+    const uint32_t *units; /* replacements, see tok_spm_norm.c */
+    size_t n_units;
+    struct pd_str strings; /* ends in NUL */
 };
 
 struct pd_added {
@@ -57,8 +112,15 @@ struct pd_bpe {
     size_t n_slots;
     struct pd_merge *merges; /* open addressing */
     size_t n_merge_slots;
-    int32_t byte_id[256]; /* -1 = the vocabulary lacks it */
+    int32_t byte_id[256]; /* of the token of one byte; -1 = the vocabulary lacks it */
     bool ignore_merges;
+    bool pieces; /* the kind, see above; what follows is for it */
+    bool byte_fallback, fuse_unk;
+    int32_t unk;           /* -1 = what is unknown is dropped */
+    int32_t ascii_id[128]; /* of a character */
+    /* No piece goes on after a character with U+2581: words may be cut there without changing an
+     * id, which keeps them short enough for the cache. */
+    bool cuts;
 };
 
 struct pd_tokenizer {
@@ -67,8 +129,18 @@ struct pd_tokenizer {
     struct pd_added *added; /* by id */
     size_t n_added;
     struct pd_added_set raw, normalized; /* matched before, after normalisation */
-    bool nfc, add_prefix_space;
-    enum pd_words words;
+    struct pd_norm_step norms[PD_MAX_NORMS];
+    size_t n_norms;
+    struct pd_spm_norm *spm; /* of a tokenizer.model: in place of norms; or NULL */
+    struct pd_steps steps;
+    bool add_prefix_space; /* ByteLevel's */
+    bool metaspace;        /* the pre_tokenizer is Metaspace */
+    enum pd_prefix prefix_scheme;
+    struct {            /* how pieces are put together again */
+        bool byte_runs; /* ByteFallback */
+        bool strip;     /* one space off the front */
+        bool drop;      /* Metaspace: every U+2581 of the first token is dropped */
+    } join;
     struct pd_ids prefix, suffix; /* the post-processor's */
     int32_t bos, eos, pad, unk;
     struct pd_str chat_template;
@@ -93,6 +165,8 @@ PD_CHECKED enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, str
                                        uint32_t rank, struct pd_err *err);
 /* After the last token (the added ones too): fills bytes and byte_id. */
 PD_CHECKED enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err);
+/* The bytes that a text of glyphs stands for; dst has room for text.len. Returns how many. */
+size_t pd_bpe_unglyph(struct pd_str text, char *dst);
 int32_t pd_bpe_id(const struct pd_bpe *b, struct pd_str text); /* -1 = none */
 /* The same among the tokens that merging can give. */
 int32_t pd_bpe_model_id(const struct pd_bpe *b, struct pd_str text);
@@ -101,30 +175,67 @@ PD_CHECKED enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word,
                                   struct pd_word_cache *cache, struct pd_ids *out,
                                   struct pd_err *err);
 
-/* --- tok_words.c --- */
-/* The end of the word that starts at text[at], at < text.len; text is valid UTF-8. */
-size_t pd_words_next(enum pd_words kind, struct pd_str text, size_t at);
+/* --- tok_pieces.c --- */
+#define PD_SPACE "\xe2\x96\x81" /* U+2581 */
+/* The symbols that merging starts from; ids has room for word.len. Returns how many. */
+size_t pd_pieces_symbols(const struct pd_bpe *b, struct pd_str word, uint32_t *ids);
+/* Merges of a vocabulary that has scores (one a token) in place of merges: any two tokens whose
+ * texts make a third, the best score first. Tokens in `beyond` take no part. */
+PD_CHECKED enum pd_rc pd_pieces_merges(struct pd_bpe *b, const float *scores, struct pd_err *err);
+/* "<0x0A>" -> 10; -1 for any other text. */
+int pd_pieces_byte(struct pd_str text);
+/* After the last token: bytes, byte_id, ascii_id, cuts. `decode_bytes`: <0x0A> stands for a byte.
+ */
+PD_CHECKED enum pd_rc pd_pieces_finish(struct pd_bpe *b, bool decode_bytes, struct pd_err *err);
+
+/* --- tok_norm.c --- */
+/* Applies the steps to text, appending to *out. */
+PD_CHECKED enum pd_rc pd_norm_apply(const struct pd_norm_step *v, size_t n, struct pd_str text,
+                                    struct pd_buf *out, struct pd_err *err);
+/* Appends text with every `from` replaced by `to`. */
+void pd_replace(struct pd_buf *out, struct pd_str text, struct pd_str from, struct pd_str to);
+
+/* --- tok_spm_norm.c --- */
+/* Appends text normalised; `kept` are the user-defined pieces, `prefix`: with the dummy prefix. */
+void pd_spm_normalize(const struct pd_spm_norm *m, const struct pd_added_set *kept,
+                      struct pd_str text, bool prefix, struct pd_buf *out);
+
+/* --- tok_char.c --- */
+enum pd_char { PD_CHAR_OTHER, PD_CHAR_LETTER, PD_CHAR_NUMBER, PD_CHAR_SPACE };
+enum pd_char pd_char_wide(uint32_t cp); /* from 128 */
 bool pd_char_is_space(uint32_t cp);
-bool pd_char_is_word(uint32_t cp); /* \w */
+bool pd_char_is_word(uint32_t cp);  /* \w */
+bool pd_char_is_punct(uint32_t cp); /* as tokenizers' Punctuation has it */
 /* Decodes the character at text[at] (valid UTF-8); its length is left in *len. */
 uint32_t pd_char_at(struct pd_str text, size_t at, size_t *len);
 
+/* --- tok_words.c --- */
+void pd_words_begin(struct pd_words *w, const struct pd_steps *steps, struct pd_str text);
+/* The next word; *more false: none is left. text is valid UTF-8. */
+PD_CHECKED enum pd_rc pd_words_next(struct pd_words *w, struct pd_str *word, bool *more,
+                                    struct pd_err *err);
+void pd_words_end(struct pd_words *w);
+extern const char *const pd_step_names[PD_STEP_COUNT];
+/* Adds a step; pattern (REGEX) must live as long. PD_INVALID, PD_UNSUPPORTED for a pattern. */
+PD_CHECKED enum pd_rc pd_steps_add(struct pd_steps *s, enum pd_step_kind kind,
+                                   struct pd_str pattern, struct pd_err *err);
+void pd_steps_release(struct pd_steps *s);
+
 /* --- tok_added.c --- */
-void pd_added_set_build(struct pd_added_set *s, const struct pd_added *items, size_t n,
-                        bool normalized);
+void pd_added_set_build(struct pd_added_set *s, const struct pd_added *items, size_t n);
 void pd_added_set_release(struct pd_added_set *s);
 /* The next match at or after `at`: [*begin, *end) of text, white space that the token eats
  * included, not reaching before `at`. NULL = none. Without parse_special special ones are text. */
 const struct pd_added *pd_added_next(const struct pd_added_set *s, struct pd_str text, size_t at,
                                      bool parse_special, size_t *begin, size_t *end);
+/* The longest of the set that stands at text[at]; NULL = none. */
+const struct pd_added *pd_added_at(const struct pd_added_set *s, struct pd_str text, size_t at);
 /* Registers an added token (copying text when `copy`), or overrides the flags of the one that has
  * its text. */
 void pd_tok_add_added(struct pd_tokenizer *t, const struct pd_added *a, bool copy);
 /* After the last: sorts, adds their texts to the vocabulary's, builds both sets. */
 PD_CHECKED enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err *err);
 
-/* --- tok_save.c --- */
-extern const char *const pd_words_names[PD_WORDS_COUNT];
 /* The Split patterns of tokenizer.json files that are the scanners' own. */
 #define PD_REGEX_LLAMA3                                                                            \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "                     \
@@ -132,5 +243,6 @@ extern const char *const pd_words_names[PD_WORDS_COUNT];
 #define PD_REGEX_QWEN2                                                                             \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "                          \
     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define PD_REGEX_THREES "[0-9][0-9][0-9]"
 
 #endif

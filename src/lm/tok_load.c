@@ -1,378 +1,20 @@
-/* Tokenizers from tokenizer.json, or vocab.json + merges.txt, and the files that stand beside them.
- * Whatever of a tokenizer.json has no counterpart here is refused by name, never ignored: wrong ids
- * are worse than none. */
-#include "lm/tok_int.h"
+/* Tokenizers from a folder: the tokenizer's own files and those that stand beside them. */
+#include "lm/tok_read.h"
 
 #include "base/fs.h"
-#include "base/json.h"
 
-#include <inttypes.h>
-
-enum { MAX_JSON = 256 << 20, MAX_TOKENS = 1 << 22, MAX_ADDED = 20000 };
-
-struct loader {
-    struct pd_tokenizer *t;
-    const char *name; /* for messages */
-    struct pd_err *err;
+/* The files of a folder that are there; names are kept for messages. */
+struct folder {
+    const char *dir;
+    struct json_object *config, *map, *added; /* NULL = absent */
 };
 
-#define UNSUPPORTED(l, ...) fail((l), PD_UNSUPPORTED, __VA_ARGS__)
-#define MALFORMED(l, ...)   fail((l), PD_INVALID, __VA_ARGS__)
+/* ---- vocab.json + merges.txt, as GPT-2 was published ---- */
 
-static enum pd_rc fail(const struct loader *l, enum pd_rc rc, const char *fmt, ...) PD_PRINTF(3, 4);
-static enum pd_rc fail(const struct loader *l, enum pd_rc rc, const char *fmt, ...)
-{
-    char what[300];
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return PD_FAIL(l->err, rc, "%s: %s", l->name, what);
-}
-
-static struct pd_str keep(struct pd_tokenizer *t, struct pd_str s)
-{
-    return (struct pd_str){pd_arena_strndup(&t->arena, s.ptr, s.len), s.len};
-}
-
-static bool is_type(struct json_object *o, const char *type)
-{
-    return pd_str_eqz(pd_json_str(o, "type"), type);
-}
-
-static struct json_object *array_at(struct json_object *o, const char *key, size_t *n)
-{
-    struct json_object *a = pd_json_get(o, key);
-    *n = json_object_is_type(a, json_type_array) ? json_object_array_length(a) : 0;
-    return *n ? a : NULL;
-}
-
-/* ---- model: vocabulary and merges ---- */
-
-static enum pd_rc read_id(const struct loader *l, struct json_object *v, struct pd_str token,
-                          int32_t *id)
-{
-    int64_t n = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : -1;
-    if (n < 0 || n >= MAX_TOKENS)
-        return MALFORMED(l, "token \"%.*s\": its id is not an integer from 0 to %d",
-                         PD_STR_ARG(token), MAX_TOKENS - 1);
-    *id = (int32_t)n;
-    return PD_OK;
-}
-
-static enum pd_rc find_top_id(const struct loader *l, struct json_object *vocab,
-                              struct json_object *added, int32_t *top)
+static enum pd_rc read_merge_lines(struct pd_tok_reader *l, const char *path, struct pd_str rest)
 {
     enum pd_rc rc = PD_OK;
-    int32_t id = 0;
-    *top = -1;
-    json_object_object_foreach(vocab, token, v)
-    {
-        PD_TRY(read_id(l, v, pd_str_from(token), &id));
-        *top = id > *top ? id : *top;
-    }
-    size_t n = added ? json_object_array_length(added) : 0;
-    for (size_t i = 0; i < n; i++) {
-        struct json_object *a = json_object_array_get_idx(added, i);
-        PD_TRY(read_id(l, pd_json_get(a, "id"), pd_json_str(a, "content"), &id));
-        *top = id > *top ? id : *top;
-    }
-out:
-    return rc;
-}
-
-static enum pd_rc read_vocab(struct loader *l, struct json_object *vocab, int32_t top)
-{
-    enum pd_rc rc = PD_OK;
-    PD_TRY(pd_bpe_init(&l->t->bpe, (size_t)top + 1, l->err));
-    json_object_object_foreach(vocab, token, v)
-    {
-        rc = pd_bpe_add(&l->t->bpe, keep(l->t, pd_str_from(token)), json_object_get_int(v), l->err);
-        if (rc != PD_OK)
-            return pd_err_prefix(l->err, "%s", l->name);
-    }
-out:
-    return rc;
-}
-
-/* "a b" or ["a", "b"]. */
-static bool merge_parts(struct json_object *m, struct pd_str *left, struct pd_str *right)
-{
-    if (json_object_is_type(m, json_type_array) && json_object_array_length(m) == 2) {
-        *left = pd_json_value_str(json_object_array_get_idx(m, 0));
-        *right = pd_json_value_str(json_object_array_get_idx(m, 1));
-        return left->ptr && right->ptr;
-    }
-    struct pd_str rest = pd_json_value_str(m);
-    return json_object_is_type(m, json_type_string) && pd_str_split(&rest, ' ', left) &&
-           pd_str_split(&rest, ' ', right) && rest.len == 0;
-}
-
-static enum pd_rc read_merges(struct loader *l, struct json_object *model)
-{
-    enum pd_rc rc = PD_OK;
-    size_t n = 0;
-    struct json_object *merges = array_at(model, "merges", &n);
-    PD_TRY(pd_bpe_reserve_merges(&l->t->bpe, n, l->err));
-    for (size_t i = 0; i < n; i++) {
-        struct pd_str left, right;
-        if (!merge_parts(json_object_array_get_idx(merges, i), &left, &right))
-            return MALFORMED(l, "merge %zu is not two tokens", i);
-        rc = pd_bpe_add_merge(&l->t->bpe, left, right, (uint32_t)i, l->err);
-        if (rc != PD_OK)
-            return pd_err_prefix(l->err, "%s", l->name);
-    }
-out:
-    return rc;
-}
-
-static bool is_set(struct json_object *o, const char *key)
-{
-    struct json_object *v = pd_json_get(o, key);
-    return v && !json_object_is_type(v, json_type_null) && pd_json_value_str(v).len > 0;
-}
-
-static enum pd_rc read_model(struct loader *l, struct json_object *root)
-{
-    enum pd_rc rc = PD_OK;
-    int32_t top = -1;
-    size_t n_added = 0;
-    struct json_object *model = pd_json_get(root, "model"), *vocab = pd_json_get(model, "vocab");
-    struct json_object *added = array_at(root, "added_tokens", &n_added);
-    struct pd_str type = pd_json_str(model, "type");
-    if (type.ptr && !pd_str_eqz(type, "BPE"))
-        return UNSUPPORTED(l, "a %.*s model; byte-level BPE is read", PD_STR_ARG(type));
-    if (!json_object_is_type(vocab, json_type_object))
-        return MALFORMED(l, "no model.vocab");
-    if (pd_json_bool(model, "byte_fallback", false))
-        return UNSUPPORTED(l,
-                           "a SentencePiece-style model (byte_fallback); byte-level BPE is read");
-    if (is_set(model, "continuing_subword_prefix") || is_set(model, "end_of_word_suffix"))
-        return UNSUPPORTED(l, "continuing_subword_prefix or end_of_word_suffix is set");
-    if (n_added > MAX_ADDED)
-        return MALFORMED(l, "%zu added tokens, more than %d", n_added, MAX_ADDED);
-    l->t->bpe.ignore_merges = false;
-    PD_TRY(find_top_id(l, vocab, added, &top));
-    PD_TRY(read_vocab(l, vocab, top));
-    PD_TRY(read_merges(l, model));
-    l->t->bpe.ignore_merges = pd_json_bool(model, "ignore_merges", false);
-out:
-    return rc;
-}
-
-/* ---- added tokens ---- */
-
-static struct pd_added added_from_json(struct json_object *o, struct pd_str text, int32_t id)
-{
-    bool special = pd_json_bool(o, "special", false);
-    return (struct pd_added){
-        .text = text,
-        .id = id,
-        .special = special,
-        .single_word = pd_json_bool(o, "single_word", false),
-        .lstrip = pd_json_bool(o, "lstrip", false),
-        .rstrip = pd_json_bool(o, "rstrip", false),
-        .normalized = pd_json_bool(o, "normalized", !special),
-    };
-}
-
-static enum pd_rc read_added(struct loader *l, struct json_object *root)
-{
-    enum pd_rc rc = PD_OK;
-    size_t n = 0;
-    struct json_object *list = array_at(root, "added_tokens", &n);
-    for (size_t i = 0; i < n; i++) {
-        struct json_object *o = json_object_array_get_idx(list, i);
-        struct pd_str text = pd_json_str(o, "content");
-        int32_t id = -1;
-        PD_TRY(read_id(l, pd_json_get(o, "id"), text, &id));
-        if (text.len == 0)
-            return MALFORMED(l, "added token %d has no content", id);
-        struct pd_added a = added_from_json(o, text, id);
-        pd_tok_add_added(l->t, &a, true);
-    }
-out:
-    return rc;
-}
-
-/* ---- normalizer, pre_tokenizer, decoder ---- */
-
-static enum pd_rc read_normalizer(struct loader *l, struct json_object *o)
-{
-    size_t n = 0;
-    struct json_object *list = array_at(o, "normalizers", &n);
-    if (!o || (is_type(o, "Sequence") && n == 0))
-        return PD_OK;
-    if (is_type(o, "Sequence") && n == 1)
-        return read_normalizer(l, json_object_array_get_idx(list, 0));
-    if (!is_type(o, "NFC"))
-        return UNSUPPORTED(l, "normalizer %.*s; none and NFC are read",
-                           PD_STR_ARG(pd_json_str(o, "type")));
-    l->t->nfc = true;
-    return PD_OK;
-}
-
-static bool is_byte_level(struct json_object *o, bool use_regex)
-{
-    return is_type(o, "ByteLevel") && pd_json_bool(o, "use_regex", true) == use_regex;
-}
-
-/* A Split whose regex is one that a scanner implements. */
-static bool split_kind(struct json_object *o, enum pd_words *kind)
-{
-    struct pd_str regex = pd_json_str(pd_json_get(o, "pattern"), "Regex");
-    if (!is_type(o, "Split") || !pd_str_eqz(pd_json_str(o, "behavior"), "Isolated") ||
-        pd_json_bool(o, "invert", false))
-        return false;
-    if (pd_str_eqz(regex, PD_REGEX_LLAMA3))
-        *kind = PD_WORDS_LLAMA3;
-    else if (pd_str_eqz(regex, PD_REGEX_QWEN2))
-        *kind = PD_WORDS_QWEN2;
-    else
-        return false;
-    return true;
-}
-
-static enum pd_rc read_pre_tokenizer(struct loader *l, struct json_object *o)
-{
-    size_t n = 0;
-    struct json_object *list = array_at(o, "pretokenizers", &n);
-    struct json_object *first = n > 0 ? json_object_array_get_idx(list, 0) : o;
-    struct json_object *last = n > 0 ? json_object_array_get_idx(list, n - 1) : o;
-    l->t->add_prefix_space = pd_json_bool(last, "add_prefix_space", false);
-    if (n <= 1 && is_byte_level(first, true)) {
-        l->t->words = PD_WORDS_GPT2;
-        return PD_OK;
-    }
-    if (n == 2 && is_type(first, "Digits") && pd_json_bool(first, "individual_digits", false) &&
-        is_byte_level(last, true) && !l->t->add_prefix_space) {
-        l->t->words = PD_WORDS_SMOLLM;
-        return PD_OK;
-    }
-    if (n == 2 && split_kind(first, &l->t->words) && is_byte_level(last, false) &&
-        !l->t->add_prefix_space)
-        return PD_OK;
-    return UNSUPPORTED(l,
-                       "its pre_tokenizer (%.*s) is not one of those read: ByteLevel, Digits + "
-                       "ByteLevel, Llama 3's and Qwen 2's Split + ByteLevel",
-                       PD_STR_ARG(pd_json_str(o, "type")));
-}
-
-static enum pd_rc read_decoder(struct loader *l, struct json_object *o)
-{
-    if (o && !is_type(o, "ByteLevel"))
-        return UNSUPPORTED(l, "decoder %.*s; ByteLevel is read",
-                           PD_STR_ARG(pd_json_str(o, "type")));
-    return PD_OK;
-}
-
-/* ---- post_processor: what is put before and after ---- */
-
-static enum pd_rc read_template(struct loader *l, struct json_object *o)
-{
-    size_t n = 0;
-    bool seen_text = false;
-    struct json_object *single = array_at(o, "single", &n), *map = pd_json_get(o, "special_tokens");
-    for (size_t i = 0; i < n; i++) {
-        struct json_object *piece = json_object_array_get_idx(single, i);
-        if (pd_json_get(piece, "Sequence")) {
-            seen_text = true;
-            continue;
-        }
-        struct pd_str id = pd_json_str(pd_json_get(piece, "SpecialToken"), "id");
-        struct json_object *entry = id.ptr ? pd_json_get(map, id.ptr) : NULL;
-        size_t n_ids = 0;
-        struct json_object *ids = array_at(entry, "ids", &n_ids);
-        if (n_ids == 0)
-            return MALFORMED(l, "post_processor: special token %.*s has no ids", PD_STR_ARG(id));
-        for (size_t k = 0; k < n_ids; k++) {
-            int32_t v = -1;
-            enum pd_rc rc = read_id(l, json_object_array_get_idx(ids, k), id, &v);
-            if (rc != PD_OK)
-                return rc;
-            pd_ids_push(seen_text ? &l->t->suffix : &l->t->prefix, v);
-        }
-    }
-    if (n > 0 && !seen_text)
-        return MALFORMED(l, "post_processor: its template leaves the text out");
-    return PD_OK;
-}
-
-static enum pd_rc read_post_processor(struct loader *l, struct json_object *o, int depth)
-{
-    enum pd_rc rc = PD_OK;
-    size_t n = 0;
-    if (!o || is_type(o, "ByteLevel"))
-        return PD_OK;
-    if (is_type(o, "TemplateProcessing"))
-        return read_template(l, o);
-    if (!is_type(o, "Sequence") || depth > 4)
-        return UNSUPPORTED(l, "post_processor %.*s; ByteLevel and TemplateProcessing are read",
-                           PD_STR_ARG(pd_json_str(o, "type")));
-    struct json_object *list = array_at(o, "processors", &n);
-    for (size_t i = 0; i < n; i++)
-        PD_TRY(read_post_processor(l, json_object_array_get_idx(list, i), depth + 1));
-out:
-    return rc;
-}
-
-static enum pd_rc read_tokenizer_json(struct loader *l, struct json_object *root)
-{
-    enum pd_rc rc = PD_OK;
-    if (!json_object_is_type(root, json_type_object))
-        return MALFORMED(l, "not a JSON object");
-    PD_TRY(read_model(l, root));
-    PD_TRY(read_added(l, root));
-    PD_TRY(read_normalizer(l, pd_json_get(root, "normalizer")));
-    PD_TRY(read_pre_tokenizer(l, pd_json_get(root, "pre_tokenizer")));
-    PD_TRY(read_post_processor(l, pd_json_get(root, "post_processor"), 0));
-    PD_TRY(read_decoder(l, pd_json_get(root, "decoder")));
-out:
-    return rc;
-}
-
-enum pd_rc pd_tokenizer_open_json(struct pd_tokenizer **out, struct pd_str json, const char *name,
-                                  struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct json_object *root = NULL;
-    struct pd_tokenizer *t = pd_tok_new();
-    struct loader l = {t, name, err};
-    rc = pd_json_parse(json, &root, err);
-    if (rc != PD_OK) {
-        (void)pd_err_prefix(err, "%s", name);
-        goto out;
-    }
-    PD_TRY(read_tokenizer_json(&l, root));
-    PD_TRY(pd_tok_finish(t, name, err));
-    *out = t;
-    t = NULL;
-out:
-    json_object_put(root);
-    pd_tokenizer_free(t);
-    return rc;
-}
-
-/* ---- a folder ---- */
-
-/* vocab.json + merges.txt, as GPT-2 was published. */
-static enum pd_rc read_vocab_merges(struct loader *l, const char *vocab_path,
-                                    const char *merges_path)
-{
-    enum pd_rc rc = PD_OK;
-    struct json_object *vocab = NULL;
-    struct pd_buf text;
-    int32_t top = -1;
-    pd_buf_init(&text, MAX_JSON);
-    PD_TRY(pd_json_read_file(vocab_path, MAX_JSON, &vocab, l->err));
-    if (!json_object_is_type(vocab, json_type_object)) {
-        rc = MALFORMED(l, "%s is not a JSON object", vocab_path);
-        goto out;
-    }
-    PD_TRY(find_top_id(l, vocab, NULL, &top));
-    PD_TRY(read_vocab(l, vocab, top));
-    PD_TRY(pd_fs_read(merges_path, MAX_JSON, &text, l->err));
-    struct pd_str rest = pd_buf_str(&text), line, left;
+    struct pd_str line, left;
     size_t lines = 0;
     for (size_t i = 0; i < rest.len; i++)
         lines += rest.ptr[i] == '\n';
@@ -383,22 +25,85 @@ static enum pd_rc read_vocab_merges(struct loader *l, const char *vocab_path,
         if (line.len == 0 || (rank == 0 && pd_str_starts(line, PD_STR("#version"))))
             continue;
         struct pd_str right = line;
-        if (!pd_str_split(&right, ' ', &left) || right.len == 0) {
-            rc = MALFORMED(l, "%s: \"%.*s\" is not two tokens", merges_path, PD_STR_ARG(line));
-            goto out;
-        }
+        if (!pd_str_split(&right, ' ', &left) || right.len == 0)
+            return MALFORMED(l, "%s: \"%.*s\" is not two tokens", path, PD_STR_ARG(line));
         rc = pd_bpe_add_merge(&l->t->bpe, left, right, rank++, l->err);
-        if (rc != PD_OK) {
-            (void)pd_err_prefix(l->err, "%s", merges_path);
-            goto out;
-        }
+        if (rc != PD_OK)
+            return pd_err_prefix(l->err, "%s", path);
     }
-    l->t->words = PD_WORDS_GPT2;
+out:
+    return rc;
+}
+
+/* The two files leave open how words are cut: the class of the tokenizer says it. */
+static enum pd_rc cut_as_class(struct pd_tok_reader *l, struct json_object *config)
+{
+    static const struct {
+        const char *name;
+        enum pd_step_kind words;
+        bool nfc;
+    } classes[] = {{"GPT2Tokenizer", PD_STEP_GPT2, false},
+                   {"CodeGenTokenizer", PD_STEP_GPT2, false},
+                   {"GPTNeoXTokenizer", PD_STEP_GPT2, true},
+                   {"Qwen2Tokenizer", PD_STEP_QWEN2, true}};
+    struct pd_str name = pd_json_str(config, "tokenizer_class");
+    if (pd_str_ends(name, PD_STR("Fast")))
+        name.len -= 4;
+    size_t i = 0, n = sizeof classes / sizeof *classes;
+    while (name.ptr && i < n && !pd_str_eqz(name, classes[i].name))
+        i++;
+    if (i == n)
+        return UNSUPPORTED(l,
+                           "vocab.json and merges.txt of a %.*s; those of GPT2Tokenizer, "
+                           "CodeGenTokenizer, GPTNeoXTokenizer and Qwen2Tokenizer are read",
+                           PD_STR_ARG(name));
+    if (classes[i].nfc)
+        l->t->norms[l->t->n_norms++] = (struct pd_norm_step){.kind = PD_NORM_NFC};
+    l->t->add_prefix_space = pd_json_bool(config, "add_prefix_space", false);
+    return pd_steps_add(&l->t->steps, classes[i].words, PD_STR(""), l->err);
+}
+
+static enum pd_rc read_vocab_merges(struct pd_tok_reader *l, const struct folder *f, int32_t top,
+                                    const char *vocab_path, const char *merges_path)
+{
+    enum pd_rc rc = PD_OK;
+    struct json_object *vocab = NULL;
+    struct pd_buf text;
+    pd_buf_init(&text, PD_TOK_MAX_JSON);
+    PD_TRY(pd_json_read_file(vocab_path, PD_TOK_MAX_JSON, &vocab, l->err));
+    if (!json_object_is_type(vocab, json_type_object)) {
+        rc = MALFORMED(l, "%s is not a JSON object", vocab_path);
+        goto out;
+    }
+    PD_TRY(pd_tok_top_id(l, vocab, &top));
+    PD_TRY(pd_bpe_init(&l->t->bpe, (size_t)top + 1, l->err));
+    PD_TRY(pd_tok_read_vocab(l, vocab));
+    PD_TRY(pd_fs_read(merges_path, PD_TOK_MAX_JSON, &text, l->err));
+    PD_TRY(read_merge_lines(l, merges_path, pd_buf_str(&text)));
+    PD_TRY(cut_as_class(l, f->config));
 out:
     pd_buf_release(&text);
     json_object_put(vocab);
     return rc;
 }
+
+/* ---- tokenizer.model ---- */
+
+static enum pd_rc read_sentencepiece(struct pd_tok_reader *l, const struct folder *f, int32_t top,
+                                     const char *path)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_buf file;
+    pd_buf_init(&file, PD_TOK_MAX_JSON);
+    PD_TRY(pd_fs_read(path, PD_TOK_MAX_JSON, &file, l->err));
+    PD_TRY(pd_tok_read_model(l, pd_buf_str(&file), (size_t)(top + 1),
+                             pd_json_bool(f->config, "legacy", true)));
+out:
+    pd_buf_release(&file);
+    return rc;
+}
+
+/* ---- the files beside ---- */
 
 /* A special token is a string, or an object with content. */
 static struct pd_str token_text(struct json_object *o, const char *key)
@@ -441,7 +146,7 @@ static void read_chat_template(struct pd_tokenizer *t, struct json_object *confi
 {
     struct json_object *v = pd_json_get(config, "chat_template");
     if (json_object_is_type(v, json_type_string)) {
-        t->chat_template = keep(t, pd_json_value_str(v));
+        t->chat_template = pd_tok_keep(t, pd_json_value_str(v));
         return;
     }
     size_t n = json_object_is_type(v, json_type_array) ? json_object_array_length(v) : 0;
@@ -449,28 +154,74 @@ static void read_chat_template(struct pd_tokenizer *t, struct json_object *confi
         struct json_object *o = json_object_array_get_idx(v, i);
         struct pd_str text = pd_json_str(o, "template");
         if (text.ptr && (i == 0 || pd_str_eqz(pd_json_str(o, "name"), "default")))
-            t->chat_template = keep(t, text);
+            t->chat_template = pd_tok_keep(t, text);
     }
 }
 
-/* added_tokens_decoder repeats the added tokens of tokenizer.json and may know more flags. */
-static void read_added_decoder(struct loader *l, struct json_object *config)
+/* added_tokens.json, {text: id}, and added_tokens_decoder, {id: {content, flags}}: what the files
+ * of the tokenizer itself may lack. Calls add for each, or only looks for the largest id. */
+static enum pd_rc each_added(struct pd_tok_reader *l, const struct folder *f, int32_t *top)
 {
-    struct json_object *map = pd_json_get(config, "added_tokens_decoder");
+    struct json_object *map = pd_json_get(f->config, "added_tokens_decoder");
+    if (json_object_is_type(f->added, json_type_object)) {
+        json_object_object_foreach(f->added, text, v)
+        {
+            int32_t id = -1;
+            enum pd_rc rc = pd_tok_read_id(l, v, pd_str_from(text), &id);
+            if (rc != PD_OK)
+                return rc;
+            struct pd_added a = {.text = pd_str_from(text), .id = id, .normalized = true};
+            if (!top && a.text.len > 0 && l->t->n_added < PD_TOK_MAX_ADDED)
+                pd_tok_add_added(l->t, &a, true);
+            else if (top)
+                *top = id > *top ? id : *top;
+        }
+    }
     if (!json_object_is_type(map, json_type_object))
-        return;
+        return PD_OK;
     json_object_object_foreach(map, key, o)
     {
         int64_t id = -1;
         struct pd_str text = pd_json_str(o, "content");
-        if (!pd_str_to_i64(pd_str_from(key), &id) || id < 0 || id >= l->t->bpe.n_ids ||
-            text.len == 0 || l->t->n_added > MAX_ADDED)
-            continue;
-        if (pd_bpe_id(&l->t->bpe, text) == id) {
-            struct pd_added a = added_from_json(o, text, (int32_t)id);
+        if (!pd_str_to_i64(pd_str_from(key), &id) || id < 0 || id >= PD_TOK_MAX_TOKENS)
+            return MALFORMED(l, "added_tokens_decoder: \"%s\" is not an id", key);
+        struct pd_added a = pd_tok_added_from_json(o, text, (int32_t)id);
+        if (!top && text.len > 0 && l->t->n_added < PD_TOK_MAX_ADDED)
             pd_tok_add_added(l->t, &a, true);
-        }
+        else if (top)
+            *top = a.id > *top ? a.id : *top;
     }
+    return PD_OK;
+}
+
+/* Lists of further special tokens, which added_tokens.json does not mark. */
+static void mark_special(struct pd_tokenizer *t, struct json_object *o)
+{
+    size_t n = 0;
+    struct json_object *list = pd_tok_list(o, "additional_special_tokens", &n);
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *v = json_object_array_get_idx(list, i);
+        struct pd_str text = json_object_is_type(v, json_type_object) ? pd_json_str(v, "content")
+                                                                      : pd_json_value_str(v);
+        for (size_t k = 0; k < t->n_added; k++)
+            if (pd_str_eq(t->added[k].text, text)) {
+                t->added[k].special = true;
+                t->added[k].normalized = false;
+            }
+    }
+}
+
+/* add_bos_token and add_eos_token, where one is given, say all about what is added. */
+static void read_add_flags(struct pd_tokenizer *t, struct json_object *config)
+{
+    if (!json_object_object_get_ex(config, "add_bos_token", NULL) &&
+        !json_object_object_get_ex(config, "add_eos_token", NULL))
+        return;
+    t->prefix.len = t->suffix.len = 0;
+    if (pd_json_bool(config, "add_bos_token", false) && t->bos >= 0)
+        pd_ids_push(&t->prefix, t->bos);
+    if (pd_json_bool(config, "add_eos_token", false) && t->eos >= 0)
+        pd_ids_push(&t->suffix, t->eos);
 }
 
 /* transformers writes int(1e30) for "no limit", which no integer holds: 1e9 says the same. */
@@ -490,9 +241,9 @@ static enum pd_rc read_optional(const char *dir, const char *name, struct json_o
     enum pd_rc rc = PD_OK;
     struct pd_buf text;
     char *path = pd_xasprintf("%s/%s", dir, name);
-    pd_buf_init(&text, MAX_JSON);
+    pd_buf_init(&text, PD_TOK_MAX_JSON);
     if (pd_fs_exists(path)) {
-        PD_TRY(pd_fs_read(path, MAX_JSON, &text, err));
+        PD_TRY(pd_fs_read(path, PD_TOK_MAX_JSON, &text, err));
         blank_no_limit(&text);
         rc = pd_json_parse(pd_buf_str(&text), out, err);
         if (rc != PD_OK)
@@ -504,31 +255,96 @@ out:
     return rc;
 }
 
-static enum pd_rc read_side_files(struct loader *l, const char *dir, bool from_json)
+static enum pd_rc open_folder(struct folder *f, const char *dir, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct json_object *config = NULL, *map = NULL;
+    *f = (struct folder){.dir = dir};
+    PD_TRY(read_optional(dir, "tokenizer_config.json", &f->config, err));
+    PD_TRY(read_optional(dir, "special_tokens_map.json", &f->map, err));
+    PD_TRY(read_optional(dir, "added_tokens.json", &f->added, err));
+out:
+    return rc;
+}
+
+static void close_folder(struct folder *f)
+{
+    json_object_put(f->config);
+    json_object_put(f->map);
+    json_object_put(f->added);
+}
+
+/* Named beside the tokenizer, else in it. */
+static void read_names(struct pd_tokenizer *t, const struct folder *f)
+{
+    int32_t bos = t->bos, eos = t->eos, unk = t->unk;
+    t->bos = t->eos = t->unk = -1;
+    name_tokens(t, f->config);
+    name_tokens(t, f->map);
+    t->bos = t->bos < 0 ? bos : t->bos;
+    t->eos = t->eos < 0 ? eos : t->eos;
+    t->unk = t->unk < 0 ? unk : t->unk;
+}
+
+static enum pd_rc read_side_files(struct pd_tok_reader *l, const struct folder *f)
+{
+    enum pd_rc rc = PD_OK;
     struct pd_buf text;
-    char *jinja = pd_xasprintf("%s/chat_template.jinja", dir);
-    pd_buf_init(&text, MAX_JSON);
-    PD_TRY(read_optional(dir, "tokenizer_config.json", &config, l->err));
-    PD_TRY(read_optional(dir, "special_tokens_map.json", &map, l->err));
-    if (!from_json)
-        read_added_decoder(l, config);
-    name_tokens(l->t, config);
-    name_tokens(l->t, map);
-    read_chat_template(l->t, config);
+    char *jinja = pd_xasprintf("%s/chat_template.jinja", f->dir);
+    pd_buf_init(&text, PD_TOK_MAX_JSON);
+    read_names(l->t, f);
+    read_add_flags(l->t, f->config);
+    read_chat_template(l->t, f->config);
     if (pd_fs_exists(jinja)) {
-        PD_TRY(pd_fs_read(jinja, MAX_JSON, &text, l->err));
-        l->t->chat_template = keep(l->t, pd_buf_str(&text));
+        PD_TRY(pd_fs_read(jinja, PD_TOK_MAX_JSON, &text, l->err));
+        l->t->chat_template = pd_tok_keep(l->t, pd_buf_str(&text));
     }
-    double max = pd_json_f64(config, "model_max_length", 0);
+    double max = pd_json_f64(f->config, "model_max_length", 0);
     l->t->max_length = max > 0 && max < 1e9 ? (int64_t)max : 0;
 out:
-    json_object_put(config);
-    json_object_put(map);
     pd_buf_release(&text);
     pd_free(jinja);
+    return rc;
+}
+
+/* Without a tokenizer.json what it would say is gathered from several files. */
+static enum pd_rc read_bare(struct pd_tok_reader *l, const struct folder *f)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_tokenizer *t = l->t;
+    int32_t top = -1;
+    char *model = pd_xasprintf("%s/tokenizer.model", f->dir);
+    char *vocab = pd_xasprintf("%s/vocab.json", f->dir);
+    char *merges = pd_xasprintf("%s/merges.txt", f->dir);
+    PD_TRY(each_added(l, f, &top));
+    if (pd_fs_exists(model)) {
+        PD_TRY(read_sentencepiece(l, f, top, model));
+    } else if (pd_fs_exists(vocab) && pd_fs_exists(merges)) {
+        PD_TRY(read_vocab_merges(l, f, top, vocab, merges));
+    } else {
+        rc = PD_FAIL(l->err, PD_NOTFOUND,
+                     "%s: none of tokenizer.json, tokenizer.model, and vocab.json with merges.txt "
+                     "is there",
+                     f->dir);
+        goto out;
+    }
+    size_t own = t->n_added;
+    PD_TRY(each_added(l, f, NULL));
+    for (size_t i = own; t->bpe.pieces && i < t->n_added; i++)
+        t->added[i].normalized = false; /* matched before SentencePiece sees the text */
+    mark_special(t, f->config);
+    mark_special(t, f->map);
+    PD_TRY(read_side_files(l, f));
+    if (t->eos < 0 && !t->bpe.pieces) { /* the bare files of GPT-2 */
+        struct pd_str eot = PD_STR("<|endoftext|>");
+        t->bos = t->eos = t->unk = pd_bpe_id(&t->bpe, eot);
+        struct pd_added a = {.text = eot, .id = t->eos, .special = true};
+        if (t->eos >= 0)
+            pd_tok_add_added(t, &a, true);
+    }
+out:
+    pd_free(model);
+    pd_free(vocab);
+    pd_free(merges);
     return rc;
 }
 
@@ -538,36 +354,25 @@ enum pd_rc pd_tokenizer_open_dir(struct pd_tokenizer **out, const char *dir, str
     struct json_object *root = NULL;
     struct pd_tokenizer *t = pd_tok_new();
     char *json = pd_xasprintf("%s/tokenizer.json", dir);
-    char *vocab = pd_xasprintf("%s/vocab.json", dir), *merges = pd_xasprintf("%s/merges.txt", dir);
     bool from_json = pd_fs_exists(json);
-    struct loader l = {t, from_json ? json : dir, err};
+    struct pd_tok_reader l = {t, from_json ? json : dir, err};
+    struct folder f = {.dir = dir};
     t->dir = pd_xstrdup(dir);
+    PD_TRY(open_folder(&f, dir, err));
     if (from_json) {
-        PD_TRY(pd_json_read_file(json, MAX_JSON, &root, err));
-        PD_TRY(read_tokenizer_json(&l, root));
-    } else if (pd_fs_exists(vocab) && pd_fs_exists(merges)) {
-        PD_TRY(read_vocab_merges(&l, vocab, merges));
+        PD_TRY(pd_json_read_file(json, PD_TOK_MAX_JSON, &root, err));
+        PD_TRY(pd_tok_read_json(&l, root));
+        PD_TRY(read_side_files(&l, &f));
     } else {
-        rc = PD_FAIL(err, PD_NOTFOUND,
-                     "%s: neither tokenizer.json nor vocab.json with merges.txt is there", dir);
-        goto out;
-    }
-    PD_TRY(read_side_files(&l, dir, from_json));
-    if (!from_json && t->eos < 0) { /* the bare files of GPT-2 */
-        struct pd_str eot = PD_STR("<|endoftext|>");
-        t->bos = t->eos = t->unk = pd_bpe_id(&t->bpe, eot);
-        struct pd_added a = {.text = eot, .id = t->eos, .special = true};
-        if (t->eos >= 0)
-            pd_tok_add_added(t, &a, true);
+        PD_TRY(read_bare(&l, &f));
     }
     PD_TRY(pd_tok_finish(t, l.name, err));
     *out = t;
     t = NULL;
 out:
+    close_folder(&f);
     json_object_put(root);
     pd_tokenizer_free(t);
     pd_free(json);
-    pd_free(vocab);
-    pd_free(merges);
     return rc;
 }

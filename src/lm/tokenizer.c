@@ -1,9 +1,6 @@
 #include "lm/gguf.h"
 #include "lm/tok_int.h"
 
-#include <stdlib.h>
-#include <utf8proc.h>
-
 void pd_ids_push(struct pd_ids *v, int32_t id)
 {
     if (v->len == v->cap) {
@@ -40,6 +37,7 @@ void pd_tokenizer_free(struct pd_tokenizer *t)
     if (!t)
         return;
     pd_bpe_release(&t->bpe);
+    pd_steps_release(&t->steps);
     pd_added_set_release(&t->raw);
     pd_added_set_release(&t->normalized);
     pd_free(t->added);
@@ -59,6 +57,7 @@ struct encoding {
     const struct pd_tokenizer *t;
     struct pd_word_cache *cache; /* NULL: another thread has it */
     bool parse_special;
+    bool first; /* the piece in hand begins where the text does */
     struct pd_ids *out;
     struct pd_err *err;
 };
@@ -66,24 +65,44 @@ struct encoding {
 static enum pd_rc encode_words(struct encoding *e, struct pd_str text)
 {
     enum pd_rc rc = PD_OK;
-    for (size_t at = 0; at < text.len;) {
-        size_t end = pd_words_next(e->t->words, text, at);
-        PD_TRY(pd_bpe_word(&e->t->bpe, (struct pd_str){text.ptr + at, end - at}, e->cache, e->out,
-                           e->err));
-        at = end;
+    struct pd_words words;
+    struct pd_str word;
+    bool more = false;
+    pd_words_begin(&words, &e->t->steps, text);
+    for (;;) {
+        PD_TRY(pd_words_next(&words, &word, &more, e->err));
+        if (!more)
+            break;
+        PD_TRY(pd_bpe_word(&e->t->bpe, word, e->cache, e->out, e->err));
     }
 out:
+    pd_words_end(&words);
     return rc;
 }
 
+static bool wants_prefix(const struct encoding *e)
+{
+    return e->t->prefix_scheme == PD_PREFIX_ALWAYS ||
+           (e->t->prefix_scheme == PD_PREFIX_FIRST && e->first);
+}
+
+/* What the pre_tokenizer does to a piece before it cuts words. */
 static enum pd_rc encode_piece(struct encoding *e, struct pd_str text)
 {
-    if (!e->t->add_prefix_space || text.len == 0 || text.ptr[0] == ' ')
+    const struct pd_tokenizer *t = e->t;
+    if (!t->metaspace && !(t->add_prefix_space && text.len > 0 && text.ptr[0] != ' '))
         return encode_words(e, text);
     struct pd_buf spaced;
-    pd_buf_init(&spaced, text.len + 2);
-    pd_buf_addc(&spaced, ' ');
-    pd_buf_addstr(&spaced, text);
+    pd_buf_init(&spaced, 0);
+    if (t->metaspace) {
+        bool leads = pd_str_starts(text, PD_STR(PD_SPACE)) || pd_str_starts(text, PD_STR(" "));
+        if (text.len > 0 && !leads && wants_prefix(e))
+            pd_buf_adds(&spaced, PD_SPACE);
+        pd_replace(&spaced, text, PD_STR(" "), PD_STR(PD_SPACE));
+    } else {
+        pd_buf_addc(&spaced, ' ');
+        pd_buf_addstr(&spaced, text);
+    }
     enum pd_rc rc = spaced.failed ? PD_FAIL(e->err, PD_NOMEM, "no memory for %zu bytes", text.len)
                                   : encode_words(e, pd_buf_str(&spaced));
     pd_buf_release(&spaced);
@@ -97,13 +116,16 @@ static enum pd_rc split_added(struct encoding *e, const struct pd_added_set *set
 {
     enum pd_rc rc = PD_OK;
     size_t at = 0, begin = 0, end = 0;
+    bool first = e->first;
     const struct pd_added *a;
     while ((a = pd_added_next(set, text, at, e->parse_special, &begin, &end))) {
+        e->first = first && at == 0;
         if (begin > at)
             PD_TRY(rest(e, (struct pd_str){text.ptr + at, begin - at}));
         pd_ids_push(e->out, a->id);
         at = end;
     }
+    e->first = first && at == 0;
     if (at < text.len)
         PD_TRY(rest(e, (struct pd_str){text.ptr + at, text.len - at}));
 out:
@@ -112,17 +134,23 @@ out:
 
 static enum pd_rc encode_normalized(struct encoding *e, struct pd_str text)
 {
-    if (!e->t->nfc)
-        return split_added(e, &e->t->normalized, text, encode_piece);
-    utf8proc_uint8_t *nfc = NULL;
-    utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)text.ptr, (utf8proc_ssize_t)text.len, &nfc,
-                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0)
-        return PD_FAIL(e->err, PD_NOMEM, "cannot normalise text: %s", utf8proc_errmsg(n));
-    enum pd_rc rc =
-        split_added(e, &e->t->normalized, (struct pd_str){(char *)nfc, (size_t)n}, encode_piece);
-    free(nfc);
+    enum pd_rc rc = PD_OK;
+    const struct pd_tokenizer *t = e->t;
+    struct pd_buf normal;
+    if (t->n_norms == 0 && !t->spm)
+        return split_added(e, &t->normalized, text, encode_piece);
+    pd_buf_init(&normal, 0);
+    if (t->spm)
+        pd_spm_normalize(t->spm, &t->normalized, text, t->spm->every_piece || e->first, &normal);
+    else
+        PD_TRY(pd_norm_apply(t->norms, t->n_norms, text, &normal, e->err));
+    if (normal.failed) {
+        rc = PD_FAIL(e->err, PD_NOMEM, "no memory to normalise %zu bytes", text.len);
+        goto out;
+    }
+    PD_TRY(split_added(e, &t->normalized, pd_buf_str(&normal), encode_piece));
+out:
+    pd_buf_release(&normal);
     return rc;
 }
 
@@ -135,7 +163,7 @@ enum pd_rc pd_tokenizer_encode(const struct pd_tokenizer *t, struct pd_str text,
     /* The cache is the only thing that changes; results are the same without it. */
     pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&t->lock;
     bool locked = pthread_mutex_trylock(lock) == 0;
-    struct encoding e = {t, locked ? t->cache : NULL, flags & PD_TOK_PARSE_SPECIAL, out, err};
+    struct encoding e = {t, locked ? t->cache : NULL, flags & PD_TOK_PARSE_SPECIAL, true, out, err};
     if (flags & PD_TOK_ADD_SPECIAL)
         pd_ids_add(out, t->prefix.ptr, t->prefix.len);
     enum pd_rc rc = split_added(&e, &t->raw, text, encode_normalized);
@@ -146,105 +174,6 @@ enum pd_rc pd_tokenizer_encode(const struct pd_tokenizer *t, struct pd_str text,
     if (rc != PD_OK)
         out->len = before;
     return rc;
-}
-
-/* ---- decoding ---- */
-
-/* What stands at p: the length of a whole character (*ok), of a maximal ill-formed part (!*ok), or
- * 0 when the n bytes are the beginning of a character that more bytes may complete. */
-static size_t next_char(const unsigned char *p, size_t n, bool *ok)
-{
-    unsigned char lo = 0x80, hi = 0xbf;
-    size_t len;
-    *ok = true;
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] >= 0xc2 && p[0] <= 0xdf)
-        len = 2;
-    else if (p[0] >= 0xe0 && p[0] <= 0xef)
-        len = 3;
-    else if (p[0] >= 0xf0 && p[0] <= 0xf4)
-        len = 4;
-    else {
-        *ok = false;
-        return 1;
-    }
-    lo = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : lo;
-    hi = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : hi;
-    for (size_t i = 1; i < len; i++) {
-        if (i == n)
-            return 0;
-        if (p[i] < lo || p[i] > hi) {
-            *ok = false;
-            return i;
-        }
-        lo = 0x80;
-        hi = 0xbf;
-    }
-    return len;
-}
-
-#define REPLACEMENT PD_STR("\xef\xbf\xbd")
-
-/* Appends the whole characters of p to out; returns the bytes used. */
-static size_t flush(const unsigned char *p, size_t n, struct pd_buf *out)
-{
-    size_t at = 0;
-    while (at < n) {
-        bool ok;
-        size_t len = next_char(p + at, n - at, &ok);
-        if (len == 0)
-            break;
-        pd_buf_addstr(out, ok ? (struct pd_str){(const char *)p + at, len} : REPLACEMENT);
-        at += len;
-    }
-    return at;
-}
-
-static void detok_bytes(struct pd_detok *d, struct pd_str bytes, struct pd_buf *out)
-{
-    /* Complete what was pending byte by byte: at most three are needed. */
-    size_t at = 0;
-    while (d->n_pending > 0 && at < bytes.len) {
-        d->pending[d->n_pending++] = (unsigned char)bytes.ptr[at++];
-        size_t used = flush(d->pending, (size_t)d->n_pending, out);
-        d->n_pending -= (int)used;
-        memmove(d->pending, d->pending + used, (size_t)d->n_pending);
-    }
-    if (at == bytes.len)
-        return;
-    const unsigned char *rest = (const unsigned char *)bytes.ptr + at;
-    size_t n = bytes.len - at, used = flush(rest, n, out);
-    d->n_pending = (int)(n - used);
-    memcpy(d->pending, rest + used, n - used);
-}
-
-void pd_detok_push(struct pd_detok *d, const struct pd_tokenizer *t, int32_t id, bool skip_special,
-                   struct pd_buf *out)
-{
-    if (id < 0 || id >= t->bpe.n_ids || (skip_special && pd_tokenizer_is_special(t, id)))
-        return;
-    detok_bytes(d, t->bpe.bytes[id], out);
-}
-
-void pd_detok_finish(struct pd_detok *d, struct pd_buf *out)
-{
-    if (d->n_pending > 0) /* one maximal part, begun and never ended */
-        pd_buf_addstr(out, REPLACEMENT);
-    d->n_pending = 0;
-}
-
-enum pd_rc pd_tokenizer_decode(const struct pd_tokenizer *t, const int32_t *ids, size_t n,
-                               bool skip_special, struct pd_buf *out, struct pd_err *err)
-{
-    struct pd_detok d = {0};
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0)
-            return PD_FAIL(err, PD_INVALID, "id %d at %zu is not a token", ids[i], i);
-    for (size_t i = 0; i < n; i++)
-        pd_detok_push(&d, t, ids[i], skip_special, out);
-    pd_detok_finish(&d, out);
-    return out->failed ? PD_FAIL(err, PD_TOOBIG, "decoded text passes %zu bytes", out->max) : PD_OK;
 }
 
 /* ---- facts ---- */
@@ -311,6 +240,10 @@ struct pd_str pd_tokenizer_chat_template(const struct pd_tokenizer *t)
 
 void pd_tokenizer_describe(const struct pd_tokenizer *t, struct pd_buf *out)
 {
-    pd_buf_addf(out, "byte-level BPE, %zu tokens, %zu merges, words: %s", t->bpe.n_tokens,
-                t->bpe.n_merges, pd_words_names[t->words]);
+    pd_buf_addf(out, "%s BPE, %zu tokens, %zu merges",
+                t->bpe.pieces ? "SentencePiece" : "byte-level", t->bpe.n_tokens, t->bpe.n_merges);
+    for (size_t i = 0, shown = 0; i < t->steps.n; i++)
+        if (pd_step_names[t->steps.v[i].kind])
+            pd_buf_addf(out, "%s%s",
+                        shown++ ? " + " : ", words: ", pd_step_names[t->steps.v[i].kind]);
 }

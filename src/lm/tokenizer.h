@@ -1,8 +1,9 @@
-/* Byte-level BPE tokenizers, id for id what Hugging Face's give.
+/* BPE tokenizers, byte-level and SentencePiece's, id for id what Hugging Face's give.
  *
- * Made from tokenizer.json, vocab.json + merges.txt, or the tokenizer keys of a GGUF file. The
- * pipeline is: split out added tokens, split the rest into words (the regex of the model family,
- * by a hand-written scanner), map bytes, merge by rank, post-process.
+ * Made from tokenizer.json, tokenizer.model, vocab.json + merges.txt, or the tokenizer keys of a
+ * GGUF file. The pipeline is: split out added tokens, normalise, split the rest into words (the
+ * regexes of the model families by hand-written scanners, others by PCRE2), merge by rank,
+ * post-process.
  *
  * User text never becomes a control token unless asked: without PD_TOK_PARSE_SPECIAL an added token
  * marked special is ordinary text; added tokens not marked special keep their meaning always.
@@ -31,8 +32,9 @@ void pd_ids_push(struct pd_ids *v, int32_t id); /* aborts when memory is gone */
 void pd_ids_add(struct pd_ids *v, const int32_t *ids, size_t n);
 void pd_ids_release(struct pd_ids *v);
 
-/* dir holds tokenizer.json, or vocab.json + merges.txt; tokenizer_config.json, generation settings
- * and special_tokens_map.json are read beside it when there. PD_NOTFOUND when there is neither. */
+/* dir holds tokenizer.json, or tokenizer.model, or vocab.json + merges.txt, looked for in this
+ * order; tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja
+ * are read beside it when there. PD_NOTFOUND when there is none. */
 PD_CHECKED enum pd_rc pd_tokenizer_open_dir(struct pd_tokenizer **out, const char *dir,
                                             struct pd_err *err);
 /* From the tokenizer.ggml.* keys; strings are borrowed from g, which must outlive it. */
@@ -58,10 +60,13 @@ PD_CHECKED enum pd_rc pd_tokenizer_decode(const struct pd_tokenizer *t, const in
 struct pd_str pd_tokenizer_bytes(const struct pd_tokenizer *t, int32_t id);
 
 /* Decoding one token at a time: appends only whole characters, keeps the rest for the next call.
- * Zero-initialise. pd_detok_finish appends U+FFFD for what is left. */
+ * Zero-initialise. pd_detok_finish appends U+FFFD for what is left. The text is that of
+ * pd_tokenizer_decode, but for runs of SentencePiece's byte tokens that are not UTF-8, of which
+ * Hugging Face shows every byte as U+FFFD: here the characters in them have been shown already. */
 struct pd_detok {
     unsigned char pending[4];
     int n_pending;
+    bool begun; /* pieces: something was shown */
 };
 void pd_detok_push(struct pd_detok *d, const struct pd_tokenizer *t, int32_t id, bool skip_special,
                    struct pd_buf *out);

@@ -103,6 +103,39 @@ static void equals_hugging_face(void **state)
     }
 }
 
+static const char *const pipelines[] = {
+    "falcon",  "llama3",           "qwen2",    "neox", "llama2", "llama2-normalized", "own-regex",
+    "mistral", "metaspace-always", "spm-rules"};
+enum { N_PIPELINES = sizeof pipelines / sizeof *pipelines };
+
+static struct pd_tokenizer *open_pipeline(const char *name)
+{
+    struct pd_tokenizer *t = NULL;
+    struct pd_err err = {0};
+    char *dir = pd_xasprintf("%s/tokenizer/pipelines/%s", PD_FIXTURES, name);
+    if (pd_tokenizer_open_dir(&t, dir, &err) != PD_OK)
+        fail_msg("%s", err.msg);
+    pd_free(dir);
+    return t;
+}
+
+static size_t check_pipeline(const struct pd_tokenizer *t, const char *name)
+{
+    char *rows = pd_xasprintf("pipelines/%s/rows", name);
+    size_t n = check_goldens(t, rows);
+    pd_free(rows);
+    return n;
+}
+
+static void equals_hugging_face_in_every_pipeline(void **state)
+{
+    for (size_t i = 0; i < N_PIPELINES; i++) {
+        struct pd_tokenizer *t = open_pipeline(pipelines[i]);
+        assert_true(check_pipeline(t, pipelines[i]) > 150);
+        pd_tokenizer_free(t);
+    }
+}
+
 /* The pulled SmolLM2, where ./check says it is. */
 static void equals_hugging_face_on_smollm2(void **state)
 {
@@ -120,34 +153,75 @@ static void equals_hugging_face_on_smollm2(void **state)
 
 /* ---- words against the regex itself ---- */
 
-static void expect_words(enum pd_words kind, const char *text, const char *const *want)
+enum { MAX_KINDS = 4 };
+static const struct {
+    enum pd_step_kind v[MAX_KINDS];
+    size_t n;
+} gpt2 = {{PD_STEP_GPT2}, 1}, smollm = {{PD_STEP_DIGITS, PD_STEP_GPT2}, 2},
+  falcon = {{PD_STEP_PUNCT_RUNS, PD_STEP_GPT2, PD_STEP_BYTE_DIGITS, PD_STEP_THREES}, 4},
+  llama3 = {{PD_STEP_LLAMA3}, 1}, qwen2 = {{PD_STEP_QWEN2}, 1}, marks = {{PD_STEP_SPACE_LEADS}, 1},
+  starts = {{PD_STEP_WORD_STARTS}, 1};
+
+static void expect_cut(const struct pd_steps *steps, const char *text, const char *const *want)
 {
-    struct pd_str s = pd_str_from(text);
-    size_t i = 0, at = 0;
-    for (; at < s.len; i++) {
-        size_t end = pd_words_next(kind, s, at);
-        assert_true(end > at && end <= s.len);
-        if (!want[i] || !pd_str_eqz((struct pd_str){s.ptr + at, end - at}, want[i]))
-            fail_msg("\"%s\": word %zu is \"%.*s\"", text, i, (int)(end - at), s.ptr + at);
-        at = end;
+    struct pd_words w;
+    struct pd_str word;
+    bool more = false;
+    size_t i = 0;
+    pd_words_begin(&w, steps, pd_str_from(text));
+    for (;; i++) {
+        assert_int_equal(pd_words_next(&w, &word, &more, NULL), PD_OK);
+        if (!more)
+            break;
+        assert_true(word.len > 0);
+        if (!want[i] || !pd_str_eqz(word, want[i]))
+            fail_msg("\"%s\": word %zu is \"%.*s\"", text, i, PD_STR_ARG(word));
     }
     assert_null(want[i]);
+    pd_words_end(&w);
 }
 
-#define WORDS(kind, text, ...) expect_words(kind, text, (const char *const[]){__VA_ARGS__, NULL})
+static void expect_words(const enum pd_step_kind *kinds, size_t n, const char *text,
+                         const char *const *want)
+{
+    struct pd_steps steps = {.n = 0};
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(pd_steps_add(&steps, kinds[i], PD_STR(""), NULL), PD_OK);
+    expect_cut(&steps, text, want);
+    pd_steps_release(&steps);
+}
+
+static void expect_regex(const char *regex, const char *text, const char *const *want)
+{
+    struct pd_steps steps = {.n = 0};
+    struct pd_err err = {0};
+    if (pd_steps_add(&steps, PD_STEP_REGEX, pd_str_from(regex), &err) != PD_OK)
+        fail_msg("%s", err.msg);
+    expect_cut(&steps, text, want);
+    pd_steps_release(&steps);
+}
+
+#define WORDS(list, text, ...)                                                                     \
+    expect_words((list).v, (list).n, text, (const char *const[]){__VA_ARGS__, NULL})
+#define REGEX(regex, text, ...) expect_regex(regex, text, (const char *const[]){__VA_ARGS__, NULL})
 
 static void cuts_words(void **state)
 {
-    WORDS(PD_WORDS_GPT2, "it's  12 cats!", "it", "'s", " ", " 12", " cats", "!");
-    WORDS(PD_WORDS_GPT2, "a \n\n b", "a", " \n\n", " b");
-    WORDS(PD_WORDS_GPT2, "x\n", "x", "\n");
-    WORDS(PD_WORDS_SMOLLM, "a 12 b", "a", " ", "1", "2", " b");
-    WORDS(PD_WORDS_SMOLLM, "v1.2", "v", "1", ".", "2");
-    WORDS(PD_WORDS_LLAMA3, "I'LL pay 12345\n\n ok", "I", "'LL", " pay", " ", "123", "45", "\n\n",
-          " ok");
-    WORDS(PD_WORDS_LLAMA3, "(hi)...\n x", "(hi", ")...\n", " x");
-    WORDS(PD_WORDS_LLAMA3, "\t\thi  \n\n\n  x", "\t", "\thi", "  \n\n\n", " ", " x");
-    WORDS(PD_WORDS_QWEN2, "a12", "a", "1", "2");
+    WORDS(gpt2, "it's  12 cats!", "it", "'s", " ", " 12", " cats", "!");
+    WORDS(gpt2, "a \n\n b", "a", " \n\n", " b");
+    WORDS(gpt2, "x\n", "x", "\n");
+    WORDS(smollm, "a 12 b", "a", " ", "1", "2", " b");
+    WORDS(smollm, "v1.2", "v", "1", ".", "2");
+    WORDS(llama3, "I'LL pay 12345\n\n ok", "I", "'LL", " pay", " ", "123", "45", "\n\n", " ok");
+    WORDS(llama3, "(hi)...\n x", "(hi", ")...\n", " x");
+    WORDS(llama3, "\t\thi  \n\n\n  x", "\t", "\thi", "  \n\n\n", " ", " x");
+    WORDS(qwen2, "a12", "a", "1", "2");
+    WORDS(falcon, "a 12345.x ...", "a", " ", "123", "45", ".", "x", " ", "...");
+    WORDS(falcon, "\xc3\xbc", "\xc3", "\xbc"); /* a byte whose glyph is a fraction */
+    WORDS(marks, PD_SPACE PD_SPACE "a" PD_SPACE "b", PD_SPACE, PD_SPACE "a", PD_SPACE "b");
+    WORDS(starts, "x" PD_SPACE PD_SPACE "a" PD_SPACE "b", "x", PD_SPACE PD_SPACE "a", PD_SPACE "b");
+    REGEX("[a-z]+", "ab 12c", "ab", " 12", "c");
+    REGEX("\\d*", "a12b", "a", "12", "b"); /* empty matches cut nothing */
 }
 
 /* ---- merging: the two ways give the same ids, and a long word stays fast ---- */
@@ -406,11 +480,63 @@ static void a_saved_tokenizer_gives_the_same_ids(void **state)
     assert_int_equal(pd_fs_remove_tree(dir, NULL), PD_OK);
 }
 
+/* Made from the tables, as for a tokenizer that came from a GGUF file. */
+static void every_pipeline_is_saved(void **state)
+{
+    for (size_t i = 0; i < N_PIPELINES; i++) {
+        char dir[] = "/tmp/podium-tok-XXXXXX";
+        struct pd_tokenizer *t = open_pipeline(pipelines[i]), *again = NULL;
+        struct pd_err err = {0};
+        assert_non_null(mkdtemp(dir));
+        pd_free(t->dir);
+        t->dir = NULL;
+        if (t->spm) { /* its table has no other form */
+            assert_int_equal(pd_tokenizer_save(t, dir, &err), PD_UNSUPPORTED);
+        } else {
+            if (pd_tokenizer_save(t, dir, &err) != PD_OK ||
+                pd_tokenizer_open_dir(&again, dir, &err) != PD_OK)
+                fail_msg("%s: %s", pipelines[i], err.msg);
+            assert_true(check_pipeline(again, pipelines[i]) > 150);
+        }
+        pd_tokenizer_free(t);
+        pd_tokenizer_free(again);
+        assert_int_equal(pd_fs_remove_tree(dir, NULL), PD_OK);
+    }
+}
+
+/* A run of byte tokens is all text or none; one at a time they show what is whole. */
+static void byte_tokens_decode_as_in_hugging_face(void **state)
+{
+    struct pd_tokenizer *t = open_pipeline("llama2");
+    struct pd_buf whole, pieces;
+    struct pd_detok d = {0};
+    static const char *const tokens[] = {"<0x20>", "<0xC3>", "<0xA9>", "a", "<0xC3>", "<0x41>"};
+    int32_t ids[6];
+    pd_buf_init(&whole, 0);
+    pd_buf_init(&pieces, 0);
+    for (size_t i = 0; i < 6; i++) {
+        ids[i] = pd_tokenizer_id(t, pd_str_from(tokens[i]));
+        assert_true(ids[i] >= 0);
+        pd_detok_push(&d, t, ids[i], false, &pieces);
+    }
+    pd_detok_finish(&d, &pieces);
+    assert_int_equal(pd_tokenizer_decode(t, ids, 6, false, &whole, NULL), PD_OK);
+    assert_string_equal(pd_buf_cstr(&whole), "\xc3\xa9"
+                                             "a\xef\xbf\xbd\xef\xbf\xbd");
+    assert_string_equal(pd_buf_cstr(&pieces), "\xc3\xa9"
+                                              "a\xef\xbf\xbd"
+                                              "A");
+    pd_buf_release(&whole);
+    pd_buf_release(&pieces);
+    pd_tokenizer_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_hugging_face),
         cmocka_unit_test(equals_hugging_face_on_smollm2),
+        cmocka_unit_test(equals_hugging_face_in_every_pipeline),
         cmocka_unit_test(cuts_words),
         cmocka_unit_test(short_and_long_words_agree),
         cmocka_unit_test(a_megabyte_of_one_letter),
@@ -420,6 +546,8 @@ int main(void)
         cmocka_unit_test(added_tokens_are_not_the_models),
         cmocka_unit_test(unknown_parts_are_refused),
         cmocka_unit_test(a_saved_tokenizer_gives_the_same_ids),
+        cmocka_unit_test(every_pipeline_is_saved),
+        cmocka_unit_test(byte_tokens_decode_as_in_hugging_face),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

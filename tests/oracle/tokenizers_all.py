@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Compare podium's tokenizers with Hugging Face's tokenizers and SentencePiece on many random nasty strings.
+
+    tokenizers_all.py [-n 200000] [--seed S] [--podium PATH] [--keep DIR] [PIPELINE...]
+
+Every pipeline of pipelines.py, SmolLM2's and GPT-2's real vocabularies, and those of the tiny models. For each: plain
+ids, ids with special tokens read, with the post-processor, and the decoded text of ids. SentencePiece, which reads no
+special tokens, is compared on plain ids, with bos before them, and decoded. The last line is `N passed, N failed`; a
+pass is one (pipeline, way). --keep keeps the trained vocabularies for the next run. Environment: tests/oracle/venv.
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import nasty
+import pipelines
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHOWN = 5
+
+
+def podium(binary, model, flags, lines):
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as stdin:
+        stdin.write(text)
+        stdin.seek(0)
+        done = subprocess.run([binary, "tokenize", "--model", str(model), *flags], stdin=stdin, capture_output=True)
+    if done.returncode:
+        raise SystemExit(f"podium tokenize {' '.join(flags)} exits {done.returncode}: {done.stderr.decode()[-500:]}")
+    out = [json.loads(line) for line in done.stdout.split(b"\n") if line]
+    if len(out) != len(lines):
+        raise SystemExit(f"podium tokenize {' '.join(flags)}: {len(lines)} lines in, {len(out)} out")
+    return out
+
+
+def compare(title, inputs, want, got):
+    bad = [i for i in range(len(inputs)) if want[i] != got[i]]
+    print(f"{title}: {len(inputs) - len(bad)} of {len(inputs)} equal")
+    for i in bad[:SHOWN]:
+        print(f"  {json.dumps(inputs[i])}\n    want {json.dumps(want[i])}\n    got  {json.dumps(got[i])}")
+    return len(bad)
+
+
+REAL = ["real-smollm2", "real-gpt2", "tiny-gpt2", "tiny-llama", "tiny-llama-untied"]
+
+
+def reference(name, base):
+    """(folder or file for podium, reference)"""
+    if name not in REAL:
+        return base / name, pipelines.make(name, base / name)
+    from goldens import common
+    from goldens import tokenizer as golden
+
+    tok = golden.tokenizer(name.removeprefix("real-"))
+    fast = pipelines.Fast.__new__(pipelines.Fast)
+    fast.tok = tok
+    if name == "real-smollm2":
+        return common.smollm2_gguf(), fast
+    if name == "real-gpt2":
+        (base / name).mkdir(parents=True, exist_ok=True)
+        tok.save(str(base / name / "tokenizer.json"))
+        return base / name, fast
+    return common.MODELS / name, fast
+
+
+def random_ids(ids, seed):
+    """Id lists that no text gives: neighbours swapped, pieces cut out."""
+    rng = random.Random(seed)
+    for row in ids:
+        row = list(row)
+        for _ in range(3):
+            if len(row) > 1:
+                a, b = rng.randrange(len(row)), rng.randrange(len(row))
+                row[a], row[b] = row[b], row[a]
+        yield row[: rng.randint(1, 12)]
+
+
+def check(binary, name, base, texts):
+    """Names of the ways that differ."""
+    folder, ref = reference(name, base)
+    plain, special, added = ref.encode(texts)
+    ways = [("plain", [], plain), ("--add-special", ["--add-special"], added)] if special is None else [
+        ("plain", [], plain), ("--special", ["--special"], special), ("--special --add-special", ["--special", "--add-special"], added)]
+    bad = [way for way, flags, want in ways if compare(f"{name} {way}", texts, want, podium(binary, folder, flags, texts))]
+    lists = plain if special is None else special + list(random_ids(special[: len(special) // 4], 5))
+    if special is None and ref.sp.unk_id() >= 0:  # SentencePiece shows the unknown as " ⁇ "
+        lists = [ids for ids in lists if ref.sp.unk_id() not in ids]
+    want = [ref.decode(ids) for ids in lists]
+    if compare(f"{name} --decode", lists, want, podium(binary, folder, ["--decode"], lists)):
+        bad.append("--decode")
+    return len(ways) + 1 - len(bad), len(bad)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("-n", type=int, default=200_000)
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--podium", default=os.environ.get("PODIUM_BIN", str(ROOT / "build/release/podium")))
+    ap.add_argument("--keep", type=pathlib.Path)
+    ap.add_argument("pipelines", nargs="*", default=[*pipelines.NAMES, *REAL])
+    args = ap.parse_args()
+    texts = nasty.HAND + list(nasty.strings(max(args.n - len(nasty.HAND), 0), args.seed))
+    passed = failed = 0
+    with tempfile.TemporaryDirectory() as tmp:
+        for name in args.pipelines:
+            good, bad = check(args.podium, name, args.keep or pathlib.Path(tmp), texts)
+            passed, failed = passed + good, failed + bad
+    print(f"{len(texts)} strings a pipeline, seed {args.seed}: {passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
