@@ -1,32 +1,10 @@
-#include "lm/sampler.h"
+#include "lm/sampler_int.h"
 #include "lm/vocab.h"
 #include "base/mem.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* One token that is still in the race. */
-struct option {
-    int32_t id;
-    float z;     /* logit / temperature */
-    float p;     /* exp(z - largest z), not normalised */
-    float shift; /* typical: |-ln p - entropy| */
-};
-
-struct pd_sampler {
-    int64_t vocab;
-    float *block_max, *block_sum;
-    float *scratch;  /* (V) selection */
-    int32_t *found;  /* (V + 1) */
-    uint32_t *stamp; /* (V) ids met in this call carry `now` */
-    uint32_t now;
-    struct pd_candidate *penalised; /* ids that penalties changed, with the raw logit first */
-    int64_t n_penalised, cap_penalised;
-    struct option *options; /* (V), ascending id between filters */
-    int64_t n_options;
-    struct pd_candidate *out; /* (V), made on first use */
-};
 
 void pd_sampling_default(struct pd_sampling *s)
 {
@@ -212,146 +190,6 @@ static float raw_logit(const struct pd_sampler *s, const float *logits, int32_t 
     return logits[id];
 }
 
-/* ---- filters on options ---- */
-
-static int by_p_desc(const void *a, const void *b)
-{
-    const struct option *x = a, *y = b;
-    return x->z > y->z ? -1 : x->z < y->z ? 1 : x->id < y->id ? -1 : x->id > y->id;
-}
-
-static int by_shift(const void *a, const void *b)
-{
-    const struct option *x = a, *y = b;
-    return x->shift < y->shift ? -1 : x->shift > y->shift ? 1 : x->id < y->id ? -1 : x->id > y->id;
-}
-
-static int by_id(const void *a, const void *b)
-{
-    const struct option *x = a, *y = b;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
-static void sort_options(struct pd_sampler *s, int (*cmp)(const void *, const void *))
-{
-    qsort(s->options, (size_t)s->n_options, sizeof *s->options, cmp);
-}
-
-static double mass(const struct pd_sampler *s)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < s->n_options; i++)
-        sum += s->options[i].p;
-    return sum;
-}
-
-/* The options with logit >= t. */
-static void take_at_least(struct pd_sampler *s, const struct pd_sampling *how, const float *logits,
-                          float max, float t)
-{
-    float temperature = (float)how->temperature, top = max / temperature;
-    s->n_options = pd__vocab_at_least(s->vocab, logits, s->block_max, t, s->found);
-    for (int64_t i = 0; i < s->n_options; i++) {
-        float z = logits[s->found[i]] / temperature;
-        s->options[i] = (struct option){.id = s->found[i], .z = z, .p = expf(z - top)};
-    }
-}
-
-/* The k largest and all that equal the k-th. A block of 64 whose maximum is among the k largest
- * maxima holds at least one of them, so the k-th largest maximum is a bound from below: one scan
- * for maxima, one over the few blocks that reach it. */
-static void take_top(struct pd_sampler *s, const struct pd_sampling *how, const float *logits,
-                     float max, int64_t k)
-{
-    int64_t blocks = pd__vocab_blocks(s->vocab);
-    float bound = -INFINITY;
-    if (k <= blocks) {
-        memcpy(s->scratch, s->block_max, (size_t)blocks * sizeof *s->scratch);
-        bound = pd__kth_largest(s->scratch, blocks, k);
-    }
-    int64_t n = pd__vocab_at_least(s->vocab, logits, s->block_max, bound, s->found);
-    for (int64_t i = 0; i < n; i++)
-        s->scratch[i] = logits[s->found[i]];
-    if (k < n)
-        bound = pd__kth_largest(s->scratch, n, k);
-    take_at_least(s, how, logits, max, bound);
-}
-
-/* Keeps, from the most probable down, while the mass before is below top_p. `total` is the mass of
- * the whole distribution, of which the options may be only the upper part. */
-static void filter_top_p(struct pd_sampler *s, double top_p, double total)
-{
-    sort_options(s, by_p_desc);
-    double before = 0;
-    int64_t n = 0;
-    while (n < s->n_options && (n == 0 || before < top_p * total))
-        before += s->options[n++].p;
-    s->n_options = n;
-    sort_options(s, by_id);
-}
-
-static void filter_min_p(struct pd_sampler *s, double min_p)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < s->n_options; i++)
-        if (s->options[i].p >= (float)min_p) /* the largest has p = 1 */
-            s->options[n++] = s->options[i];
-    s->n_options = n;
-}
-
-/* Meister et al. 2022: the tokens whose surprise is nearest the entropy, up to a mass. */
-static void filter_typical(struct pd_sampler *s, double typical_p)
-{
-    double total = mass(s), entropy = 0, sum = 0;
-    for (int64_t i = 0; i < s->n_options; i++) {
-        double p = s->options[i].p / total;
-        entropy -= p > 0 ? p * log(p) : 0;
-    }
-    for (int64_t i = 0; i < s->n_options; i++) {
-        double p = s->options[i].p / total;
-        s->options[i].shift = p > 0 ? (float)fabs(-log(p) - entropy) : INFINITY;
-    }
-    sort_options(s, by_shift);
-    int64_t n = 0;
-    while (n < s->n_options && (n == 0 || sum < typical_p * total))
-        sum += s->options[n++].p;
-    while (n < s->n_options && s->options[n].shift <= s->options[n - 1].shift)
-        n++; /* ties with the last one stay */
-    s->n_options = n;
-    sort_options(s, by_id);
-}
-
-/* The options after all warpers, ascending by id. block_max is up to date. */
-static void select_options(struct pd_sampler *s, const struct pd_sampling *how, const float *logits,
-                           float max)
-{
-    double total = 0;
-    if (how->top_k > 0 && how->top_k < s->vocab) {
-        take_top(s, how, logits, max, how->top_k);
-        total = mass(s);
-    } else if (how->top_p < 1) {
-        /* enough of the top to hold the nucleus */
-        total =
-            pd__vocab_exp(s->vocab, logits, max, (float)(1 / how->temperature), NULL, s->block_sum);
-        for (int64_t k = 512;; k *= 8) {
-            take_top(s, how, logits, max, k < s->vocab ? k : s->vocab);
-            if (k >= s->vocab || mass(s) >= how->top_p * total)
-                break;
-        }
-    } else if (how->min_p > 0) {
-        double reach = how->temperature * (log(how->min_p) - 1e-3);
-        take_at_least(s, how, logits, max, max + (float)reach);
-    } else {
-        take_at_least(s, how, logits, max, -INFINITY);
-    }
-    if (how->top_p < 1)
-        filter_top_p(s, how->top_p, total);
-    if (how->min_p > 0)
-        filter_min_p(s, how->min_p);
-    if (how->typical_p < 1)
-        filter_typical(s, how->typical_p);
-}
-
 static bool warps(const struct pd_sampling *how)
 {
     return how->top_k > 0 || how->top_p < 1 || how->min_p > 0 || how->typical_p < 1;
@@ -385,10 +223,10 @@ static int32_t pick_from_all(const struct pd_sampler *s, const float *e, double 
     return (int32_t)id;
 }
 
-static const struct option *pick_option(const struct pd_sampler *s, double at)
+static const struct pd__option *pick_option(const struct pd_sampler *s, double at)
 {
     double sum = 0;
-    const struct option *pick = &s->options[0];
+    const struct pd__option *pick = &s->options[0];
     for (int64_t i = 0; i < s->n_options; i++) {
         if (s->options[i].p <= 0)
             continue;
@@ -434,9 +272,9 @@ enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how, 
     if (how->greedy) {
         d.id = argmax(s, logits, max);
     } else if (warps(how)) {
-        select_options(s, how, logits, max);
-        double total = mass(s);
-        const struct option *pick = pick_option(s, pd_rng_f64(rng) * total);
+        pd__take_allowed(s, how, logits, max);
+        double total = pd__options_mass(s);
+        const struct pd__option *pick = pick_option(s, pd_rng_f64(rng) * total);
         d.id = pick->id;
         d.logprob = (float)log(pick->p / total);
     } else {
@@ -450,13 +288,23 @@ enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how, 
     return PD_OK;
 }
 
+static int by_p_desc(const void *a, const void *b)
+{
+    return pd__likelier(a, b) ? -1 : pd__likelier(b, a);
+}
+
+static void sort_options(struct pd_sampler *s)
+{
+    qsort(s->options, (size_t)s->n_options, sizeof *s->options, by_p_desc);
+}
+
 void pd_sampler_top(struct pd_sampler *s, const float *logits, int64_t n, struct pd_top *out)
 {
     static const struct pd_sampling plain = {.temperature = 1};
     float max = pd__vocab_max(s->vocab, logits, s->block_max);
     double lse = max + log(pd__vocab_exp(s->vocab, logits, max, 1, NULL, s->block_sum));
-    take_top(s, &plain, logits, max, n);
-    sort_options(s, by_p_desc);
+    pd__take_top(s, &plain, logits, max, n);
+    sort_options(s);
     for (int64_t i = 0; i < n; i++)
         out[i] = (struct pd_top){s->options[i].id, (float)(s->options[i].z - lse)};
 }
@@ -480,9 +328,9 @@ enum pd_rc pd_sampler_distribution(struct pd_sampler *s, const struct pd_samplin
         *n = 1;
         return PD_OK;
     }
-    select_options(s, how, logits, max);
-    double total = mass(s);
-    sort_options(s, by_p_desc);
+    pd__take_allowed(s, how, logits, max);
+    double total = pd__options_mass(s);
+    sort_options(s);
     int64_t kept = 0;
     for (int64_t i = 0; i < s->n_options; i++)
         if (s->options[i].p > 0)

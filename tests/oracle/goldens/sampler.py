@@ -57,26 +57,35 @@ def hand():
     yield case("the tutorial's top-k 10", RAMP, top_k=10)
     yield case("temperature before top-p", RAMP, temperature=2.0, top_p=0.8)
     yield case("top-k before top-p before min-p", RAMP, top_k=8, top_p=0.9, min_p=0.1)
+    wide = [[2, 7], [4], [3, 5, 11], [9, 3, 5, 12], [0]]
+    for extra in (dict(top_k=6), dict(top_p=0.7), dict(min_p=0.2), dict(typical_p=0.6), dict(greedy=True)):
+        yield case(f"bad words with {[*extra][0]}; one that is just the eos is let through", RAMP, TALK, 3, bad_words=wide, **extra)
+        yield case(f"flat logits with {[*extra][0]}", FLAT, TALK, 3, repetition_penalty=1.5, **extra)
+        yield case(f"a peak with {[*extra][0]}", PEAK, TALK, 3, temperature=3.0, **extra)
+    yield case("bad words longer than the context", RAMP, [3], 0, bad_words=[[1, 3, 2], [3, 1]])
+    yield case("a bad word in the middle of an n-gram", RAMP, TALK, 3, bad_words=[[7]], no_repeat_ngram=2, min_new_tokens=9)
     yield case("everything", RAMP, TALK, 2, temperature=0.8, top_k=12, top_p=0.95, min_p=0.02, typical_p=0.9,
                repetition_penalty=1.3, no_repeat_ngram=3, min_new_tokens=5)
 
 
 def random_cases(rng):
     while True:
+        context = [rng.randrange(V) for _ in range(rng.randint(1, 14))]
         pick = lambda chance, values: rng.choice(values) if rng.random() < chance else None  # noqa: E731
         settings = dict(
             temperature=pick(0.6, [0.3, 0.7, 0.9, 1.3, 2.5]), top_k=pick(0.5, [1, 3, 5, 10, 20, 40]),
             top_p=pick(0.5, [0.2, 0.6, 0.9, 0.97]), min_p=pick(0.3, [0.01, 0.1, 0.4]), typical_p=pick(0.3, [0.3, 0.7, 0.95]),
             repetition_penalty=pick(0.4, [0.8, 1.1, 1.7]), no_repeat_ngram=pick(0.3, [1, 2, 3]),
             min_new_tokens=pick(0.3, [1, 4, 8]),
+            bad_words=[[*context[-n:], rng.randrange(V)] if n else [rng.randrange(V)] for n in (0, 1, 2)] if rng.random() < 0.3 else None,
         )
         settings = {k: v for k, v in settings.items() if v is not None}
         scale = rng.choice([0.5, 2.0, 6.0])
         logits = [number(torch.tensor(rng.gauss(0, scale))) for _ in range(V)]
         if rng.random() < 0.3:
             logits = [round(x) for x in logits]
-        context = [rng.randrange(V) for _ in range(rng.randint(1, 14))]
-        yield case("random", logits, context, rng.randint(0, len(context)), (rng.randrange(V),), **settings)
+        eos = rng.sample(range(V), rng.choice([1, 1, 2, 3]))
+        yield case("random", logits, context, rng.randint(0, len(context)), eos, **settings)
 
 
 def process(model, row, dtype):
@@ -101,7 +110,7 @@ def process(model, row, dtype):
 def make():
     model = load_tiny("tiny-gpt2")
     rows = [dict(row, p=process(model, row, torch.float32)) for row in hand()]
-    wanted = len(rows) + 80
+    wanted = len(rows) + 160
     for row in random_cases(random.Random(11)):
         single, double = process(model, row, torch.float32), process(model, row, torch.float64)
         if {i for i, _ in single} == {i for i, _ in double}:
