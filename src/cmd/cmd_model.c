@@ -116,9 +116,17 @@ out:
 
 static enum pd_dtype dtype_of(const char *name)
 {
-    return strcmp(name, "bf16") == 0  ? PD_DTYPE_BF16
-           : strcmp(name, "f16") == 0 ? PD_DTYPE_F16
-                                      : PD_DTYPE_F32;
+    static const struct {
+        const char *name;
+        enum pd_dtype dtype;
+    } all[] = {{"bf16", PD_DTYPE_BF16},
+               {"f16", PD_DTYPE_F16},
+               {"q8_0", PD_DTYPE_Q8_0},
+               {"q4_0", PD_DTYPE_Q4_0}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(name, all[i].name) == 0)
+            return all[i].dtype;
+    return PD_DTYPE_F32;
 }
 
 static enum pd_rc model_init(const struct pd_cmd *self, int argc, char **argv, struct pd_err *err)
@@ -196,11 +204,25 @@ static bool ends_with(const char *s, const char *end)
     return n >= k && strcmp(s + n - k, end) == 0;
 }
 
+static enum pd_rc save_as(const struct pd_model *m, const char *out, const char *dtype,
+                          int64_t shard_mb, struct pd_err *err)
+{
+    enum pd_dtype t = dtype_of(dtype);
+    if (ends_with(out, ".gguf"))
+        return pd_model_save_gguf(m, out, t, err);
+    if (pd_dtype_info(t)->block > 1)
+        return PD_FAIL(err, PD_USAGE,
+                       "--dtype %s is a format of GGUF files; name one with --out OUT.gguf", dtype);
+    return pd_model_save_hf_sharded(
+        m, out, t, shard_mb ? (size_t)shard_mb * 1000000 : PD_MODEL_SHARD_BYTES, err);
+}
+
 static enum pd_rc model_convert(const struct pd_cmd *self, int argc, char **argv,
                                 struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     const char *out = NULL, *dtype = "fp32";
+    int64_t shard_mb = 0;
     bool help = false;
     struct pd_opt_list args = {0};
     struct pd_model *m = NULL;
@@ -209,35 +231,38 @@ static enum pd_rc model_convert(const struct pd_cmd *self, int argc, char **argv
         {.name = "out",
          .type = PD_OPT_STR,
          .value = &out,
-         .metavar = "DIR",
-         .help = "the Hugging Face folder to write",
+         .metavar = "OUT",
+         .help = "the Hugging Face folder or, ending in .gguf, the file to write",
          .flags = PD_OPT_REQUIRED},
         {.name = "dtype",
          .type = PD_OPT_CHOICE,
          .value = &dtype,
-         .choices = DTYPES,
-         .help = "number format of the weights"},
+         .choices = DTYPES "|q8_0|q4_0",
+         .help = "number format of the weights; the last two in .gguf files only"},
+        {.name = "max-shard-size",
+         .type = PD_OPT_I64,
+         .value = &shard_mb,
+         .metavar = "MB",
+         .min = 0,
+         .max = 1000000,
+         .help = "of a folder's model files, in millions of bytes; 0 = 5000"},
         {0},
     };
     PD_TRY(pd_opt_parse(table, argc, argv, 1, 1, &args, &help, err));
     if (help) {
         pd_cmd_help(
-            self, "podium model convert M --out DIR [--dtype fp32|bf16|f16]",
+            self, "podium model convert M --out OUT [--dtype fp32|bf16|f16|q8_0|q4_0]",
             "Writes any model that Podium reads as a Hugging Face folder, which transformers\n"
-            "opens as it is, tokenizer and chat template included. Writing GGUF is not there\n"
-            "yet.",
-            table, "  podium model convert SmolLM2.gguf --out smollm2-hf --dtype bf16");
-        goto out;
-    }
-    if (ends_with(out, ".gguf")) {
-        rc = PD_FAIL(err, PD_UNSUPPORTED,
-                     "%s: writing GGUF is not there yet; give --out a folder name for a Hugging "
-                     "Face folder",
-                     out);
+            "opens as it is, or as a .gguf file, which llama.cpp opens; tokenizer and chat\n"
+            "template included. Vectors of a .gguf file stay fp32; with q4_0 its embedding and\n"
+            "output matrix are q8_0.",
+            table,
+            "  podium model convert SmolLM2.gguf --out smollm2-hf --dtype bf16\n"
+            "  podium model convert runs/ppo --out policy.gguf --dtype q8_0");
         goto out;
     }
     PD_TRY(pd_model_open(&m, args.items[0], &options, err));
-    PD_TRY(pd_model_save_hf(m, out, dtype_of(dtype), err));
+    PD_TRY(save_as(m, out, dtype, shard_mb, err));
 out:
     pd_model_free(m);
     pd_opt_list_release(&args);
@@ -250,7 +275,7 @@ static const struct sub subs[] = {
     {"info", "what a model is and what it needs", model_info},
     {"pull", "fetch a known model, print its path", model_pull},
     {"init", "random weights at the shape of a config.json", model_init},
-    {"convert", "write a model as a Hugging Face folder", model_convert},
+    {"convert", "write a model as a Hugging Face folder or a .gguf file", model_convert},
 };
 
 static int print_subs(const struct pd_cmd *self)

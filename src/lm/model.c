@@ -334,7 +334,8 @@ static enum pd_rc open_gguf(struct pd_model *m, struct pd_err *err)
     PD_TRY(pd_gguf_open(&g, m->path, err));
     m->files->weights.gguf = g;
     PD_TRY(pd_config_from_gguf(g, &m->cfg, &m->files->family, err));
-    if (pd_gguf_get(g, "tokenizer.ggml.model"))
+    struct pd_str tokenizer = pd_gguf_str(g, "tokenizer.ggml.model");
+    if (tokenizer.ptr && !pd_str_eqz(tokenizer, "none"))
         PD_TRY(pd_tokenizer_open_gguf(&m->tok, g, err));
 out:
     return rc;

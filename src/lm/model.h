@@ -111,5 +111,18 @@ PD_CHECKED enum pd_rc pd_model_open_tokenizer(struct pd_tokenizer **out, const c
  * is replaced atomically, the weights last. */
 PD_CHECKED enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir,
                                        enum pd_dtype dtype, struct pd_err *err);
+#define PD_MODEL_SHARD_BYTES ((size_t)5000000000)
+/* The same with another limit than PD_MODEL_SHARD_BYTES. */
+PD_CHECKED enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir,
+                                               enum pd_dtype dtype, size_t max_shard_bytes,
+                                               struct pd_err *err);
+
+/* One GGUF file that llama.cpp opens, tokenizer and chat template included; dtype is any of
+ * pd_dtype_can_write. Weights that are in that format already are copied bit for bit. Vectors and
+ * learned positions stay F32; with Q4_0 the embedding and the output matrix are Q8_0; rows that are
+ * no whole number of blocks are F16. PD_UNSUPPORTED for what GGUF cannot say. Tensors are streamed:
+ * no more than one of them is in memory. */
+PD_CHECKED enum pd_rc pd_model_save_gguf(const struct pd_model *m, const char *path,
+                                         enum pd_dtype dtype, struct pd_err *err);
 
 #endif

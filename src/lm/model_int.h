@@ -29,6 +29,12 @@ bool pd_model_is_tied(const struct pd_model *m);
 /* Points every parameter's data at the files, or at owned memory where they differ. */
 PD_CHECKED enum pd_rc pd_model_bind_files(struct pd_model *m, const struct pd_model_options *opt,
                                           struct pd_err *err);
+/* Does a GGUF file hold the rows of a tensor with these quirks in another order, and where does row
+ * `row` of ours stand in it? */
+bool pd_model_rows_move(const struct pd_config *cfg, unsigned quirks);
+size_t pd_model_row_in_file(const struct pd_config *cfg, unsigned quirks, size_t row);
+/* The row of the family's table that the model_type names. */
+const struct pd_family_type *pd_model_type(const struct pd_model *m);
 /* 64-byte aligned, freed with the model; NULL when memory is gone. */
 void *pd_model_own(struct pd_model *m, size_t n, size_t size);
 void pd_model_drop_owned(struct pd_model *m);

@@ -152,10 +152,16 @@ static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct 
     return PD_OK;
 }
 
+bool pd_model_rows_move(const struct pd_config *cfg, unsigned quirks)
+{
+    return quirks & (PD_SPEC_PERMUTED_Q | PD_SPEC_PERMUTED_KV) ||
+           (quirks & PD_SPEC_FUSED_ROWS && !cfg->qkv.blocks);
+}
+
 /* Where a row of ours stands in a GGUF file.
  *   fused     ours [its queries | key | value] of each key/value head, theirs [all q | all k | all
  * v] permuted  within a head of D rows, ours half*D/2 + i is theirs 2*i + half */
-static size_t row_in_file(const struct pd_config *cfg, unsigned quirks, size_t row)
+size_t pd_model_row_in_file(const struct pd_config *cfg, unsigned quirks, size_t row)
 {
     size_t D = (size_t)cfg->head_dim, A = (size_t)cfg->n_heads, K = (size_t)cfg->n_kv_heads;
     if (quirks & PD_SPEC_FUSED_ROWS) {
@@ -189,7 +195,7 @@ static enum pd_rc bind_moved(struct pd_model *m, struct pd_param *p, const struc
     if (!dst)
         return PD_FAIL(err, PD_NOMEM, "%s: no memory for tensor %s", s->file, p->name);
     for (size_t r = 0; r < rows; r++) {
-        size_t from = row_in_file(&m->cfg, quirks, r);
+        size_t from = pd_model_row_in_file(&m->cfg, quirks, r);
         memcpy(dst + r * row_bytes, (const char *)s->data + from * row_bytes, row_bytes);
     }
     p->dtype = s->dtype;
@@ -230,8 +236,7 @@ static enum pd_rc bind(struct pd_model *m, struct pd_param *p, const struct pd_p
         return rc;
     if (quirks & PD_SPEC_IN_OUT)
         return bind_transposed(m, p, s, err);
-    if (quirks & (PD_SPEC_PERMUTED_Q | PD_SPEC_PERMUTED_KV) ||
-        (quirks & PD_SPEC_FUSED_ROWS && !m->cfg.qkv.blocks))
+    if (pd_model_rows_move(&m->cfg, quirks))
         return bind_moved(m, p, s, quirks, err);
     if ((p->ndim == 1 && s->dtype != PD_DTYPE_F32) || !is_aligned(s->data, s->dtype))
         return bind_f32(m, p, s, err);

@@ -5,12 +5,9 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
-#define MAX_SHARD_BYTES ((size_t)5000000000)
-
 /* ---- config.json ---- */
 
-/* The row of the family table that the model_type names. */
-static const struct pd_family_type *type_of(const struct pd_model *m)
+const struct pd_family_type *pd_model_type(const struct pd_model *m)
 {
     const struct pd_family_type *t = m->files->family->types;
     while (t->model_type && strcmp(t->model_type, m->cfg.model_type) != 0)
@@ -75,7 +72,7 @@ static enum pd_rc config_json(const struct pd_model *m, enum pd_dtype dtype,
         [PD_DTYPE_F32] = "float32", [PD_DTYPE_F16] = "float16", [PD_DTYPE_BF16] = "bfloat16"};
     enum pd_rc rc = PD_OK;
     struct json_object *o = NULL, *arch = json_object_new_array();
-    const struct pd_family_type *type = type_of(m);
+    const struct pd_family_type *type = pd_model_type(m);
     bool score = m->heads & PD_HEAD_SCORE;
     if (m->files->config)
         rc = json_object_deep_copy(m->files->config, &o, NULL) == 0
@@ -167,7 +164,7 @@ static bool is_written(const struct pd_param_at *at)
 }
 
 static enum pd_rc save_weights(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
-                               struct pd_err *err)
+                               size_t max_shard_bytes, struct pd_err *err)
 {
     struct pd_st_out *list = pd_try_alloc(m->params.n + 1, sizeof *list);
     size_t n = 0;
@@ -178,13 +175,19 @@ static enum pd_rc save_weights(const struct pd_model *m, const char *dir, enum p
         if (is_written(&m->files->at[i]))
             list[n++] = (struct pd_st_out){p->name, p->ndim, p->shape, fill_rows, p};
     }
-    enum pd_rc rc = pd_st_write_dir(dir, list, n, dtype, MAX_SHARD_BYTES, err);
+    enum pd_rc rc = pd_st_write_dir(dir, list, n, dtype, max_shard_bytes, err);
     pd_free(list);
     return rc;
 }
 
 enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
                             struct pd_err *err)
+{
+    return pd_model_save_hf_sharded(m, dir, dtype, PD_MODEL_SHARD_BYTES, err);
+}
+
+enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
+                                    size_t max_shard_bytes, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct json_object *config = NULL;
@@ -199,7 +202,7 @@ enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir, enum pd_d
     PD_TRY(save_generation_config(m, dir, err));
     if (m->tok)
         PD_TRY(pd_tokenizer_save(m->tok, dir, err));
-    PD_TRY(save_weights(m, dir, dtype, err));
+    PD_TRY(save_weights(m, dir, dtype, max_shard_bytes, err));
 out:
     json_object_put(config);
     return rc;

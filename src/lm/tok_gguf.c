@@ -36,6 +36,23 @@ static const struct {
     [QWEN2] = {true, {PD_STEP_QWEN2}, 1},
 };
 
+static bool is_recipe(const struct pd_tokenizer *t, enum recipe r)
+{
+    bool same = t->steps.n == recipes[r].n && t->n_norms == (size_t)recipes[r].nfc &&
+                (t->n_norms == 0 || t->norms[0].kind == PD_NORM_NFC);
+    for (size_t i = 0; same && i < t->steps.n; i++)
+        same = t->steps.v[i].kind == recipes[r].steps[i];
+    return same;
+}
+
+const char *pd_tok_gguf_pre(const struct pd_tokenizer *t)
+{
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++)
+        if (is_recipe(t, pres[i].recipe) && pres[i].ignore_merges == t->bpe.ignore_merges)
+            return t->add_prefix_space ? NULL : pres[i].pre;
+    return NULL;
+}
+
 static enum pd_rc unknown_pre(const struct pd_gguf *g, struct pd_str pre, struct pd_err *err)
 {
     char known[300];

@@ -236,6 +236,15 @@ void pd_tok_add_added(struct pd_tokenizer *t, const struct pd_added *a, bool cop
 /* After the last: sorts, adds their texts to the vocabulary's, builds both sets. */
 PD_CHECKED enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err *err);
 
+/* --- tok_gguf.c, tok_gguf_save.c --- */
+/* The tokenizer.ggml.pre that stands for how this byte-level tokenizer works, or NULL. */
+const char *pd_tok_gguf_pre(const struct pd_tokenizer *t);
+struct pd_gguf_writer;
+/* Puts the tokenizer.ggml.* keys; n_rows: of the embedding, tokens that are not there are unused
+ * ones. PD_UNSUPPORTED for a way of cutting words that has no name in llama.cpp. */
+PD_CHECKED enum pd_rc pd_tokenizer_put_gguf(const struct pd_tokenizer *t, int32_t n_rows,
+                                            struct pd_gguf_writer *w, struct pd_err *err);
+
 /* The Split patterns of tokenizer.json files that are the scanners' own. */
 #define PD_REGEX_LLAMA3                                                                            \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "                     \
