@@ -1,50 +1,18 @@
 """Every family and variant against transformers: log-probs, greedy answers, scores (tests/oracle/goldens/families.py)."""
 import json
 import shutil
-import struct
 
 import pytest
-from conftest import FIXTURES, read_jsonl, write_jsonl
+from conftest import read_jsonl, write_jsonl
+from families import NAMES, edit, policy, read_safetensors, reward_model, write_safetensors
 
-FAMILIES = FIXTURES / "families"
-NAMES = sorted(f.parent.name for f in FAMILIES.glob("*/golden.json"))
-TOKENIZER = FIXTURES / "models" / "tiny-llama-untied"
 TOLERANCE = 2e-4
-
-
-def read_safetensors(path):
-    """{name: (dtype, shape, bytes)}"""
-    data = path.read_bytes()
-    n = 8 + struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:n])
-    header.pop("__metadata__", None)
-    return {k: (v["dtype"], v["shape"], data[n + v["data_offsets"][0] : n + v["data_offsets"][1]]) for k, v in header.items()}
-
-
-def write_safetensors(path, tensors):
-    header, at = {"__metadata__": {"format": "pt"}}, 0
-    for name, (dtype, shape, data) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
-        at += len(data)
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(t[2] for t in tensors.values()))
 
 
 @pytest.fixture
 def family(tmp_path):
     """name -> (folder that opens, its golden)"""
-
-    def make(name):
-        golden = json.loads((FAMILIES / name / "golden.json").read_text())
-        folder = tmp_path / "model"
-        folder.mkdir()
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(TOKENIZER / file, folder)
-        shutil.copy(FAMILIES / name / "config.json", folder)
-        shutil.copy(FAMILIES / golden["weights"] / "model.safetensors", folder)
-        return folder, golden
-
-    return make
+    return lambda name: (tmp_path / "model", policy(name, tmp_path / "model"))
 
 
 def check_logprobs(podium, model, golden, tmp_path):
@@ -78,19 +46,11 @@ def test_greedy_answers_equal_transformers(podium, family, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_equal_transformers(podium, family, tmp_path, name):
-    """The family's sequence classifier: the trunk and a score head. Saved again, it gives the same scores."""
-    model, golden = family(name)
-    tensors = read_safetensors(model / "model.safetensors")
-    weight = golden["score"]["weight"]
-    for head in ("lm_head.weight", "lm_head.bias", "embed_out.weight"):
-        tensors.pop(head, None)
-    tensors["score.weight"] = ("F32", [1, len(weight)], struct.pack(f"<{len(weight)}f", *weight))
-    write_safetensors(model / "model.safetensors", tensors)
-    config = json.loads((model / "config.json").read_text())
-    cls = config["architectures"][0].replace("ForCausalLM", "").replace("LMHeadModel", "") + "ForSequenceClassification"
-    config.update(architectures=[cls], id2label={"0": "LABEL_0"}, label2id={"LABEL_0": 0})
-    (model / "config.json").write_text(json.dumps(config))
+def test_scores_equal_transformers(podium, tmp_path, name):
+    """Saved again, it gives the same scores."""
+    model = tmp_path / "model"
+    golden = reward_model(name, model)
+    (cls,) = json.loads((model / "config.json").read_text())["architectures"]
     podium("model", "convert", model, "--out", tmp_path / "again", "--dtype", "fp32")
     again = json.loads((tmp_path / "again" / "config.json").read_text())
     assert again["architectures"] == [cls] and again["pad_token_id"] == 0 and again["id2label"] == {"0": "LABEL_0"}
@@ -122,13 +82,6 @@ def test_a_missing_tensor_is_named(podium, family, tmp_path, name):
     write_safetensors(model / "model.safetensors", tensors)
     with pytest.raises(AssertionError, match=gone.replace(".", r"\.") + " is missing"):
         podium("model", "info", model)
-
-
-def edit(model, **changes):
-    path = model / "config.json"
-    config = json.loads(path.read_text())
-    config.update(changes)
-    path.write_text(json.dumps({k: v for k, v in config.items() if v != "gone"}))
 
 
 def test_legacy_keys(podium, family, tmp_path):

@@ -4,8 +4,9 @@ import math
 
 import pytest
 from conftest import FIXTURES, read_jsonl, write_jsonl
+from families import reward_model
 
-REWARD = ["gpt2", "llama", "llama-options", "gpt2-freeze", "llama-zero-head"]
+REWARD = ["gpt2", "llama", "llama-options", "gpt2-freeze", "llama-zero-head", "neox", "qwen2", "gptj", "falcon-40b"]
 PPO = ["llama", "llama-options", "gpt2"]
 EXACT = ("num_tokens", "accuracy", "epoch")
 
@@ -16,8 +17,11 @@ def golden(kind, name):
 
 def train(podium, tmp_path, verb, want, *more):
     """Runs the golden's flags; returns the run folder and its metrics."""
-    run = tmp_path / "run"
-    podium("train", verb, "--model", FIXTURES / "models" / want["model"], "--out", run, *want["flags"].split(), "--quiet", *more)
+    run, model = tmp_path / "run", FIXTURES / "models" / want["model"]
+    if want["model"].startswith("families/"):
+        model = tmp_path / "model"
+        reward_model(want["model"].removeprefix("families/"), model)
+    podium("train", verb, "--model", model, "--out", run, *want["flags"].split(), "--quiet", *more)
     return run, [row for row in read_jsonl(run / "metrics.jsonl") if "loss" in row or "loss/policy_avg" in row]
 
 

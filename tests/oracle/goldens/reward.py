@@ -18,10 +18,12 @@ Conventions, all TRL 1.16's:
 - freeze 0.5 of two blocks freezes block 0 and the token and position embeddings.
 - Where batches are accumulated from microbatches TRL averages min_reward and max_reward over these: left out.
 - pairs-implicit.jsonl holds the same pairs without "prompt", whole texts in both answers: its runs are the same.
+- A model "families/NAME" is the sequence classifier of that golden.json, with its score head.
 - "scores" come one row at a time (no padding), in file order, null where the pair was dropped.
 """
 import tempfile
 
+from . import families
 from .common import MODELS, number, torch, write_json, write_jsonl
 
 BASE = dict(learning_rate=1e-3, per_device_train_batch_size=4, num_train_epochs=2, max_length=64)
@@ -50,6 +52,12 @@ RUNS = {
         "tiny-llama", True, dict(BASE, per_device_train_batch_size=8),
         "--learning-rate 1e-3 --batch-size 8 --epochs 2 --max-length 64 --init-head zeros", 0,
     ),
+    **{
+        # centred: else the final norm's bias has no gradient but rounding, which Adam makes steps of
+        name: (f"families/{name}", False, dict(BASE, num_train_epochs=1, center_rewards_coefficient=0.1),
+               "--learning-rate 1e-3 --batch-size 4 --epochs 1 --max-length 64 --center-rewards-coefficient 0.1", 0)
+        for name in ("neox", "qwen2", "gptj", "falcon-40b")
+    },
 }
 KEYS = ["loss", "grad_norm", "accuracy", "margin", "min_reward", "mean_reward", "max_reward", "num_tokens", "epoch"]
 COMMON = "--no-shuffle --dtype fp32"
@@ -90,16 +98,20 @@ def run(name, rows):
     from trl import RewardConfig, RewardTrainer
 
     folder, zero_head, arguments, flags, frozen = RUNS[name]
-    model = AutoModelForSequenceClassification.from_pretrained(
-        MODELS / folder, num_labels=1, dtype=torch.float32, attn_implementation="eager"
-    )
+    if folder.startswith("families/"):  # with the score head of its golden.json
+        model = families.classifier(name, families.build(name, dtype=torch.bfloat16))
+        tok = AutoTokenizer.from_pretrained(MODELS / families.TOKENIZER)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            MODELS / folder, num_labels=1, dtype=torch.float32, attn_implementation="eager"
+        )
+        tok = AutoTokenizer.from_pretrained(MODELS / folder)
     if zero_head:
         torch.nn.init.zeros_(model.score.weight)
     if frozen:
         freeze_bottom(model, frozen)
     if "--use-margin" not in flags:
         rows = [{k: v for k, v in r.items() if k != "margin"} for r in rows]
-    tok = AutoTokenizer.from_pretrained(MODELS / folder)
     watch = {"rates": []}
     with tempfile.TemporaryDirectory() as out:
         args = RewardConfig(
@@ -134,12 +146,12 @@ def score(model, tok, text, max_length):
         return number(model(torch.tensor([ids])).logits[0, 0])
 
 
-def make():
+def make(names=tuple(RUNS)):
     import pairs
 
     rows = pairs.rows()
     write_jsonl("reward/pairs.jsonl", rows)
     implicit = [{k: r["prompt"] + r[k] for k in ("chosen", "rejected")} | {"margin": r["margin"]} for r in rows]
     write_jsonl("reward/pairs-implicit.jsonl", implicit)
-    for name in RUNS:
+    for name in names:
         write_json(f"reward/{name}.json", run(name, rows))
