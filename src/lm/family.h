@@ -99,6 +99,8 @@ int pd_cfg_int(struct pd_cfg_reader *r, const char *keys, int64_t fallback);
 double pd_cfg_num(struct pd_cfg_reader *r, const char *keys, double fallback);
 bool pd_cfg_bool(struct pd_cfg_reader *r, const char *keys, bool fallback);
 struct pd_str pd_cfg_str(struct pd_cfg_reader *r, const char *keys, const char *fallback);
+/* head_dim where heads share the hidden size equally, as they must. */
+void pd_cfg_equal_heads(struct pd_cfg_reader *r, struct pd_config *cfg);
 /* hidden_act and its like. */
 enum pd_act pd_cfg_act(struct pd_cfg_reader *r, const char *keys, const char *fallback);
 const char *pd_act_hf_name(enum pd_act a);

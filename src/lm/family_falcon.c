@@ -45,7 +45,6 @@ static const struct pd_tensor_spec specs[] = {
 static void common(struct pd_config *cfg)
 {
     cfg->norm = PD_LM_LAYERNORM;
-    cfg->head_dim = cfg->n_heads > 0 ? cfg->hidden_size / cfg->n_heads : 0;
     cfg->attn_scale = 1 / sqrt(cfg->head_dim);
     cfg->pos = PD_LM_POS_ROPE;
     cfg->rope.dim = cfg->head_dim;
@@ -76,6 +75,7 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
     cfg->hidden_size = pd_cfg_int(r, "n_embed|hidden_size", PD_CFG_REQUIRED);
     cfg->n_layers = pd_cfg_int(r, "num_hidden_layers|n_layer", PD_CFG_REQUIRED);
     cfg->n_heads = pd_cfg_int(r, "num_attention_heads|n_head", PD_CFG_REQUIRED);
+    pd_cfg_equal_heads(r, cfg);
     cfg->max_positions = pd_cfg_int(r, "max_position_embeddings", 2048);
     cfg->ffn_size = pd_cfg_int(r, "ffn_hidden_size", 4 * (int64_t)cfg->hidden_size);
     cfg->norm_eps = pd_cfg_num(r, "layer_norm_epsilon", 1e-5);
@@ -84,9 +84,6 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
     cfg->qkv_bias = cfg->out_bias = cfg->mlp_bias = pd_cfg_bool(r, "bias", false);
     read_shape(r, cfg);
     common(cfg);
-    if (cfg->n_heads > 0 && cfg->hidden_size % cfg->n_heads != 0)
-        pd_cfg_fail(r, "hidden_size %d is not a multiple of num_attention_heads %d",
-                    cfg->hidden_size, cfg->n_heads);
     pd_cfg_rope(r, cfg, "rope_theta");
     if (pd_cfg_bool(r, "alibi", false)) {
         cfg->pos = PD_LM_POS_ALIBI;

@@ -2,6 +2,7 @@
 #include "lm/family.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 static const char *spell(const struct pd_key_reader *r, const char *key, char out[96])
 {
@@ -98,6 +99,9 @@ void pd_key_rope(struct pd_key_reader *r, struct pd_config *cfg)
     rope->factor = pd_key_num(r, "rope.scaling.factor", 1);
     rope->beta_fast = pd_key_num(r, "rope.scaling.yarn_beta_fast", 32);
     rope->beta_slow = pd_key_num(r, "rope.scaling.yarn_beta_slow", 1);
+    double attention = pd_key_num(r, "rope.scaling.attn_factor", 1); /* times yarn's own */
+    if (attention != 1)
+        rope->attention_factor = attention * (rope->factor > 1 ? 0.1 * log(rope->factor) + 1 : 1);
     struct pd_str scaling = pd_gguf_str(r->g, spell(r, "rope.scaling.type", full));
     if (pd_str_eqz(scaling, "linear"))
         rope->scaling = PD_LM_SCALE_LINEAR;

@@ -36,7 +36,6 @@ static void common(struct pd_config *cfg)
     cfg->n_norms = 1;
     cfg->mlp_bias = cfg->lm_head_bias = true;
     cfg->n_kv_heads = cfg->n_heads;
-    cfg->head_dim = cfg->n_heads > 0 ? cfg->hidden_size / cfg->n_heads : 0;
     cfg->attn_scale = 1 / sqrt(cfg->head_dim);
     cfg->pos = PD_LM_POS_ROPE;
     cfg->rope.interleaved = true;
@@ -48,14 +47,13 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
     cfg->hidden_size = pd_cfg_int(r, "n_embd|hidden_size", PD_CFG_REQUIRED);
     cfg->n_layers = pd_cfg_int(r, "n_layer|num_hidden_layers", PD_CFG_REQUIRED);
     cfg->n_heads = pd_cfg_int(r, "n_head|num_attention_heads", PD_CFG_REQUIRED);
+    pd_cfg_equal_heads(r, cfg);
     cfg->max_positions = pd_cfg_int(r, "n_positions|n_ctx|max_position_embeddings", 2048);
     cfg->ffn_size = pd_cfg_int(r, "n_inner", 4 * (int64_t)cfg->hidden_size);
     cfg->norm_eps = pd_cfg_num(r, "layer_norm_epsilon", 1e-5);
     cfg->act = pd_cfg_act(r, "activation_function", "gelu_new");
     cfg->tied = pd_cfg_bool(r, "tie_word_embeddings", false);
     common(cfg);
-    if (cfg->n_heads > 0 && cfg->hidden_size % cfg->n_heads != 0)
-        pd_cfg_fail(r, "n_embd %d is not a multiple of n_head %d", cfg->hidden_size, cfg->n_heads);
     cfg->rope.dim = pd_cfg_int(r, "rotary_dim", pd_cfg_has(r, "rotary_dim") ? cfg->head_dim : 64);
 }
 

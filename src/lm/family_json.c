@@ -92,6 +92,14 @@ struct pd_str pd_cfg_str(struct pd_cfg_reader *r, const char *keys, const char *
     return v ? pd_json_value_str(v) : pd_str_from(fallback);
 }
 
+void pd_cfg_equal_heads(struct pd_cfg_reader *r, struct pd_config *cfg)
+{
+    int heads = cfg->n_heads > 0 ? cfg->n_heads : 1; /* else pd_config_check says so */
+    if (cfg->hidden_size % heads != 0)
+        pd_cfg_fail(r, "hidden size %d is not a multiple of %d heads", cfg->hidden_size, heads);
+    cfg->head_dim = cfg->hidden_size / heads;
+}
+
 /* The first row of an activation is how it is written back. */
 static const struct {
     const char *name;

@@ -36,7 +36,6 @@ static void common(struct pd_config *cfg)
     cfg->norm = PD_LM_LAYERNORM;
     cfg->mlp_bias = true;
     cfg->n_kv_heads = cfg->n_heads;
-    cfg->head_dim = cfg->n_heads > 0 ? cfg->hidden_size / cfg->n_heads : 0;
     cfg->attn_scale = 1 / sqrt(cfg->head_dim);
     cfg->pos = PD_LM_POS_ROPE;
     cfg->rope.theta = 10000;
@@ -48,6 +47,7 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
     cfg->hidden_size = pd_cfg_int(r, "hidden_size", PD_CFG_REQUIRED);
     cfg->n_layers = pd_cfg_int(r, "num_hidden_layers", PD_CFG_REQUIRED);
     cfg->n_heads = pd_cfg_int(r, "num_attention_heads", PD_CFG_REQUIRED);
+    pd_cfg_equal_heads(r, cfg);
     cfg->max_positions = pd_cfg_int(r, "max_position_embeddings", 2048);
     cfg->ffn_size = pd_cfg_int(r, "intermediate_size", PD_CFG_REQUIRED);
     cfg->norm_eps = pd_cfg_num(r, "layer_norm_eps", 1e-5);
@@ -56,9 +56,6 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
     cfg->parallel_residual = pd_cfg_bool(r, "use_parallel_residual", true);
     cfg->qkv_bias = cfg->out_bias = pd_cfg_bool(r, "attention_bias", true);
     common(cfg);
-    if (cfg->n_heads > 0 && cfg->hidden_size % cfg->n_heads != 0)
-        pd_cfg_fail(r, "hidden_size %d is not a multiple of num_attention_heads %d",
-                    cfg->hidden_size, cfg->n_heads);
     double part = pd_cfg_num(r, "rotary_pct|partial_rotary_factor", 0.25);
     if (!(part > 0 && part <= 1))
         pd_cfg_fail(r, "rotary_pct is %g; expected more than 0 and at most 1", part);

@@ -266,7 +266,7 @@ static void what_cannot_be_is_named(void **state)
         {"{\"model_type\":\"gpt_neox\"," SIZES ",\"rotary_pct\":1.5}", "rotary_pct is 1.5"},
         {"{\"model_type\":\"gpt_neox\",\"vocab_size\":9,\"hidden_size\":33,\"num_hidden_layers\":2,"
          "\"num_attention_heads\":4,\"intermediate_size\":8}",
-         "hidden_size 33 is not a multiple of num_attention_heads 4"},
+         "hidden size 33 is not a multiple of 4 heads"},
         {"{\"model_type\":\"falcon\"," SIZES ",\"new_decoder_architecture\":true,"
          "\"num_ln_in_parallel_attn\":3}",
          "3 norms a block"},
@@ -296,12 +296,74 @@ static void what_cannot_be_is_named(void **state)
         expect_config_error(cases[i].config, cases[i].piece);
 }
 
+/* Published shapes, keys as their files spell them; parameters as transformers counts them (a
+ * tied output matrix once). */
+static void published_shapes_have_their_size(void **state)
+{
+    static const struct {
+        const char *config;
+        int64_t n_params;
+    } cases[] = {
+        {"{\"model_type\":\"gpt_neox\",\"vocab_size\":50304,\"hidden_size\":2048,"
+         "\"num_hidden_layers\":24,\"num_attention_heads\":16,\"intermediate_size\":8192,"
+         "\"rotary_pct\":0.25,\"rotary_emb_base\":10000,\"use_parallel_residual\":true}",
+         1414647808},
+        {"{\"model_type\":\"gptj\",\"vocab_size\":50400,\"n_embd\":4096,\"n_layer\":28,"
+         "\"n_head\":16,\"n_inner\":null,\"rotary_dim\":64}",
+         6050882784},
+        {"{\"model_type\":\"falcon\",\"vocab_size\":65024,\"hidden_size\":4544,"
+         "\"num_hidden_layers\":32,\"num_attention_heads\":71,\"num_kv_heads\":71,"
+         "\"multi_query\":true,\"new_decoder_architecture\":false,\"parallel_attn\":true,"
+         "\"alibi\":false,\"bias\":false}",
+         6921720704},
+        {"{\"model_type\":\"falcon\",\"vocab_size\":65024,\"hidden_size\":8192,\"n_layer\":60,"
+         "\"n_head\":128,\"n_head_kv\":8,\"new_decoder_architecture\":true,"
+         "\"tie_word_embeddings\":false}",
+         41835970560},
+        {"{\"model_type\":\"falcon\",\"vocab_size\":50304,\"hidden_size\":2048,"
+         "\"num_hidden_layers\":24,\"num_attention_heads\":32,\"multi_query\":false,"
+         "\"parallel_attn\":false,\"alibi\":true,\"bias\":true}",
+         1311625216},
+        {"{\"model_type\":\"qwen2\",\"vocab_size\":151936,\"hidden_size\":896,"
+         "\"intermediate_size\":4864,\"num_hidden_layers\":24,\"num_attention_heads\":14,"
+         "\"num_key_value_heads\":2,\"use_sliding_window\":false,\"max_window_layers\":21,"
+         "\"sliding_window\":32768,\"tie_word_embeddings\":true}",
+         494032768},
+        {"{\"model_type\":\"qwen3\",\"vocab_size\":151936,\"hidden_size\":1024,"
+         "\"intermediate_size\":3072,\"num_hidden_layers\":28,\"num_attention_heads\":16,"
+         "\"num_key_value_heads\":8,\"head_dim\":128,\"tie_word_embeddings\":true}",
+         596049920},
+        {"{\"model_type\":\"llama\",\"vocab_size\":128256,\"hidden_size\":2048,"
+         "\"intermediate_size\":8192,\"num_hidden_layers\":16,\"num_attention_heads\":32,"
+         "\"num_key_value_heads\":8,\"tie_word_embeddings\":true,\"rope_scaling\":{\"factor\":32.0,"
+         "\"high_freq_factor\":4.0,\"low_freq_factor\":1.0,"
+         "\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"}}",
+         1235814400},
+        {"{\"model_type\":\"mistral\",\"vocab_size\":32000,\"hidden_size\":4096,"
+         "\"intermediate_size\":14336,\"num_hidden_layers\":32,\"num_attention_heads\":32,"
+         "\"num_key_value_heads\":8,\"sliding_window\":4096}",
+         7241732096},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct json_object *o = NULL;
+        struct pd_config cfg;
+        const struct pd_family *f;
+        struct pd_err err = {0};
+        assert_int_equal(pd_json_parse(pd_str_from(cases[i].config), &o, NULL), PD_OK);
+        if (pd_config_from_json(o, "config.json", &cfg, &f, &err) != PD_OK)
+            fail_msg("%s", err.msg);
+        assert_int_equal(pd_config_n_params(&cfg), cases[i].n_params);
+        json_object_put(o);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gguf_gives_the_same_table),
         cmocka_unit_test(reward_models_say_their_class),
         cmocka_unit_test(what_cannot_be_is_named),
+        cmocka_unit_test(published_shapes_have_their_size),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
