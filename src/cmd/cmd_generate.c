@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "gen/answers.h"
+#include "gen/endpoint.h"
 #include "gen/serve.h"
 #include "lm/heads.h"
 #include "lm/model.h"
@@ -18,7 +19,11 @@ struct args {
     struct pd_opt_list stops;
     int64_t seed, threads, memory;
     bool skip_bad, json, serve;
+    bool endpoint;
     struct pd_serve_opts so;
+    struct pd_endpoint ep;
+    const char *key_env;
+    const struct pd_opt *options;
 };
 
 static const char usage[] =
@@ -30,8 +35,10 @@ static const char text[] =
     "{\"id\",\"prompt\",\"answers\":[{\"text\",\"model\",\"tokens\",\"finish_reason\",\"logprob\","
     "\"ids\"}],\n"
     "   \"params\",\"seed\"}\n"
-    "M is a Hugging Face folder, a .gguf file or a run folder. Prompts are .jsonl objects\n"
-    "with \"prompt\" (text or messages; other keys go along), .txt lines, or a .csv or .tsv\n"
+    "M is a Hugging Face folder, a .gguf file, a run folder, or the address of an\n"
+    "OpenAI-compatible endpoint: https://host/v1, with --model-name as it calls the model and\n"
+    "the key in $OPENAI_API_KEY (docs/serving.md). Prompts are .jsonl objects with\n"
+    "\"prompt\" (text or messages; other keys go along), .txt lines, or a .csv or .tsv\n"
     "with a column `prompt`. A text ends before the model's end token or a --stop text\n"
     "and never repeats the prompt; finish_reason \"length\" says that it was cut.\n\n"
     "Sampling means what it means in Hugging Face transformers, with the same defaults\n"
@@ -51,12 +58,53 @@ static const char examples[] =
     "  podium generate --model gpt2/ --prompts p.txt --n 2 --max-length 50 --seed 42 --out "
     "a.jsonl\n"
     "  podium generate --model runs/ppo --prompts p.csv --greedy --stop '###' --out -\n"
+    "  podium generate --model https://api.example.com/v1 --model-name large --prompts p.jsonl \\\n"
+    "      --out a.jsonl --parallel 16 --rate 300 --price-in 0.5 --price-out 1.5\n"
     "  podium generate --model runs/ppo --serve --listen 127.0.0.1:6901";
+
+static bool given(const struct args *a, const char *name)
+{
+    for (const struct pd_opt *o = a->options; o->name || o->help; o++)
+        if (o->name && strcmp(o->name, name) == 0)
+            return o->was_set;
+    pd_bug("no option %s", name);
+}
+
+/* What an endpoint is not asked for is refused here, not left out in silence. */
+static enum pd_rc check_endpoint(struct args *a, struct pd_err *err)
+{
+    static const char *const not_there[] = {"serve",     "max-length",           "min-new-tokens",
+                                            "typical-p", "no-repeat-ngram-size", "special"};
+    struct pd_endpoint *e = &a->ep;
+    const char *key = getenv(a->key_env);
+    for (size_t i = 0; i < sizeof not_there / sizeof *not_there; i++)
+        if (given(a, not_there[i]))
+            return PD_FAIL(err, PD_USAGE, "--%s cannot be asked of an endpoint", not_there[i]);
+    if (!a->name)
+        return PD_FAIL(err, PD_USAGE,
+                       "--model-name NAME is missing: what the endpoint calls the "
+                       "model");
+    if (given(a, "api-key-env") && !key)
+        return PD_FAIL(err, PD_USAGE, "--api-key-env: there is no variable %s", a->key_env);
+    if (!given(a, "top-k"))
+        a->o.sampling.top_k = 0; /* not of OpenAI's API: sent only when asked for */
+    e->url = a->model;
+    e->model = a->name;
+    e->api_key = key && key[0] ? key : NULL;
+    e->send_seed = given(a, "seed");
+    if (e->api_key && strncmp(e->url, "https:", 6) != 0)
+        fprintf(stderr, "podium generate: the key goes to %s in the clear (http)\n", e->url);
+    return pd_endpoint_check(e, err);
+}
 
 static enum pd_rc check_args(struct args *a, struct pd_err *err)
 {
-    if (strncmp(a->model, "http://", 7) == 0 || strncmp(a->model, "https://", 8) == 0)
-        return PD_FAIL(err, PD_UNSUPPORTED, "--model %s: endpoints are not supported", a->model);
+    a->endpoint = strncmp(a->model, "http://", 7) == 0 || strncmp(a->model, "https://", 8) == 0;
+    if (a->endpoint) {
+        enum pd_rc rc = check_endpoint(a, err);
+        if (rc != PD_OK)
+            return rc;
+    }
     if (!a->serve && !a->prompts)
         return PD_FAIL(err, PD_USAGE, "--prompts FILE is missing (or --serve)");
     if (a->serve && a->prompts)
@@ -115,7 +163,13 @@ static void print_summary(const struct args *a, const struct pd_answers_summary 
         pd_jw_ki64(&w, "new_tokens", s->new_tokens);
         pd_jw_kf64(&w, "seconds", s->seconds);
         pd_jw_kf64(&w, "tokens_per_second", rate);
-        pd_jw_ki64(&w, "peak_kv_bytes", s->peak_kv_bytes);
+        if (a->endpoint) {
+            pd_jw_ki64(&w, "retries", s->retries);
+            pd_jw_ki64(&w, "failed", s->failed);
+            pd_jw_kf64(&w, "cost", s->cost);
+        } else {
+            pd_jw_ki64(&w, "peak_kv_bytes", s->peak_kv_bytes);
+        }
         pd_jw_object_end(&w);
         fprintf(strcmp(a->o.out, "-") == 0 ? stderr : stdout, "%s\n", pd_buf_cstr(&buf));
         pd_buf_release(&buf);
@@ -124,6 +178,12 @@ static void print_summary(const struct args *a, const struct pd_answers_summary 
                 (long long)s->answers, (long long)s->prompts, (long long)s->new_tokens, s->seconds,
                 rate);
     }
+    if (a->endpoint && !a->o.quiet)
+        fprintf(stderr, "%lld prompt tokens, %lld retries, cost %.6g\n",
+                (long long)s->prompt_tokens, (long long)s->retries, s->cost);
+    if (s->unknown)
+        fprintf(stderr, "%lld answers came without a count of tokens: the cost is too low\n",
+                (long long)s->unknown);
     if (prompts->n_bad)
         fprintf(stderr, "%s: %zu bad rows skipped\n", prompts->path, prompts->n_bad);
     if (s->duplicates)
@@ -159,6 +219,11 @@ static enum pd_rc generate(struct args *a, struct pd_err *err)
     PD_TRY(pd_backend_init((int)a->threads, err));
     if (a->prompts)
         PD_TRY(pd_prompts_read(&prompts, a->prompts, a->skip_bad, err));
+    if (a->endpoint) {
+        PD_TRY(pd_answers_collect(&a->ep, &prompts, &a->o, &summary, err));
+        print_summary(a, &summary, &prompts);
+        goto out;
+    }
     PD_TRY(pd_model_open(&model, a->model,
                          &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));
     PD_TRY(pd_head_need_lm(model, err));
@@ -183,6 +248,8 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
     struct args a = {.dtype = "auto",
                      .chat = "auto",
                      .o = {.out = "-", .n = 2, .resamples = 3},
+                     .ep = {.parallel = 8, .retries = 5, .timeout_s = 120},
+                     .key_env = "OPENAI_API_KEY",
                      .so = {.listen = "127.0.0.1:6901", .max_requests = 64}};
     struct pd_sampling *s = &a.o.sampling;
     struct pd_err err = {0};
@@ -245,6 +312,25 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
                    "pass over bad rows instead of stopping"),
         PD_OPT_ROW("quiet", PD_OPT_FLAG, &a.o.quiet, NULL, "no progress line"),
         PD_OPT_ROW("json", PD_OPT_FLAG, &a.json, NULL, "a summary as one JSON object on stdout"),
+        PD_OPT_HEAD("Endpoints (--model https://host/v1)"),
+        PD_OPT_ROW("parallel", PD_OPT_I64, &a.ep.parallel, "N", "requests at once", .min = 1,
+                   .max = 256),
+        PD_OPT_ROW("rate", PD_OPT_I64, &a.ep.rate, "N", "requests a minute; 0 = not limited",
+                   .min = 0, .max = 1e6),
+        PD_OPT_ROW("token-rate", PD_OPT_I64, &a.ep.token_rate, "N",
+                   "tokens a minute, of prompts and answers; 0 = not limited", .min = 0,
+                   .max = 1e12),
+        PD_OPT_ROW("retries", PD_OPT_I64, &a.ep.retries, "N",
+                   "tries beyond the first, ever further apart", .min = 0, .max = 100),
+        PD_OPT_ROW("timeout", PD_OPT_I64, &a.ep.timeout_s, "SECONDS",
+                   "without a byte from the endpoint; ten times that for a whole answer", .min = 1,
+                   .max = 86400),
+        PD_OPT_ROW("api-key-env", PD_OPT_STR, &a.key_env, "VAR",
+                   "the environment variable with the key"),
+        PD_OPT_ROW("price-in", PD_OPT_F64, &a.ep.price_in, "X",
+                   "of a million prompt tokens: the summary has the cost", .min = 0, .max = 1e9),
+        PD_OPT_ROW("price-out", PD_OPT_F64, &a.ep.price_out, "X", "of a million answer tokens",
+                   .min = 0, .max = 1e9),
         PD_OPT_HEAD("Serving"),
         PD_OPT_ROW("serve", PD_OPT_FLAG, &a.serve, NULL, "answer OpenAI-compatible requests"),
         PD_OPT_ROW("listen", PD_OPT_STR, &a.so.listen, "HOST:PORT",
@@ -257,6 +343,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
                    "a line on stderr for every request"),
         PD_OPT_END,
     };
+    a.options = options;
     enum pd_rc rc = pd_opt_parse(options, argc, argv, 0, 0, &args, &help, &err);
     int code = 0;
     if (help) {

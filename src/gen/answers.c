@@ -1,5 +1,4 @@
 #include "gen/answers_int.h"
-#include "gen/same_text.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/sig.h"
@@ -7,7 +6,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- prompts to ids ---- */
 
@@ -77,7 +75,7 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
     for (size_t i = 0; i < prompts->n; i++) {
         struct pd__item *it = &j->items[j->n_items];
         struct pd_err e;
-        *it = (struct pd__item){.row = prompts->v[i].row};
+        *it = (struct pd__item){.row = prompts->v[i].row, .line_no = prompts->v[i].line};
         enum pd_rc rc = encode_prompt(j, pd_json_get(it->row, "prompt"), &it->ids, &e);
         if (rc == PD_UNSUPPORTED || rc == PD_NOMEM) { /* no fault of this row */
             if (err)
@@ -133,22 +131,6 @@ static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct 
     return PD_OK;
 }
 
-/* Slot of an answer that repeats an earlier one, or -1. Those drawn often enough are marked. */
-static int64_t find_repeat(struct pd__job *j, struct pd__item *it)
-{
-    for (int64_t b = 1; b < j->opts->n; b++)
-        for (int64_t a = 0; a < b; a++) {
-            struct pd__slot *x = &it->slots[a], *y = &it->slots[b];
-            if (y->duplicate || !pd_same_text((struct pd_str){x->text, x->text_len},
-                                              (struct pd_str){y->text, y->text_len}))
-                continue;
-            if (y->redrawn < j->opts->resamples && !j->sampling.greedy)
-                return b;
-            y->duplicate = true;
-        }
-    return -1;
-}
-
 static enum pd_rc add_to_engine(struct pd__job *j, struct pd__item *it, uint64_t first, int64_t n,
                                 struct pd_err *err)
 {
@@ -174,23 +156,6 @@ static void show_progress(struct pd__job *j)
     pd_progress_update(&j->progress, j->n_finished * j->opts->n, extra);
 }
 
-static enum pd_rc finish_item(struct pd__job *j, struct pd__item *it, struct pd_err *err)
-{
-    for (int64_t i = 0; i < j->opts->n; i++) {
-        j->sum->duplicates += it->slots[i].duplicate;
-        j->sum->stopped += it->slots[i].finish == PD_FINISH_STOP;
-    }
-    it->line = pd__answers_line(j, it);
-    for (int64_t i = 0; i < j->opts->n; i++) {
-        pd_free(it->slots[i].text);
-        pd_free(it->slots[i].ids);
-    }
-    pd_free(it->slots);
-    it->slots = NULL;
-    j->n_finished++;
-    return pd__answers_add_partial(j, it, err);
-}
-
 static enum pd_rc take_answer(struct pd__job *j, struct pd__item *it, const struct pd_gen_answer *a,
                               struct pd_err *err)
 {
@@ -201,9 +166,9 @@ static enum pd_rc take_answer(struct pd__job *j, struct pd__item *it, const stru
     PD_TRY(fill_slot(j, s, a, err));
     if (++it->n_filled < j->opts->n)
         goto out;
-    int64_t again = find_repeat(j, it);
+    int64_t again = pd__answers_find_repeat(j, it);
     if (again < 0) {
-        PD_TRY(finish_item(j, it, err));
+        PD_TRY(pd__answers_finish_item(j, it, err));
         goto out;
     }
     /* the draw's number stands above the answer's in the name of the random stream */
@@ -225,7 +190,7 @@ static void on_done(void *ctx, const struct pd_gen_prompt *prompt, const struct 
 
 /* ---- the job ---- */
 
-static enum pd_rc run(struct pd__job *j, struct pd_err *err)
+static enum pd_rc run_all(struct pd__job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     bool busy = false;
@@ -270,67 +235,50 @@ static void summarise(struct pd__job *j)
     j->sum->seconds = (double)(pd_time_mono_ns() - j->start_ns) / 1e9;
 }
 
-static void release(struct pd__job *j)
+static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
 {
-    for (int64_t i = 0; i < j->n_items; i++) {
-        struct pd__item *it = &j->items[i];
-        for (int64_t s = 0; it->slots && s < j->opts->n; s++) {
-            pd_free(it->slots[s].text);
-            pd_free(it->slots[s].ids);
-        }
-        pd_free(it->slots);
-        pd_free(it->line);
-        pd_ids_release(&it->ids);
+    const struct pd_answers_opts *opts = j->opts;
+    if (!j->model->tok)
+        return PD_FAIL(err, PD_INVALID, "%s has no tokenizer; answers cannot be made without one",
+                       opts->model_name);
+    j->sampling.eos =
+        (struct pd_id_span){j->eos, pd_model_eos(j->model, j->eos, PD_ANSWERS_MAX_EOS)};
+    pd_stops_init(&j->stops, opts->stops, opts->n_stops);
+    if (opts->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_UNKNOWN && !opts->quiet)
+        fprintf(stderr, "the model's chat template is not one that is known: prompts are taken as "
+                        "plain text\n");
+    j->where = j->model->path ? j->model->path : "";
+    j->chat = use_chat(j, NULL);
+    enum pd_rc rc = pd_sampling_check(&j->sampling, err);
+    return rc == PD_OK ? encode_all(j, prompts, err) : rc;
+}
+
+static enum pd_rc run(struct pd__job *j, struct pd_err *err)
+{
+    struct pd_gen_opts go = {.seed = j->opts->seed,
+                             .max_rows = j->opts->batch,
+                             .max_kv_bytes = j->opts->kv_bytes,
+                             .done = on_done,
+                             .stop = stop_seen,
+                             .ctx = j};
+    enum pd_rc rc = pd_gen_new(j->dec, &go, &j->gen, err);
+    if (rc == PD_OK) {
+        rc = run_all(j, err);
+        summarise(j);
     }
-    pd_free(j->items);
     pd_gen_free(j->gen);
-    pd_buf_release(&j->settings);
-    if (j->partial)
-        (void)fclose(j->partial);
-    pd_free(j->partial_path);
+    return rc;
 }
 
 enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
                            const struct pd_answers_opts *opts, struct pd_answers_summary *summary,
                            struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
+    static const struct pd__answerer decoder = {prepare, run};
     struct pd__job j = {.dec = dec,
                         .model = pd_decoder_model(dec),
                         .opts = opts,
                         .sum = summary,
                         .sampling = opts->sampling};
-    memset(summary, 0, sizeof *summary);
-    pd_buf_init(&j.settings, 0);
-    if (!j.model->tok)
-        return PD_FAIL(err, PD_INVALID, "%s has no tokenizer; answers cannot be made without one",
-                       opts->model_name);
-    j.sampling.eos = (struct pd_id_span){j.eos, pd_model_eos(j.model, j.eos, PD_ANSWERS_MAX_EOS)};
-    pd_stops_init(&j.stops, opts->stops, opts->n_stops);
-    if (opts->chat == PD_CHAT_AUTO && j.model->chat.kind == PD_CHAT_UNKNOWN && !opts->quiet)
-        fprintf(stderr, "the model's chat template is not one that is known: prompts are taken as "
-                        "plain text\n");
-    pd__answers_params(&j);
-    PD_TRY(pd_sampling_check(&j.sampling, err));
-    PD_TRY(encode_all(&j, prompts, err));
-    PD_TRY(pd__answers_open_partial(&j, err));
-    struct pd_gen_opts go = {.seed = opts->seed,
-                             .max_rows = opts->batch,
-                             .max_kv_bytes = opts->kv_bytes,
-                             .done = on_done,
-                             .stop = stop_seen,
-                             .ctx = &j};
-    PD_TRY(pd_gen_new(dec, &go, &j.gen, err));
-    rc = run(&j, err);
-    summarise(&j);
-    if (rc == PD_OK || (rc == PD_INTERRUPTED && !j.partial)) {
-        enum pd_rc written = pd__answers_write_out(&j, rc == PD_OK ? err : NULL);
-        if (rc == PD_OK)
-            rc = written;
-        if (rc == PD_OK && j.partial)
-            (void)unlink(j.partial_path);
-    }
-out:
-    release(&j);
-    return rc;
+    return pd__answers_do(&j, &decoder, prompts, err);
 }

@@ -41,6 +41,11 @@ struct pd_answers_summary {
     int64_t stopped, duplicates, redrawn;
     int64_t peak_kv_bytes;
     double seconds;
+    /* endpoints */
+    int64_t retries,
+        failed;      /* requests made again; prompts without an answer, which were reported */
+    int64_t unknown; /* answers whose tokens the endpoint did not count */
+    double cost;     /* by the prices given */
 };
 
 /* PD_INTERRUPTED when asked to stop: what is finished is kept. Bad rows are reported through
@@ -48,5 +53,15 @@ struct pd_answers_summary {
 PD_CHECKED enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
                                       const struct pd_answers_opts *opts,
                                       struct pd_answers_summary *summary, struct pd_err *err);
+
+struct pd_endpoint;
+/* The same from an OpenAI-compatible endpoint (gen/endpoint.h), several requests at once, one for
+ * each answer. `sampling` is sent as far as it differs from the API's defaults; batch, kv_bytes,
+ * special and resamples are not used. A prompt that has no answer after all tries is reported
+ * through prompts; unless bad rows are skipped, the job then fails with PD_IO at its end and what
+ * it has stays in OUT.partial. */
+PD_CHECKED enum pd_rc pd_answers_collect(const struct pd_endpoint *ep, struct pd_prompts *prompts,
+                                         const struct pd_answers_opts *opts,
+                                         struct pd_answers_summary *summary, struct pd_err *err);
 
 #endif

@@ -16,8 +16,8 @@ struct pd__slot {
     char *text;
     size_t text_len;
     int32_t *ids;
-    int64_t n;
-    double logprob;
+    int64_t n;      /* tokens; -1 = not known (an endpoint that does not say) */
+    double logprob; /* with ids only */
     enum pd_finish finish;
     int64_t redrawn;
     bool filled, duplicate;
@@ -29,16 +29,20 @@ struct pd__item {
     uint64_t key;           /* names its random streams */
     struct pd__slot *slots; /* opts.n, from the first answer to the last */
     int64_t n_filled;
-    char *line; /* the finished row, without newline */
+    size_t line_no; /* of the prompts' file */
+    bool failed;    /* and reported */
+    char *line;     /* the finished row, without newline */
 };
 
 struct pd__job {
-    struct pd_decoder *dec;
+    struct pd_decoder *dec; /* NULL where an endpoint answers, as the model */
     const struct pd_model *model;
+    const char *where; /* a path or an address: whose answers OUT.partial holds */
+    bool chat;         /* plain prompts become messages */
     const struct pd_answers_opts *opts;
     struct pd_answers_summary *sum;
     struct pd__item *items;
-    int64_t n_items, n_finished;
+    int64_t n_items, n_finished, n_failed;
     int32_t eos[PD_ANSWERS_MAX_EOS];
     struct pd_sampling sampling;
     struct pd_buf settings; /* JSON: "params" of every row */
@@ -48,9 +52,27 @@ struct pd__job {
     struct pd_stops stops;
     int64_t start_ns;
     struct pd_progress progress;
+    void *who;     /* of the answerer */
     enum pd_rc rc; /* of a callback */
     struct pd_err err;
 };
+
+/* Who answers: a decoder of this process (answers.c) or an endpoint (answers_endpoint.c). */
+struct pd__answerer {
+    /* Prompts become items with a key; sets where and chat. What cannot be asked is a bad row. */
+    enum pd_rc (*prepare)(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err);
+    /* Fills the items that have no line yet. PD_INTERRUPTED when asked to stop. */
+    enum pd_rc (*run)(struct pd__job *j, struct pd_err *err);
+};
+
+/* answers_job.c: prepares, takes OUT.partial, runs, writes; releases what the job holds. */
+PD_CHECKED enum pd_rc pd__answers_do(struct pd__job *j, const struct pd__answerer *who,
+                                     struct pd_prompts *prompts, struct pd_err *err);
+/* Slot of an answer that repeats an earlier one, or -1. Those drawn often enough are marked. */
+int64_t pd__answers_find_repeat(struct pd__job *j, struct pd__item *it);
+/* All slots are filled: the row is made and goes to OUT.partial. */
+PD_CHECKED enum pd_rc pd__answers_finish_item(struct pd__job *j, struct pd__item *it,
+                                              struct pd_err *err);
 
 /* answers_row.c: "params" into job->settings, and the finished line of an item (pd_free it). */
 void pd__answers_params(struct pd__job *j);

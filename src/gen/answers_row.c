@@ -38,9 +38,7 @@ void pd__answers_params(struct pd__job *j)
             pd_jw_strz(&w, o->stops[i]);
         pd_jw_array_end(&w);
     }
-    pd_jw_kbool(&w, "chat",
-                o->chat == PD_CHAT_ON ||
-                    (o->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_CHATML));
+    pd_jw_kbool(&w, "chat", j->chat);
     pd_jw_object_end(&w);
 }
 
@@ -49,14 +47,20 @@ static void write_answer(const struct pd__job *j, struct pd_jw *w, const struct 
     pd_jw_object(w);
     pd_jw_kstr(w, "text", (struct pd_str){s->text, s->text_len});
     pd_jw_kstrz(w, "model", j->opts->model_name);
-    pd_jw_ki64(w, "tokens", s->n);
+    pd_jw_key(w, "tokens");
+    if (s->n >= 0)
+        pd_jw_i64(w, s->n);
+    else
+        pd_jw_null(w);
     pd_jw_kstrz(w, "finish_reason", pd_finish_name(s->finish));
-    pd_jw_kf64(w, "logprob", s->logprob);
-    pd_jw_key(w, "ids");
-    pd_jw_array(w);
-    for (int64_t i = 0; i < s->n; i++)
-        pd_jw_i64(w, s->ids[i]);
-    pd_jw_array_end(w);
+    if (s->ids) {
+        pd_jw_kf64(w, "logprob", s->logprob);
+        pd_jw_key(w, "ids");
+        pd_jw_array(w);
+        for (int64_t i = 0; i < s->n; i++)
+            pd_jw_i64(w, s->ids[i]);
+        pd_jw_array_end(w);
+    }
     if (s->duplicate)
         pd_jw_kbool(w, "duplicate", true);
     pd_jw_object_end(w);

@@ -20,6 +20,7 @@
     X(easy_perform)                                                                                \
     X(easy_getinfo)                                                                                \
     X(easy_strerror)                                                                               \
+    X(easy_reset)                                                                                  \
     X(easy_cleanup)                                                                                \
     X(slist_append)                                                                                \
     X(slist_free_all)
@@ -36,12 +37,46 @@ struct state {
     struct pd_str body; /* what is left of it */
     struct pd_err *err;
     enum pd_rc rc;
+    CURL *curl;
+    bool headed;
 };
+
+/* Reads off what the head of the answer says, once. */
+static enum pd_rc head(struct state *st)
+{
+    struct pd_http_call *c = st->call;
+    long status = 0;
+    char *type = NULL;
+    curl_off_t wait = 0;
+    if (st->headed)
+        return PD_OK;
+    st->headed = true;
+    curl.easy_getinfo(st->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl.easy_getinfo(st->curl, CURLINFO_CONTENT_TYPE, &type);
+    curl.easy_getinfo(st->curl, CURLINFO_RETRY_AFTER, &wait);
+    c->status = (int)status;
+    c->retry_after_s = wait;
+    snprintf(c->type, sizeof c->type, "%s", type ? type : "");
+    return c->on_head && status ? c->on_head(c->ctx, c, st->err) : PD_OK;
+}
+
+static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t d, curl_off_t e)
+{
+    struct state *st = arg;
+    (void)a, (void)b, (void)d, (void)e;
+    if (!st->call->stop || !st->call->stop(st->call->ctx))
+        return 0;
+    st->rc = PD_FAIL(st->err, PD_INTERRUPTED, "%s: given up", st->call->url);
+    return 1;
+}
 
 static size_t on_write(char *p, size_t size, size_t n, void *arg)
 {
     struct state *st = arg;
     struct pd_str piece = {p, size * n};
+    st->rc = head(st);
+    if (st->rc != PD_OK)
+        return 0;
     if (st->call->on_data) {
         st->rc = st->call->on_data(st->call->ctx, piece, st->err);
         return st->rc == PD_OK ? piece.len : 0;
@@ -77,6 +112,17 @@ static size_t on_read(char *to, size_t size, size_t n, void *arg)
     return (size_t)got;
 }
 
+/* A kept connection may turn out to be closed: the body is sent once more over a new one. */
+static int on_seek(void *arg, curl_off_t at, int origin)
+{
+    struct state *st = arg;
+    struct pd_str body = st->call->body;
+    if (origin != SEEK_SET || st->call->body_fd >= 0 || (size_t)at > body.len)
+        return CURL_SEEKFUNC_CANTSEEK;
+    st->body = (struct pd_str){body.ptr + at, body.len - (size_t)at};
+    return CURL_SEEKFUNC_OK;
+}
+
 static void open_curl(void)
 {
     void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
@@ -98,6 +144,26 @@ static void open_curl(void)
     snprintf(curl.missing, sizeof curl.missing, "%s", why ? why : "a function is missing in it");
 }
 
+static void set_limits(CURL *h, struct state *st)
+{
+    const struct pd_http_call *c = st->call;
+    curl.easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
+                     (long)(c->connect_timeout_ms ? c->connect_timeout_ms : 5000));
+    curl.easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
+    curl.easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl.easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)c->idle_timeout_s);
+    curl.easy_setopt(h, CURLOPT_NOPROGRESS, c->stop ? 0L : 1L);
+    curl.easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl.easy_setopt(h, CURLOPT_XFERINFODATA, st);
+}
+
+void pd_http_conn_release(struct pd_http_conn *c)
+{
+    if (c->handle)
+        curl.easy_cleanup(c->handle);
+    c->handle = NULL;
+}
+
 enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -107,11 +173,13 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
                        curl.missing);
     struct state st = {.call = c, .body = c->body, .err = err, .rc = PD_OK};
     char why[CURL_ERROR_SIZE] = "";
-    long status = 0;
     struct curl_slist *headers = NULL;
-    CURL *h = curl.easy_init();
+    CURL *h = c->conn && c->conn->handle ? c->conn->handle : curl.easy_init();
     if (!h)
         return PD_FAIL(err, PD_NOMEM, "cannot make an HTTP client");
+    curl.easy_reset(h);
+    st.curl = h;
+    c->status = 0;
     bool upload = c->body.len || c->body_fd >= 0;
     if (upload)
         headers = curl.slist_append(headers, "Expect:");
@@ -124,9 +192,7 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
     curl.easy_setopt(h, CURLOPT_HTTPHEADER, headers);
     curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, on_write);
     curl.easy_setopt(h, CURLOPT_WRITEDATA, &st);
-    curl.easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
-                     (long)(c->connect_timeout_ms ? c->connect_timeout_ms : 5000));
-    curl.easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
+    set_limits(h, &st);
     curl.easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
     if (c->unix_path)
         curl.easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->unix_path);
@@ -134,6 +200,8 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
         curl.easy_setopt(h, CURLOPT_UPLOAD, 1L);
         curl.easy_setopt(h, CURLOPT_READFUNCTION, on_read);
         curl.easy_setopt(h, CURLOPT_READDATA, &st);
+        curl.easy_setopt(h, CURLOPT_SEEKFUNCTION, on_seek);
+        curl.easy_setopt(h, CURLOPT_SEEKDATA, &st);
         if (c->body_fd < 0)
             curl.easy_setopt(h, CURLOPT_INFILESIZE_LARGE, (curl_off_t)c->body.len);
     }
@@ -141,9 +209,13 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
     if (code != CURLE_OK && st.rc == PD_OK)
         st.rc = PD_FAIL(err, PD_IO, "%s%s%s: %s", c->url, c->unix_path ? " over " : "",
                         c->unix_path ? c->unix_path : "", why[0] ? why : curl.easy_strerror(code));
-    curl.easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
-    c->status = (int)status;
+    enum pd_rc headed = head(&st);
+    if (st.rc == PD_OK)
+        st.rc = headed;
     curl.slist_free_all(headers);
-    curl.easy_cleanup(h);
+    if (c->conn)
+        c->conn->handle = h;
+    else
+        curl.easy_cleanup(h);
     return st.rc;
 }

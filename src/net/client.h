@@ -6,6 +6,12 @@
 
 #include "base/str.h"
 
+/* Keeps a connection between calls to the same host, one call at a time. Zero-initialise. */
+struct pd_http_conn {
+    void *handle;
+};
+void pd_http_conn_release(struct pd_http_conn *c);
+
 struct pd_http_call {
     const char *method;         /* "GET", "POST" */
     const char *url;            /* "http://localhost/op/status" */
@@ -19,9 +25,19 @@ struct pd_http_call {
     enum pd_rc (*on_data)(void *ctx, struct pd_str piece, struct pd_err *err);
     void *ctx;
     struct pd_buf *out;
-    int timeout_ms;         /* whole call; 0 = none */
-    int connect_timeout_ms; /* 0 = 5000 */
-    int status;             /* set by the call */
+    /* Once the head of the answer is there, before the first piece of its body; may be NULL. A code
+     * other than PD_OK aborts. */
+    enum pd_rc (*on_head)(void *ctx, const struct pd_http_call *call, struct pd_err *err);
+    /* Asked about once a second and whenever bytes move: true ends the call with PD_INTERRUPTED. */
+    bool (*stop)(void *ctx);
+    struct pd_http_conn *conn; /* NULL = a connection for this call alone */
+    int timeout_ms;            /* whole call; 0 = none */
+    int connect_timeout_ms;    /* 0 = 5000 */
+    int idle_timeout_s;        /* without a byte either way; 0 = none */
+    /* set by the call */
+    int status;
+    char type[100];        /* Content-Type */
+    int64_t retry_after_s; /* what the answer asks for; 0 = nothing */
 };
 
 /* PD_IO when there is no answer (message names the host); an answer of any status is PD_OK. */

@@ -1,0 +1,213 @@
+#include "gen/endpoint.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum { REPLY_MAX = 16 << 20, CONNECT_MS = 10000 };
+
+enum pd_rc pd_endpoint_check(const struct pd_endpoint *e, struct pd_err *err)
+{
+    const char *host = strstr(e->url, "://");
+    size_t n = host ? strcspn(host + 3, "/?#") : 0;
+    if (n == 0 || strpbrk(e->url, " \r\n\t"))
+        return PD_FAIL(err, PD_USAGE, "--model %s: not an address like https://host/v1", e->url);
+    if (memchr(host + 3, '@', n))
+        return PD_FAIL(err, PD_USAGE,
+                       "--model: an address with a name and password in it is not taken; put the "
+                       "key into the environment (--api-key-env)");
+    if (e->api_key && strpbrk(e->api_key, "\r\n"))
+        return PD_FAIL(err, PD_USAGE, "the API key holds a line break");
+    return PD_OK;
+}
+
+/* ---- the request */
+
+static void write_prompt(struct pd_jw *w, const struct pd_endpoint_ask *ask)
+{
+    pd_jw_key(w, ask->chat ? "messages" : "prompt");
+    if (ask->chat && json_object_is_type(ask->prompt, json_type_string)) {
+        pd_jw_array(w);
+        pd_jw_object(w);
+        pd_jw_kstrz(w, "role", "user");
+        pd_jw_kstr(w, "content", pd_json_value_str(ask->prompt));
+        pd_jw_object_end(w);
+        pd_jw_array_end(w);
+    } else {
+        pd_jw_tree(w, ask->prompt);
+    }
+}
+
+/* Only what differs from the API's defaults is sent: not every endpoint takes every parameter. */
+void pd_endpoint_body(const struct pd_endpoint *e, const struct pd_endpoint_ask *ask,
+                      struct pd_buf *out)
+{
+    const struct pd_sampling *s = ask->sampling;
+    struct pd_jw w;
+    pd_jw_init(&w, out);
+    pd_jw_object(&w);
+    pd_jw_kstrz(&w, "model", e->model);
+    write_prompt(&w, ask);
+    pd_jw_ki64(&w, ask->new_max_name ? "max_completion_tokens" : "max_tokens", ask->max_new);
+    if (s->greedy)
+        pd_jw_kf64(&w, "temperature", 0);
+    else if (s->temperature != 1)
+        pd_jw_kf64(&w, "temperature", s->temperature);
+    if (s->top_p < 1)
+        pd_jw_kf64(&w, "top_p", s->top_p);
+    if (s->top_k > 0)
+        pd_jw_ki64(&w, "top_k", s->top_k);
+    if (s->min_p > 0)
+        pd_jw_kf64(&w, "min_p", s->min_p);
+    if (s->repetition_penalty != 1)
+        pd_jw_kf64(&w, "repetition_penalty", s->repetition_penalty);
+    if (e->send_seed)
+        pd_jw_ki64(&w, "seed", (int64_t)ask->seed);
+    if (ask->n_stops) {
+        pd_jw_key(&w, "stop");
+        pd_jw_array(&w);
+        for (size_t i = 0; i < ask->n_stops; i++)
+            pd_jw_strz(&w, ask->stops[i]);
+        pd_jw_array_end(&w);
+    }
+    pd_jw_object_end(&w);
+}
+
+/* ---- the reply */
+
+/* The first line of a text from outside, fit for a message. */
+static void printable(struct pd_str text, char *out, size_t room)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len && n + 1 < room; i++) {
+        char c = text.ptr[i];
+        if (c == '\n' || c == '\r') {
+            if (n)
+                break;
+            continue;
+        }
+        out[n++] = (unsigned char)c < 0x20 || c == 0x7f ? ' ' : c;
+    }
+    out[pd_utf8_valid_prefix((struct pd_str){out, n})] = '\0';
+}
+
+/* {"error":{"message"}} and its relatives, or the text itself. */
+static void error_text(struct pd_str body, char *out, size_t room)
+{
+    struct json_object *o = NULL;
+    struct pd_str text = body;
+    if (pd_json_parse(body, &o, NULL) == PD_OK) {
+        struct json_object *e = pd_json_get(o, "error");
+        struct pd_str nested = json_object_is_type(e, json_type_string) ? pd_json_value_str(e)
+                                                                        : pd_json_str(e, "message");
+        struct pd_str plain = pd_json_str(o, "message");
+        text = nested.ptr ? nested : plain.ptr ? plain : body;
+    }
+    printable(text, out, room);
+    json_object_put(o);
+}
+
+static enum pd_endpoint_verdict refused(const char *url, int status, struct pd_str body,
+                                        struct pd_err *err)
+{
+    char why[200];
+    error_text(body, why, sizeof why);
+    (void)PD_FAIL(err, PD_IO, "%s: status %d: %s", url, status, why);
+    if (status == 408 || status == 409 || status == 425 || status == 429 || status >= 500)
+        return PD_ENDPOINT_RETRY;
+    if (status == 400 && strstr(why, "max_completion_tokens"))
+        return PD_ENDPOINT_RENAME;
+    bool one = status == 400 || status == 413 || status == 422;
+    return one ? PD_ENDPOINT_REFUSED : PD_ENDPOINT_FATAL; /* redirects are among the last */
+}
+
+static enum pd_endpoint_verdict rubbish(const char *url, const char *type, struct pd_str body,
+                                        const char *what, struct pd_err *err)
+{
+    char begin[80];
+    printable(body, begin, sizeof begin);
+    (void)PD_FAIL(err, PD_PARSE, "%s: the reply %s (%s): %s", url, what, type[0] ? type : "no type",
+                  begin);
+    return PD_ENDPOINT_RETRY;
+}
+
+static enum pd_endpoint_verdict read_reply(const struct pd_http_call *call, bool chat,
+                                           struct pd_str body, struct pd_endpoint_answer *out,
+                                           struct pd_err *err)
+{
+    struct json_object *o = NULL;
+    enum pd_endpoint_verdict v = PD_ENDPOINT_OK;
+    if (pd_json_parse(body, &o, NULL) != PD_OK || !json_object_is_type(o, json_type_object)) {
+        v = rubbish(call->url, call->type, body, "is not a JSON object", err);
+        goto out;
+    }
+    struct json_object *choices = pd_json_get(o, "choices"), *usage = pd_json_get(o, "usage");
+    struct json_object *first =
+        json_object_is_type(choices, json_type_array) && json_object_array_length(choices) > 0
+            ? json_object_array_get_idx(choices, 0)
+            : NULL;
+    struct pd_str text =
+        chat ? pd_json_str(pd_json_get(first, "message"), "content") : pd_json_str(first, "text");
+    struct pd_str finish = pd_json_str(first, "finish_reason");
+    if (!first) {
+        v = rubbish(call->url, call->type, body, "has no choices", err);
+    } else if (pd_str_eqz(finish, "content_filter")) {
+        (void)PD_FAIL(err, PD_IO, "%s: the answer was withheld by a content filter", call->url);
+        v = PD_ENDPOINT_REFUSED;
+    } else if (!text.ptr || pd_str_trim(text).len == 0) {
+        v = rubbish(call->url, call->type, body, "has no text", err);
+    } else {
+        out->text = pd_xstrndup(text.ptr, text.len);
+        out->text_len = text.len;
+        out->finish = pd_str_eqz(finish, "length") ? PD_FINISH_LENGTH : PD_FINISH_STOP;
+        out->prompt_tokens = pd_json_i64(usage, "prompt_tokens", -1);
+        out->new_tokens = pd_json_i64(usage, "completion_tokens", -1);
+    }
+out:
+    json_object_put(o);
+    return v;
+}
+
+enum pd_endpoint_verdict pd_endpoint_answer(const struct pd_endpoint *e, struct pd_http_conn *conn,
+                                            bool chat, struct pd_str body, bool (*stop)(void *),
+                                            void *ctx, struct pd_endpoint_answer *out,
+                                            struct pd_err *err)
+{
+    struct pd_buf reply;
+    size_t n = strlen(e->url);
+    while (n > 0 && e->url[n - 1] == '/')
+        n--;
+    char *url = pd_xasprintf("%.*s/%s", (int)n, e->url, chat ? "chat/completions" : "completions");
+    char *auth = e->api_key ? pd_xasprintf("Authorization: Bearer %s", e->api_key) : NULL;
+    const char *headers[] = {"Content-Type: application/json", "Accept: application/json", auth,
+                             NULL};
+    struct pd_http_call call = {.method = "POST",
+                                .url = url,
+                                .headers = headers,
+                                .body = body,
+                                .body_fd = -1,
+                                .out = &reply,
+                                .stop = stop,
+                                .ctx = ctx,
+                                .conn = conn,
+                                .connect_timeout_ms = CONNECT_MS,
+                                .idle_timeout_s = (int)e->timeout_s,
+                                .timeout_ms = (int)(e->timeout_s * 10000)};
+    pd_buf_init(&reply, REPLY_MAX);
+    *out = (struct pd_endpoint_answer){.prompt_tokens = -1, .new_tokens = -1};
+    enum pd_rc rc = pd_http_call(&call, err);
+    out->retry_after_s = call.retry_after_s;
+    enum pd_endpoint_verdict v = rc == PD_INTERRUPTED   ? PD_ENDPOINT_STOPPED
+                                 : rc == PD_UNSUPPORTED ? PD_ENDPOINT_FATAL
+                                 : rc != PD_OK          ? PD_ENDPOINT_RETRY
+                                 : call.status != 200
+                                     ? refused(url, call.status, pd_buf_str(&reply), err)
+                                     : read_reply(&call, chat, pd_buf_str(&reply), out, err);
+    pd_buf_release(&reply);
+    if (auth)
+        explicit_bzero(auth, strlen(auth));
+    pd_free(auth);
+    pd_free(url);
+    return v;
+}

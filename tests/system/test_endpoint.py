@@ -1,0 +1,355 @@
+"""podium generate --model http://.../v1 against an endpoint that behaves, and one that does not."""
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
+from serving import wait_for
+from test_openai_server import ModelServer
+
+KEY = "sk-very-secret-0123456789"
+
+
+class Endpoint(ThreadingHTTPServer):
+    """What happens is decided by the words of the prompt; `tries` counts the requests for each."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.tries, self.bodies, self.headers, self.times = Counter(), [], [], []
+        self.lock, self.at_once, self.most_at_once = threading.Lock(), 0, 0
+        self.hold = threading.Event()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    def handle_error(self, request, client_address):
+        pass  # clients hang up here
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *a):
+        pass
+
+    def reply(self, status, body, kind="application/json", **headers):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        for k, v in headers.items():
+            self.send_header(k.replace("_", "-"), v)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def answer(self, text, finish="stop", usage=True):
+        chat = self.path == "/v1/chat/completions"
+        choice = {"index": 0, "finish_reason": finish}
+        choice.update({"message": {"role": "assistant", "content": text}} if chat else {"text": text})
+        reply = {"id": "x", "choices": [choice]}
+        if usage:
+            reply["usage"] = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+        self.reply(200, reply)
+
+    def do_POST(self):
+        s = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
+        with s.lock:
+            s.tries[prompt] += 1
+            n = s.tries[prompt]
+            s.bodies.append(body)
+            s.headers.append(dict(self.headers))
+            s.times.append(time.monotonic())
+            s.at_once += 1
+            s.most_at_once = max(s.most_at_once, s.at_once)
+        try:
+            getattr(self, prompt.split()[0], self.ok)(prompt, body, n)
+        finally:
+            with s.lock:
+                s.at_once -= 1
+
+    def hang_up(self):
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def ok(self, prompt, body, n):
+        time.sleep(0.02)
+        self.answer(f"answer {n} to {prompt}")
+
+    def long(self, prompt, body, n):
+        self.answer("cut off her", "length", usage=False)
+
+    def busy(self, prompt, body, n):
+        if n <= 2:
+            return self.reply(429, {"error": {"message": "slow down"}}, Retry_After="1")
+        self.answer("not busy any more")
+
+    def shaky(self, prompt, body, n):
+        if n == 1:
+            return self.reply(500, {"error": "boom"})
+        if n == 2:  # the connection is cut in the middle of the body
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"choices": [{"mess')
+            self.wfile.flush()
+            return self.hang_up()
+        if n == 3:
+            return self.hang_up()
+        self.answer("at last")
+
+    def html(self, prompt, body, n):
+        self.reply(200, b"<html>\x1b[31m\nnot what you want</html>", "text/html")
+
+    def broken(self, prompt, body, n):
+        self.reply(200, b'{"choices": [{"message": {"content": "half')
+
+    def nochoices(self, prompt, body, n):
+        self.reply(200, {"object": "list", "choices": []})
+
+    def empty(self, prompt, body, n):
+        self.answer("  \n")
+
+    def wrongtype(self, prompt, body, n):
+        self.reply(200, {"choices": [{"message": {"content": {"a": 1}}}]})
+
+    def utf8(self, prompt, body, n):
+        self.reply(200, b'{"choices": [{"message": {"content": "\xff\xfe"}}]}')
+
+    def huge(self, prompt, body, n):
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(40):
+            self.wfile.write(b"x" * (1 << 20))
+
+    def refuse(self, prompt, body, n):
+        self.reply(400, {"error": {"message": "this prompt is too long"}})
+
+    def filtered(self, prompt, body, n):
+        self.answer("", "content_filter")
+
+    def stall(self, prompt, body, n):
+        self.server.hold.wait(60)
+
+    def redirect(self, prompt, body, n):
+        self.reply(302, b"", Location=self.server.url.replace("/v1", "/elsewhere"))
+
+    def nokey(self, prompt, body, n):
+        self.reply(401, {"error": {"message": "Incorrect API key provided"}})
+
+    def newname(self, prompt, body, n):
+        if "max_tokens" in body:
+            return self.reply(400, {"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."}})
+        self.answer("renamed")
+
+
+@pytest.fixture
+def endpoint():
+    s = Endpoint()
+    yield s
+    s.hold.set()
+    s.shutdown()
+    s.server_close()
+
+
+def collect(endpoint, tmp_path, prompts, *args, out="a.jsonl", env=None, url=None):
+    given = write_jsonl(tmp_path / "p.jsonl", [{"id": f"q{i}", "prompt": p} for i, p in enumerate(prompts)])
+    return subprocess.run(
+        [podium_bin(), "generate", "--model", url or endpoint.url, "--model-name", "big", "--prompts", given,
+         "--out", tmp_path / out, "--quiet", *map(str, args)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "OPENAI_API_KEY": KEY, **(env or {})})
+
+
+def test_answers(endpoint, tmp_path):
+    prompts = [f"ok {i}" for i in range(30)] + [[{"role": "system", "content": "be brief"}, {"role": "user", "content": "ok m"}], "long one"]
+    done = collect(endpoint, tmp_path, prompts, "--n", 2, "--parallel", 8, "--temperature", 0.7, "--max-new-tokens", 33,
+                   "--stop", "END", "--json", "--price-in", 2, "--price-out", 10)
+    assert done.returncode == 0, done.stderr
+    rows = read_jsonl(tmp_path / "a.jsonl")
+    assert [r["prompt"] for r in rows] == prompts and [r["id"] for r in rows] == [f"q{i}" for i in range(32)]
+    for row in rows[:-1]:
+        assert [set(a) for a in row["answers"]] == [{"text", "model", "tokens", "finish_reason"}] * 2
+        last = row["prompt"] if isinstance(row["prompt"], str) else "ok m"
+        assert {a["text"] for a in row["answers"]} == {f"answer {n} to {last}" for n in (1, 2)}
+        assert all(a["model"] == "big" and a["tokens"] == 7 and a["finish_reason"] == "stop" for a in row["answers"])
+    assert [(a["tokens"], a["finish_reason"]) for a in rows[-1]["answers"]] == [(None, "length")] * 2
+    assert rows[-1]["answers"][1]["duplicate"]
+    body = endpoint.bodies[0]
+    assert body == {"model": "big", "messages": body["messages"], "max_tokens": 33, "temperature": 0.7, "stop": ["END"]}
+    assert all(h["Authorization"] == f"Bearer {KEY}" for h in endpoint.headers)
+    assert 2 <= endpoint.most_at_once <= 8
+    summary = json.loads(done.stdout)
+    assert summary["answers"] == 64 and summary["prompt_tokens"] == 62 * 11 and summary["new_tokens"] == 62 * 7
+    assert summary["cost"] == pytest.approx((62 * 11 * 2 + 62 * 7 * 10) / 1e6)
+    assert "2 answers came without a count" in done.stderr
+    assert KEY not in done.stdout + done.stderr and not (tmp_path / "a.jsonl.partial").exists()
+
+
+def test_what_is_sent(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["ok plain"], "--n", 2, "--chat", "off", "--greedy", "--top-k", 5, "--top-p", 0.5,
+                   "--min-p", 0.1, "--seed", 40, "--repetition-penalty", 1.5, "--api-key-env", "OTHER", env={"OTHER": "k2"})
+    assert done.returncode == 0, done.stderr
+    bodies = sorted(endpoint.bodies, key=lambda b: b["seed"])
+    assert bodies[0] == {"model": "big", "prompt": "ok plain", "max_tokens": 256, "temperature": 0, "top_p": 0.5, "top_k": 5,
+                         "min_p": 0.1, "repetition_penalty": 1.5, "seed": 40}
+    assert bodies[1]["seed"] == 41 and endpoint.headers[0]["Authorization"] == "Bearer k2"
+    assert "in the clear" in done.stderr and "k2" not in done.stderr
+
+
+def test_tries_again(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["busy", "shaky", "newname 1", "ok"], "--n", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [r["answers"][0]["text"] for r in read_jsonl(tmp_path / "a.jsonl")] == [
+        "not busy any more", "at last", "renamed", "answer 1 to ok"]
+    assert endpoint.tries == {"busy": 3, "shaky": 4, "newname 1": 2, "ok": 1}
+    assert json.loads(done.stdout)["retries"] == 5
+
+
+def test_retry_after_holds_for_everybody(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["busy"] + [f"ok {i}" for i in range(3)], "--n", 1, "--parallel", 1)
+    assert done.returncode == 0, done.stderr
+    gaps = [b - a for a, b in zip(endpoint.times, endpoint.times[1:])]
+    assert gaps[0] > 0.9 and gaps[1] > 0.9
+
+
+REASONS = {
+    "html": "is not a JSON object (text/html): <html>", "broken": "is not a JSON object",
+    "nochoices": "has no choices", "empty": "has no text", "wrongtype": "has no text", "utf8": "is not a JSON object",
+    "huge": "too large", "refuse": "status 400: this prompt is too long", "filtered": "content filter",
+    "stall": "", "shaky": "status 500: boom",
+}
+
+
+def test_rubbish_is_named_and_the_rest_is_kept(endpoint, tmp_path):
+    """Host, line of the prompts and reason for each; what was paid for stays, and --resume asks for the others only."""
+    prompts = [p for word in REASONS for p in (f"ok beside {word}", word)]
+    args = ["--n", 1, "--retries", 0, "--timeout", 2]
+    done = collect(endpoint, tmp_path, prompts, *args)
+    assert done.returncode == 1 and not (tmp_path / "a.jsonl").exists()
+    for i, (word, reason) in enumerate(REASONS.items()):
+        line = re.search(rf"^.*p\.jsonl:{2 * i + 2}: (.*)$", done.stderr, re.M)
+        assert line and endpoint.url in line.group(1) and reason in line.group(1), (word, done.stderr)
+    assert "\x1b" not in done.stderr and KEY not in done.stderr
+    assert f"{len(REASONS)} of {len(prompts)} prompts have no answer" in done.stderr and "--resume" in done.stderr
+    before = Counter(endpoint.tries)
+    endpoint.hold.set()
+    Handler_stall, Handler.stall = Handler.stall, Handler.ok
+    try:
+        done = collect(endpoint, tmp_path, prompts, *args, "--resume", "--skip-bad", "--json")
+    finally:
+        Handler.stall = Handler_stall
+    assert done.returncode == 0, done.stderr
+    good = [p for p in prompts if p.startswith("ok") or p == "stall"]
+    assert [r["prompt"] for r in read_jsonl(tmp_path / "a.jsonl")] == good
+    assert json.loads(done.stdout)["resumed"] == len(REASONS) and json.loads(done.stdout)["failed"] == len(REASONS) - 1
+    assert all(endpoint.tries[p] == before[p] for p in prompts if p.startswith("ok"))
+    assert all(endpoint.tries[word] == 2 for word in REASONS)
+
+
+@pytest.mark.parametrize("word,reason", [("nokey", "status 401: Incorrect API key"), ("redirect", "status 302")])
+def test_what_no_try_can_mend_ends_it(endpoint, tmp_path, word, reason):
+    done = collect(endpoint, tmp_path, [f"{word} {i}" for i in range(100)], "--parallel", 2)
+    assert done.returncode == 1 and reason in done.stderr and endpoint.url in done.stderr
+    assert sum(endpoint.tries.values()) <= 4 and len(done.stderr.splitlines()) <= 2
+    assert KEY not in done.stderr
+
+
+def test_nobody_there(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, [f"ok {i}" for i in range(200)], "--retries", 0, url="http://127.0.0.1:9/v1")
+    assert done.returncode == 1 and "10 prompts in a row have no answer" in done.stderr and "127.0.0.1:9" in done.stderr
+
+
+def test_rates(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, [f"ok {i}" for i in range(7)], "--n", 1, "--rate", 240)
+    assert done.returncode == 0, done.stderr
+    assert max(endpoint.times) - min(endpoint.times) > 1  # 1.5 s; without the limit a tenth of that
+    endpoint.times.clear()
+    done = collect(endpoint, tmp_path, [f"ok {i}" for i in range(6)], "--n", 1, "--parallel", 1, "--token-rate", 18 * 240, out="b.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert max(endpoint.times) - min(endpoint.times) > 1
+
+
+def test_interrupt_and_resume(endpoint, tmp_path):
+    prompts = [f"ok {i}" for i in range(40)] + ["stall"]
+    given = write_jsonl(tmp_path / "p.jsonl", [{"id": f"q{i}", "prompt": p} for i, p in enumerate(prompts)])
+    p = subprocess.Popen([podium_bin(), "generate", "--model", endpoint.url, "--model-name", "big", "--prompts", given,
+                          "--out", tmp_path / "a.jsonl", "--n", "1"], stderr=subprocess.PIPE, text=True)
+    partial = tmp_path / "a.jsonl.partial"
+    wait_for(lambda: partial.exists() and partial.read_text().count("\n") == 41 and endpoint.tries["stall"])
+    p.send_signal(signal.SIGINT)
+    assert p.wait(20) == 3 and "--resume" in p.stderr.read()
+    endpoint.hold.set()
+    Handler_stall, Handler.stall = Handler.stall, Handler.ok
+    try:
+        done = collect(endpoint, tmp_path, prompts, "--n", 1, "--resume")
+    finally:
+        Handler.stall = Handler_stall
+    assert done.returncode == 0, done.stderr
+    assert [r["prompt"] for r in read_jsonl(tmp_path / "a.jsonl")] == prompts
+    assert max(endpoint.tries[f"ok {i}"] for i in range(40)) == 1
+
+
+def test_certificates_are_verified(endpoint, tmp_path):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "k", "-out", tmp_path / "c",
+                    "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "c", tmp_path / "k")
+    endpoint.socket = context.wrap_socket(endpoint.socket, server_side=True)
+    url = f"https://localhost:{endpoint.server_port}/v1"
+    done = collect(endpoint, tmp_path, ["ok"], "--n", 1, "--retries", 0, url=url)
+    assert done.returncode == 1 and "certificate" in done.stderr and not endpoint.tries
+
+
+@pytest.mark.parametrize("args,word", [
+    (["--model", "http://h/v1"], "--model-name"), (["--model", "https://u:p@h/v1", "--model-name", "m"], "name and password"),
+    (["--model", "https:///v1", "--model-name", "m"], "not an address"),
+    (["--model", "http://h/v1", "--model-name", "m", "--typical-p", "0.5"], "--typical-p"),
+    (["--model", "http://h/v1", "--model-name", "m", "--api-key-env", "PD_NOT_THERE"], "PD_NOT_THERE")])
+def test_usage(tmp_path, args, word):
+    given = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "x"}])
+    done = subprocess.run([podium_bin(), "generate", "--prompts", given, *args], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and word in done.stderr and "u:p" not in done.stderr
+
+
+@pytest.mark.parametrize("chat", ["on", "off"])
+def test_our_own_server(tmp_path, chat):
+    """Answers collected from podium generate --serve are those of podium generate itself."""
+    model = FIXTURES / "models" / "tiny-llama"
+    prompts = ["What is the capital", "a cup of tea", "before the train"]
+    given = write_jsonl(tmp_path / "p.jsonl", [{"prompt": p} for p in prompts])
+    common = ["--prompts", given, "--chat", chat, "--max-new-tokens", 20, "--out"]
+
+    def generate(out, *args):
+        done = subprocess.run([podium_bin(), "generate", *map(str, [*common, tmp_path / out, *args])], capture_output=True,
+                              text=True, timeout=60, env={**os.environ, "OPENAI_API_KEY": ""})
+        return done, read_jsonl(tmp_path / out) if done.returncode == 0 else None
+
+    def alone(seed):
+        rows = generate(f"{seed}.jsonl", "--model", model, "--n", 1, "--seed", seed, "--top-k", 0, "--dtype", "fp32")[1]
+        return [r["answers"][0] for r in rows]
+
+    # a random model may say nothing at all, which is no answer to collect: take a seed where it talks
+    seed = next(s for s in range(50) if all(a["text"].strip() for a in alone(s) + alone(s + 1)))
+    s = ModelServer(tmp_path, model)
+    try:
+        done, _ = generate("x.jsonl", "--model", s.url + "/v1", "--model-name", "big")
+        assert done.returncode == 1 and "'tiny-llama'" in done.stderr
+        done, rows = generate("a.jsonl", "--model", s.url + "/v1", "--model-name", "tiny-llama", "--n", 2, "--seed", seed)
+        assert done.returncode == 0, done.stderr
+    finally:
+        s.stop()
+    for k in range(2):  # one request an answer, each with a seed of its own
+        same = [[(a["text"], a["tokens"], a["finish_reason"]) for a in answers]
+                for answers in ([r["answers"][k] for r in rows], alone(seed + k))]
+        assert same[0] == same[1]
