@@ -204,42 +204,52 @@ int64_t pd_ui_midnight(int64_t tz)
     return local - local % day - shift;
 }
 
-/* Numbers that every labeler's every call shows, and that are counted rather than kept: of each
- * dataset they are counted at most once a second. */
+/* How many records are in hand is the one number of a dataset that is counted rather than kept.
+ * Where many are, it is counted at most once a second. */
 struct tally {
-    int64_t dataset_id, tz, at_us, flagged, today;
+    int64_t dataset_id, at_us, in_hand;
 };
-enum { MAX_TALLIES = 64, TALLY_US = 1000000 };
+enum { MAX_TALLIES = 64, TALLY_US = 1000000, MANY_IN_HAND = 200 };
 static struct tally tallies[MAX_TALLIES];
 static pthread_mutex_t tally_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static bool recent_tally(int64_t dataset_id, int64_t tz, struct tally *out)
+static bool recent_tally(int64_t dataset_id, struct tally *out)
 {
     pthread_mutex_lock(&tally_lock);
     *out = tallies[dataset_id % MAX_TALLIES];
     pthread_mutex_unlock(&tally_lock);
-    return out->dataset_id == dataset_id && out->tz == tz && pd_time_us() - out->at_us < TALLY_US;
+    return out->dataset_id == dataset_id && out->in_hand >= MANY_IN_HAND &&
+           pd_time_us() - out->at_us < TALLY_US;
 }
 
-static enum pd_rc tally(struct pd_db *db, int64_t dataset_id, int64_t tz, bool fresh,
-                        struct tally *out, struct pd_err *err)
+static enum pd_rc recent_counts(struct pd_db *db, int64_t dataset_id, struct pd_counts *c,
+                                struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
-    if (!fresh && recent_tally(dataset_id, tz, out))
-        return PD_OK;
-    *out = (struct tally){.dataset_id = dataset_id, .tz = tz, .at_us = pd_time_us()};
-    PD_TRY(pd_dataset_submitted_since(db, dataset_id, pd_ui_midnight(tz), &out->today, err));
-    PD_TRY(pd_dataset_flagged(db, dataset_id, &out->flagged, err));
+    struct tally t;
+    if (recent_tally(dataset_id, &t)) {
+        enum pd_rc rc = pd_dataset_counters(db, dataset_id, c, err);
+        int64_t open = c->records - c->completed;
+        c->in_hand = t.in_hand < open ? t.in_hand : open;
+        return rc;
+    }
+    enum pd_rc rc = pd_dataset_counts(db, dataset_id, c, err);
+    if (rc != PD_OK)
+        return rc;
+    t = (struct tally){.dataset_id = dataset_id, .at_us = pd_time_us(), .in_hand = c->in_hand};
     pthread_mutex_lock(&tally_lock);
-    tallies[dataset_id % MAX_TALLIES] = *out;
+    tallies[dataset_id % MAX_TALLIES] = t;
     pthread_mutex_unlock(&tally_lock);
-out:
-    return rc;
+    return PD_OK;
 }
 
-static void write_counts(struct pd_jw *w, const struct pd_counts *c, const struct tally *t,
-                         int64_t conflicts)
+enum pd_rc pd_ui_counts_given(struct pd_jw *w, struct pd_db *db, const struct pd_dataset *d,
+                              const struct pd_counts *c, int64_t conflicts, int64_t tz,
+                              struct pd_err *err)
 {
+    int64_t today = 0;
+    enum pd_rc rc = pd_answers_since(db, d->id, 0, pd_ui_midnight(tz), &today, NULL, err);
+    if (rc != PD_OK)
+        return rc;
     pd_jw_object(w);
     pd_jw_ki64(w, "records", c->records);
     pd_jw_ki64(w, "waiting", c->records - c->completed - c->in_hand);
@@ -248,33 +258,21 @@ static void write_counts(struct pd_jw *w, const struct pd_counts *c, const struc
     pd_jw_ki64(w, "submitted", c->submitted);
     pd_jw_ki64(w, "discarded", c->discarded);
     pd_jw_ki64(w, "drafts", c->draft);
-    pd_jw_ki64(w, "flagged", t->flagged);
+    pd_jw_ki64(w, "flagged", c->flagged);
     pd_jw_ki64(w, "conflicts", conflicts);
-    pd_jw_ki64(w, "today", t->today);
+    pd_jw_ki64(w, "today", today);
     pd_jw_object_end(w);
-}
-
-enum pd_rc pd_ui_counts_given(struct pd_jw *w, struct pd_db *db, const struct pd_dataset *d,
-                              const struct pd_counts *c, int64_t conflicts, int64_t tz,
-                              struct pd_err *err)
-{
-    struct tally t;
-    enum pd_rc rc = tally(db, d->id, tz, true, &t, err);
-    if (rc == PD_OK)
-        write_counts(w, c, &t, conflicts);
-    return rc;
+    return PD_OK;
 }
 
 enum pd_rc pd_ui_counts(struct pd_jw *w, struct pd_req *req, struct pd_db *db,
                         const struct pd_dataset *d, int64_t tz, struct pd_err *err)
 {
     struct pd_counts c = {0};
-    struct tally t;
-    enum pd_rc rc = PD_OK;
-    PD_TRY(pd_dataset_counts(db, d->id, &c, err));
-    PD_TRY(tally(db, d->id, tz, false, &t, err));
-    write_counts(w, &c, &t, pd_overview_conflicts(pd_api_of(req), d->id));
-out:
+    enum pd_rc rc = recent_counts(db, d->id, &c, err);
+    if (rc == PD_OK)
+        rc =
+            pd_ui_counts_given(w, db, d, &c, pd_overview_conflicts(pd_api_of(req), d->id), tz, err);
     return rc;
 }
 
@@ -286,9 +284,9 @@ enum pd_rc pd_ui_mine(struct pd_jw *w, struct pd_db *db, struct pd_arena *a, int
     size_t n = 0;
     int64_t today = 0;
     enum pd_rc rc = PD_OK;
-    PD_TRY(pd_dataset_counts(db, dataset_id, &c, err));
+    PD_TRY(pd_dataset_counters(db, dataset_id, &c, err));
     PD_TRY(pd_dataset_user_counts(db, a, dataset_id, user_id, &u, &n, err));
-    PD_TRY(pd_judgment_count_since(db, dataset_id, user_id, pd_ui_midnight(tz), &today, err));
+    PD_TRY(pd_answers_since(db, dataset_id, user_id, pd_ui_midnight(tz), &today, NULL, err));
     if (n == 0)
         u = &none;
     /* Open records that the caller has not answered; what others hold is not taken off. */

@@ -110,7 +110,7 @@ static enum pd_rc write_empty(struct pd_jw *w, struct pd_db *db, const struct pd
                               int64_t reserved, int64_t retry_us, struct pd_err *err)
 {
     struct pd_counts c = {0};
-    enum pd_rc rc = pd_dataset_counts(db, desk->d.id, &c, err);
+    enum pd_rc rc = pd_dataset_counters(db, desk->d.id, &c, err);
     const char *reason = desk->d.status == PD_DATASET_DRAFT ? "draft"
                          : c.records == 0                   ? "no_records"
                          : c.completed >= c.records         ? "done"

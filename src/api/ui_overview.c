@@ -153,13 +153,14 @@ static enum pd_rc write_eta(struct pd_jw *w, struct pd_db *db, const struct pd_d
                             const struct pd_counts *c, const struct pd_overview *v,
                             struct pd_err *err)
 {
-    int64_t hour = 0;
-    enum pd_rc rc =
-        pd_dataset_submitted_since(db, d->id, pd_time_us() - (int64_t)3600 * 1000000, &hour, err);
+    int64_t now = pd_time_us(), lately = 0; /* whole quarters, of the last hour at least */
+    int64_t since = (now / PD_QUARTER_US - 4) * PD_QUARTER_US;
+    enum pd_rc rc = pd_answers_since(db, d->id, 0, since, &lately, NULL, err);
     int64_t per_record = d->min_submitted > 0 ? d->min_submitted : 1;
     int64_t left = c->records * per_record - (c->submitted - c->surplus);
-    double m = median_of_all(v), n = (double)(hour >= 5 ? hour : v->judgments);
-    double seconds = hour >= 5 ? 3600.0 / (double)hour * (double)left : m * (double)left;
+    double m = median_of_all(v), n = (double)(lately >= 5 ? lately : v->judgments);
+    double pace = lately >= 5 ? (double)(now - since) / 1e6 / (double)lately : m;
+    double seconds = pace * (double)left;
     pd_jw_key(w, "eta");
     if (rc != PD_OK || left <= 0 || n < 5 || !isfinite(seconds)) {
         pd_jw_null(w);
@@ -198,8 +199,8 @@ static enum pd_rc write_labelers(struct pd_jw *w, struct pd_db *db, struct pd_ar
         struct pd_user u;
         int64_t today = 0;
         bool active = pd_user_get(db, a, users[i].user_id, &u, NULL) == PD_OK;
-        rc = pd_judgment_count_since(db, dataset_id, users[i].user_id, pd_ui_midnight(tz), &today,
-                                     err);
+        rc = pd_answers_since(db, dataset_id, users[i].user_id, pd_ui_midnight(tz), &today, NULL,
+                              err);
         double hours = (double)users[i].active_ms / 3.6e6;
         pd_jw_object(w);
         pd_jw_kuuid(w, "id", active ? u.uuid : NULL);
@@ -260,18 +261,16 @@ static void labeler_attention(struct pd_jw *w, struct pd_db *db, struct pd_arena
         attention(w, "side_bias", l->left_n, left, &u, NULL);
 }
 
-static enum pd_rc write_attention(struct pd_jw *w, struct pd_db *db, struct pd_arena *a,
-                                  const struct pd_dataset *ds, const struct pd_overview *d,
-                                  const struct pd_job *jobs, size_t n_jobs, struct pd_err *err)
+static void write_attention(struct pd_jw *w, struct pd_db *db, struct pd_arena *a,
+                            const struct pd_counts *c, const struct pd_overview *d,
+                            const struct pd_job *jobs, size_t n_jobs)
 {
-    int64_t flagged = 0;
-    enum pd_rc rc = pd_dataset_flagged(db, ds->id, &flagged, err);
     pd_jw_key(w, "attention");
     pd_jw_array(w);
     if (d->conflicts.len)
         attention(w, "conflicts", (int64_t)d->conflicts.len, NAN, NULL, NULL);
-    if (flagged)
-        attention(w, "flagged", flagged, NAN, NULL, NULL);
+    if (c->flagged)
+        attention(w, "flagged", c->flagged, NAN, NULL, NULL);
     if (d->skipped)
         attention(w, "skipped", d->skipped, NAN, NULL, NULL);
     for (size_t i = 0; i < d->n_labelers; i++)
@@ -284,7 +283,6 @@ static enum pd_rc write_attention(struct pd_jw *w, struct pd_db *db, struct pd_a
     if (n_jobs && jobs[0].state == PD_JOB_FAILED)
         attention(w, "job_failed", 1, NAN, NULL, jobs[0].uuid);
     pd_jw_array_end(w);
-    return rc;
 }
 
 /* ---- the five steps of the loop */
@@ -454,7 +452,7 @@ static enum pd_rc write_overview(struct pd_req *req, struct pd_db *db, const str
     enum pd_rc rc = PD_OK;
     PD_TRY(pd_job_list(db, &req->arena, d->id, 200, &jobs, &s.n_jobs, err));
     s.jobs = jobs;
-    PD_TRY(pd_dataset_submitted_since(db, d->id, pd_ui_midnight(tz), &today, err));
+    PD_TRY(pd_answers_since(db, d->id, 0, pd_ui_midnight(tz), &today, NULL, err));
     struct pd_jw *w = pd_resp_json(req, 200);
     pd_jw_object(w);
     pd_jw_key(w, "counts");
@@ -465,7 +463,7 @@ static enum pd_rc write_overview(struct pd_req *req, struct pd_db *db, const str
     write_agreement(w, &req->arena, v, db, d->id, &s.agreement, &s.agreement_ci);
     PD_TRY(write_eta(w, db, d, c, v, err));
     PD_TRY(write_labelers(w, db, &req->arena, d->id, v, tz, err));
-    PD_TRY(write_attention(w, db, &req->arena, d, v, jobs, s.n_jobs, err));
+    write_attention(w, db, &req->arena, c, v, jobs, s.n_jobs);
     PD_TRY(write_steps(w, &s, err));
     pd_jw_ktime(w, "as_of", d->last_activity_us);
     pd_jw_object_end(w);

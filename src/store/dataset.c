@@ -346,18 +346,15 @@ enum pd_rc pd_dataset_delete(struct pd_db *db, int64_t id, struct pd_err *err)
     return touched(rc, n, err);
 }
 
-enum pd_rc pd_dataset_counts(struct pd_db *db, int64_t id, struct pd_counts *out,
-                             struct pd_err *err)
+enum pd_rc pd_dataset_counters(struct pd_db *db, int64_t id, struct pd_counts *out,
+                               struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
     bool found = false;
-    enum pd_rc rc = pd_db_query(
-        db, &rows, err,
-        "SELECT n_records, n_completed, n_submitted, n_discarded, n_draft, n_surplus, active_ms, "
-        "(SELECT count(DISTINCT l.record_id) FROM lease l JOIN record r ON r.id = l.record_id "
-        "WHERE l.dataset_id = ?1 AND l.expires_at > ?2 AND r.completed = 0) "
-        "FROM dataset WHERE id = ?1",
-        "ii", id, pd_lease_now());
+    enum pd_rc rc = pd_db_query(db, &rows, err,
+                                "SELECT n_records, n_completed, n_submitted, n_discarded, n_draft, "
+                                "n_surplus, active_ms, n_flagged FROM dataset WHERE id = ?1",
+                                "i", id);
     if (rc != PD_OK)
         return rc;
     rc = pd_rows_next(rows, &found, err);
@@ -369,9 +366,25 @@ enum pd_rc pd_dataset_counts(struct pd_db *db, int64_t id, struct pd_counts *out
                                   .draft = pd_row_i64(rows, 4),
                                   .surplus = pd_row_i64(rows, 5),
                                   .active_ms = pd_row_i64(rows, 6),
-                                  .in_hand = pd_row_i64(rows, 7)};
+                                  .flagged = pd_row_i64(rows, 7)};
     pd_rows_close(rows);
     return touched(rc, found, err);
+}
+
+enum pd_rc pd_dataset_counts(struct pd_db *db, int64_t id, struct pd_counts *out,
+                             struct pd_err *err)
+{
+    struct pd_counts c = {0};
+    enum pd_rc rc = PD_OK;
+    PD_TRY(pd_dataset_counters(db, id, &c, err));
+    PD_TRY(pd_db_i64(db, &c.in_hand, NULL, err,
+                     "SELECT count(DISTINCT l.record_id) FROM lease l JOIN record r ON r.id = "
+                     "l.record_id WHERE l.dataset_id = ?1 AND l.expires_at > ?2 AND "
+                     "r.completed = 0",
+                     "ii", id, pd_lease_now()));
+    *out = c;
+out:
+    return rc;
 }
 
 enum pd_rc pd_dataset_user_counts(struct pd_db *db, struct pd_arena *a, int64_t id, int64_t user_id,

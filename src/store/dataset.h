@@ -94,14 +94,19 @@ PD_CHECKED enum pd_rc pd_part_list(struct pd_db *db, struct pd_arena *a, int64_t
 PD_CHECKED enum pd_rc pd_part_update(struct pd_db *db, const struct pd_part *p, struct pd_err *err);
 PD_CHECKED enum pd_rc pd_part_delete(struct pd_db *db, int64_t id, struct pd_err *err);
 
-/* Kept with every write; reading them scans nothing but the live leases. */
+/* Kept with every write, save in_hand. */
 struct pd_counts {
     int64_t records, completed;          /* waiting = records - completed - in_hand */
     int64_t in_hand;                     /* open records that someone holds a live lease on */
+    int64_t flagged;                     /* answers that carry a flag */
     int64_t submitted, discarded, draft; /* responses by status */
     int64_t surplus;                     /* submitted beyond the cap (in `submitted` too) */
     int64_t active_ms;
 };
+/* One row: in_hand is 0. */
+PD_CHECKED enum pd_rc pd_dataset_counters(struct pd_db *db, int64_t id, struct pd_counts *out,
+                                          struct pd_err *err);
+/* With in_hand, which passes over the live leases. */
 PD_CHECKED enum pd_rc pd_dataset_counts(struct pd_db *db, int64_t id, struct pd_counts *out,
                                         struct pd_err *err);
 struct pd_user_counts {

@@ -228,6 +228,6 @@ enum pd_rc pd_db_i64(struct pd_db *db, int64_t *out, bool *found, struct pd_err 
 void pd__db_undo(struct pd_db *db, const char *sql)
 {
     struct pd_err err;
-    if (db->be->script(db, sql, &err) != PD_OK)
+    if (pd_db_run(db, NULL, &err, sql, "") != PD_OK)
         pd_log(PD_LOG_WARN, "store", "%s: %s", sql, err.msg);
 }

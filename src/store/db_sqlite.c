@@ -62,10 +62,11 @@ static enum pd_rc lite_open(struct pd_db *db, const char *where, bool read_only,
     }
     sqlite3_extended_result_codes(c, 1);
     sqlite3_busy_timeout(c, 5000);
+    /* No memory map: a reader that finds a newer commit drops its whole map, on every processor. */
     enum pd_rc rc = lite_script(db,
                                 "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON;"
                                 "PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"
-                                "PRAGMA cache_size=-8192; PRAGMA mmap_size=268435456;"
+                                "PRAGMA cache_size=-8192; PRAGMA mmap_size=0;"
                                 "PRAGMA wal_autocheckpoint=0;",
                                 err);
     if (rc == PD_OK)

@@ -5,6 +5,9 @@
 
 #include <stdatomic.h>
 
+/* A lease renewed less than this ago is left as it is: asking for the next task writes nothing. */
+#define FRESH_US ((int64_t)60 * 1000000)
+
 static _Atomic int64_t test_clock;
 
 void pd_lease_set_clock(int64_t us)
@@ -245,8 +248,9 @@ enum pd_rc pd_lease_renew(struct pd_db *db, int64_t dataset_id, int64_t user_id,
     int64_t now = pd_lease_now();
     return pd_db_run(db, NULL, err,
                      "UPDATE lease SET expires_at = ?3 WHERE account_id = ?1 AND dataset_id = ?2 "
-                     "AND expires_at > ?4",
-                     "iiii", user_id, dataset_id, now + PD_LEASE_TTL_US, now);
+                     "AND expires_at > ?4 AND expires_at < ?5",
+                     "iiiii", user_id, dataset_id, now + PD_LEASE_TTL_US, now,
+                     now + PD_LEASE_TTL_US - FRESH_US);
 }
 
 enum pd_rc pd_lease_return(struct pd_db *db, int64_t dataset_id, int64_t user_id, int64_t record_id,

@@ -98,24 +98,6 @@ enum pd_rc pd_judgment_last(struct pd_db *db, int64_t record_id, int64_t user_id
     return rc;
 }
 
-enum pd_rc pd_dataset_flagged(struct pd_db *db, int64_t dataset_id, int64_t *n, struct pd_err *err)
-{
-    return pd_db_i64(db, n, NULL, err,
-                     "SELECT count(*) FROM response WHERE dataset_id = ?1 AND notes IS NOT NULL"
-                     " AND status <> 'draft' AND notes LIKE '%\"flag\":{%'",
-                     "i", dataset_id);
-}
-
-enum pd_rc pd_dataset_submitted_since(struct pd_db *db, int64_t dataset_id, int64_t since_us,
-                                      int64_t *n, struct pd_err *err)
-{
-    return pd_db_i64(db, n, NULL, err,
-                     "SELECT count(*) FROM labeler_count c JOIN judgment j ON"
-                     " j.account_id = c.account_id AND j.dataset_id = c.dataset_id AND j.at >= ?2"
-                     " AND j.status = 'submitted' WHERE c.dataset_id = ?1 AND c.last_at >= ?2",
-                     "ii", dataset_id, since_us);
-}
-
 enum pd_rc pd_record_in_hand(struct pd_db *db, int64_t record_id, bool *held, struct pd_err *err)
 {
     int64_t n = 0;

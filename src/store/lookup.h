@@ -21,12 +21,6 @@ PD_CHECKED enum pd_rc pd_judgment_by_uuid(struct pd_db *db, struct pd_arena *a, 
 /* uuid of the last judgment of a labeler on a record; "" when there is none. */
 PD_CHECKED enum pd_rc pd_judgment_last(struct pd_db *db, int64_t record_id, int64_t user_id,
                                        char uuid[37], struct pd_err *err);
-/* Responses that carry a flag. */
-PD_CHECKED enum pd_rc pd_dataset_flagged(struct pd_db *db, int64_t dataset_id, int64_t *n,
-                                         struct pd_err *err);
-/* Submissions of everyone since a moment. */
-PD_CHECKED enum pd_rc pd_dataset_submitted_since(struct pd_db *db, int64_t dataset_id,
-                                                 int64_t since_us, int64_t *n, struct pd_err *err);
 /* Does anyone hold a live lease on the record? */
 PD_CHECKED enum pd_rc pd_record_in_hand(struct pd_db *db, int64_t record_id, bool *held,
                                         struct pd_err *err);

@@ -32,7 +32,8 @@ struct scene {
     int64_t response_id;       /* 0: none yet */
     enum pd_answer_status old; /* DELETED: none yet */
     bool old_surplus;
-    int64_t old_active_ms;
+    int64_t old_active_ms, old_at;
+    bool old_flagged;
 };
 
 static enum pd_rc load_scene(struct pd_db *db, struct scene *s, struct pd_err *err)
@@ -42,7 +43,8 @@ static enum pd_rc load_scene(struct pd_db *db, struct scene *s, struct pd_err *e
     enum pd_rc rc = pd_db_query(
         db, &rows, err,
         "SELECT r.dataset_id, r.submitted, r.surplus, r.completed, d.min_submitted, "
-        "d.guideline_version, p.id, p.status, p.surplus, p.active_ms FROM record r "
+        "d.guideline_version, p.id, p.status, p.surplus, p.active_ms, p.updated_at, p.flagged FROM "
+        "record r "
         "JOIN dataset d ON d.id = r.dataset_id LEFT JOIN response p ON p.record_id = r.id AND "
         "p.account_id = ?2 AND p.n = ?3 WHERE r.id = ?1",
         "iii", s->record_id, s->user_id, s->n);
@@ -62,6 +64,8 @@ static enum pd_rc load_scene(struct pd_db *db, struct scene *s, struct pd_err *e
             (void)pd_answer_status_parse(pd_row_str(rows, 7), &s->old);
         s->old_surplus = pd_row_i64(rows, 8) != 0;
         s->old_active_ms = pd_row_i64(rows, 9);
+        s->old_at = pd_row_i64(rows, 10);
+        s->old_flagged = pd_row_i64(rows, 11) != 0;
     }
     pd_rows_close(rows);
     return rc == PD_OK && !found ? PD_FAIL(err, PD_NOTFOUND, "no such record") : rc;
@@ -114,6 +118,23 @@ static enum pd_rc count_labeler(struct pd_db *db, const struct scene *s, enum pd
         "last_at = CASE WHEN labeler_count.last_at < ?10 THEN ?10 ELSE labeler_count.last_at END",
         "iiiiiiiiii", s->dataset_id, s->user_id, by * sub, by * dis, by * dra, done_by * sub,
         done_by * dis, done_by * dra, active_ms, at);
+}
+
+/* An answer of status st given at `at` enters (by = 1) or leaves (-1) its quarter of an hour, in
+ * the account's row and in everyone's. Drafts are in none. */
+static enum pd_rc count_quarter(struct pd_db *db, const struct scene *s, enum pd_answer_status st,
+                                int64_t by, int64_t at, struct pd_err *err)
+{
+    if (st != PD_ANSWER_SUBMITTED && st != PD_ANSWER_DISCARDED)
+        return PD_OK;
+    return pd_db_run(db, NULL, err,
+                     "INSERT INTO answer_count(dataset_id, account_id, quarter, submitted, "
+                     "discarded) VALUES(?1, ?2, ?3, ?4, ?5), (?1, 0, ?3, ?4, ?5) "
+                     "ON CONFLICT(dataset_id, account_id, quarter) DO UPDATE SET "
+                     "submitted = answer_count.submitted + excluded.submitted, "
+                     "discarded = answer_count.discarded + excluded.discarded",
+                     "iiiii", s->dataset_id, s->user_id, at / PD_QUARTER_US,
+                     by * (st == PD_ANSWER_SUBMITTED), by * (st == PD_ANSWER_DISCARDED));
 }
 
 /* The record became complete (by = 1) or open again (-1): everyone's answers on it move over. */
@@ -180,7 +201,7 @@ out:
 
 struct totals {
     int64_t by[3]; /* draft, submitted, discarded */
-    int64_t surplus, completed, active_ms;
+    int64_t surplus, completed, active_ms, flagged;
 };
 
 static enum pd_rc settle_dataset(struct pd_db *db, int64_t dataset_id, const struct totals *t,
@@ -190,10 +211,11 @@ static enum pd_rc settle_dataset(struct pd_db *db, int64_t dataset_id, const str
         db, NULL, err,
         "UPDATE dataset SET n_draft = n_draft + ?2, n_submitted = n_submitted + ?3, "
         "n_discarded = n_discarded + ?4, n_surplus = n_surplus + ?5, "
-        "n_completed = n_completed + ?6, active_ms = active_ms + ?7, last_activity_at = ?8 "
+        "n_completed = n_completed + ?6, active_ms = active_ms + ?7, last_activity_at = ?8, "
+        "n_flagged = n_flagged + ?9 "
         "WHERE id = ?1",
-        "iiiiiiii", dataset_id, t->by[0], t->by[1], t->by[2], t->surplus, t->completed,
-        t->active_ms, now);
+        "iiiiiiiii", dataset_id, t->by[0], t->by[1], t->by[2], t->surplus, t->completed,
+        t->active_ms, now, t->flagged);
 }
 
 static enum pd_rc append_judgment(struct pd_db *db, const struct scene *s,
@@ -234,25 +256,25 @@ static enum pd_rc replay(struct pd_db *db, const struct pd_response_put *in, boo
 }
 
 static enum pd_rc store_row(struct pd_db *db, const struct scene *s,
-                            const struct pd_response_put *in, bool surplus, int64_t version,
-                            int64_t at, int64_t *id, struct pd_err *err)
+                            const struct pd_response_put *in, bool surplus, bool flagged,
+                            int64_t version, int64_t at, int64_t *id, struct pd_err *err)
 {
     char uuid[37];
     pd_uuid_new(uuid);
     return pd_db_i64(
         db, id, NULL, err,
         "INSERT INTO response(uuid, dataset_id, record_id, account_id, n, status, vals, shown, "
-        "surplus, active_ms, guideline_version, inserted_at, updated_at, notes) "
-        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13) "
+        "surplus, active_ms, guideline_version, inserted_at, updated_at, notes, flagged) "
+        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14) "
         "ON CONFLICT(record_id, account_id, n) DO UPDATE SET status = excluded.status, "
         "vals = excluded.vals, shown = coalesce(excluded.shown, response.shown), "
-        "notes = excluded.notes, "
+        "notes = excluded.notes, flagged = excluded.flagged, "
         "surplus = excluded.surplus, active_ms = response.active_ms + excluded.active_ms, "
         "guideline_version = excluded.guideline_version, updated_at = excluded.updated_at "
         "RETURNING id",
-        "ziiiizssiiiis", uuid, s->dataset_id, s->record_id, s->user_id, s->n,
+        "ziiiizssiiiisi", uuid, s->dataset_id, s->record_id, s->user_id, s->n,
         status_names[in->status], in->values, in->shown, (int64_t)surplus, in->active_ms, version,
-        at, in->notes);
+        at, in->notes, (int64_t)flagged);
 }
 
 /* A lease ends with the answer and lives on with a draft. */
@@ -271,10 +293,10 @@ static enum pd_rc settle_lease(struct pd_db *db, const struct scene *s, enum pd_
 
 /* Moves the answer from s->old to st (DELETED: out) in all counters; its row is as it will be. */
 static enum pd_rc settle(struct pd_db *db, struct scene *s, enum pd_answer_status st, bool surplus,
-                         int64_t active_ms, int64_t at, struct pd_err *err)
+                         bool flagged, int64_t active_ms, int64_t at, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct totals t = {.active_ms = active_ms};
+    struct totals t = {.active_ms = active_ms, .flagged = (int64_t)flagged - s->old_flagged};
     bool was_done = s->completed;
     if (s->old != PD_ANSWER_DELETED)
         t.by[s->old]--;
@@ -294,6 +316,8 @@ static enum pd_rc settle(struct pd_db *db, struct scene *s, enum pd_answer_statu
         PD_TRY(count_labeler(db, s, s->old, -1, -(int64_t)was_done, 0, at, err));
     if (st != PD_ANSWER_DELETED)
         PD_TRY(count_labeler(db, s, st, 1, was_done, active_ms, at, err));
+    PD_TRY(count_quarter(db, s, s->old, -1, s->old_at, err));
+    PD_TRY(count_quarter(db, s, st, 1, at, err));
     if (s->old == PD_ANSWER_SUBMITTED && !s->old_surplus && st != PD_ANSWER_SUBMITTED)
         PD_TRY(promote(db, s, &t.surplus, err));
     PD_TRY(settle_record(db, s, at, &t.completed, err));
@@ -330,6 +354,13 @@ static enum pd_rc reopen_for_user(struct pd_db *db, const struct scene *s, struc
                      "iii", s->dataset_id, s->user_id, s->record_id);
 }
 
+/* Notes are the store's own plain JSON: a quote inside a text is escaped, so this is the key. */
+static bool has_flag(struct pd_str notes)
+{
+    static const char key[] = "\"flag\":{";
+    return notes.len && memmem(notes.ptr, notes.len, key, sizeof key - 1);
+}
+
 enum pd_rc pd_response_put(struct pd_db *db, const struct pd_response_put *in,
                            struct pd_response_result *out, struct pd_err *err)
 {
@@ -358,7 +389,8 @@ enum pd_rc pd_response_put(struct pd_db *db, const struct pd_response_put *in,
         else
             PD_TRY(is_surplus(db, &s, &surplus, err));
     }
-    PD_TRY(store_row(db, &s, in, surplus, version, at, &id, err));
+    bool flagged = in->status != PD_ANSWER_DRAFT && has_flag(in->notes);
+    PD_TRY(store_row(db, &s, in, surplus, flagged, version, at, &id, err));
     if (in->status != PD_ANSWER_DRAFT || answered) {
         if (!uuid.len) {
             pd_uuid_new(made);
@@ -368,7 +400,7 @@ enum pd_rc pd_response_put(struct pd_db *db, const struct pd_response_put *in,
     }
     PD_TRY(settle_lease(db, &s, in->status, err));
     bool created = s.response_id == 0;
-    PD_TRY(settle(db, &s, in->status, surplus, in->active_ms, at, err));
+    PD_TRY(settle(db, &s, in->status, surplus, flagged, in->active_ms, at, err));
     if (answered && in->status == PD_ANSWER_DRAFT)
         PD_TRY(reopen_for_user(db, &s, err));
     *out = (struct pd_response_result){.response_id = id,
@@ -407,7 +439,7 @@ enum pd_rc pd_response_delete(struct pd_db *db, int64_t id, struct pd_err *err)
                                now, err));
     }
     PD_TRY(pd_db_run(db, NULL, err, "DELETE FROM response WHERE id = ?1", "i", id));
-    PD_TRY(settle(db, &s, PD_ANSWER_DELETED, false, 0, now, err));
+    PD_TRY(settle(db, &s, PD_ANSWER_DELETED, false, false, 0, now, err));
     PD_TRY(reopen_for_user(db, &s, err));
 out:
     pd_rows_close(rows);

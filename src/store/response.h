@@ -92,8 +92,12 @@ struct pd_judgment {
 PD_CHECKED enum pd_rc pd_judgment_page(struct pd_db *db, struct pd_arena *a, int64_t dataset_id,
                                        int64_t record_id, int64_t after_id, size_t limit,
                                        struct pd_judgment **out, size_t *n, struct pd_err *err);
-/* Submitted and discarded judgments of a user since a moment (for "today"). */
-PD_CHECKED enum pd_rc pd_judgment_count_since(struct pd_db *db, int64_t dataset_id, int64_t user_id,
-                                              int64_t since_us, int64_t *n, struct pd_err *err);
+/* Answers of a user (0 = everyone) that stand as submitted and discarded and were given since a
+ * moment, which is rounded down to a quarter of an hour: sums of counters, for "today". Either
+ * output may be NULL. */
+#define PD_QUARTER_US ((int64_t)15 * 60 * 1000000)
+PD_CHECKED enum pd_rc pd_answers_since(struct pd_db *db, int64_t dataset_id, int64_t user_id,
+                                       int64_t since_us, int64_t *submitted, int64_t *discarded,
+                                       struct pd_err *err);
 
 #endif

@@ -175,11 +175,23 @@ enum pd_rc pd_judgment_page(struct pd_db *db, struct pd_arena *a, int64_t datase
     return rc;
 }
 
-enum pd_rc pd_judgment_count_since(struct pd_db *db, int64_t dataset_id, int64_t user_id,
-                                   int64_t since_us, int64_t *n, struct pd_err *err)
+enum pd_rc pd_answers_since(struct pd_db *db, int64_t dataset_id, int64_t user_id, int64_t since_us,
+                            int64_t *submitted, int64_t *discarded, struct pd_err *err)
 {
-    return pd_db_i64(db, n, NULL, err,
-                     "SELECT count(DISTINCT record_id) FROM judgment WHERE account_id = ?1 AND "
-                     "dataset_id = ?2 AND at >= ?3 AND status IN ('submitted', 'discarded')",
-                     "iii", user_id, dataset_id, since_us);
+    struct pd_rows *rows = NULL;
+    bool found = false;
+    enum pd_rc rc = pd_db_query(db, &rows, err,
+                                "SELECT coalesce(sum(submitted), 0), coalesce(sum(discarded), 0) "
+                                "FROM answer_count WHERE dataset_id = ?1 AND account_id = ?2 AND "
+                                "quarter >= ?3",
+                                "iii", dataset_id, user_id, since_us / PD_QUARTER_US);
+    if (rc != PD_OK)
+        return rc;
+    rc = pd_rows_next(rows, &found, err);
+    if (rc == PD_OK && submitted)
+        *submitted = pd_row_i64(rows, 0);
+    if (rc == PD_OK && discarded)
+        *discarded = pd_row_i64(rows, 1);
+    pd_rows_close(rows);
+    return rc;
 }

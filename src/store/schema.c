@@ -152,6 +152,27 @@ static const struct step {
      " heartbeat_at INTEGER NOT NULL DEFAULT 0) STRICT;"
      "CREATE INDEX job_state ON job(state, id);"
      "CREATE INDEX job_dataset ON job(dataset_id, id);"},
+    /* counters for what every call of a labeler shows: answers by quarter of an hour (time zones
+       differ by whole quarters, so "today" is a sum of few rows), of one account and, under
+       account 0, of all; and answers that carry a flag */
+    {2, "CREATE TABLE answer_count("
+        " dataset_id INTEGER NOT NULL REFERENCES dataset(id) ON DELETE CASCADE,"
+        " account_id INTEGER NOT NULL, quarter INTEGER NOT NULL,"
+        " submitted INTEGER NOT NULL DEFAULT 0, discarded INTEGER NOT NULL DEFAULT 0,"
+        " PRIMARY KEY(dataset_id, account_id, quarter)) STRICT, WITHOUT ROWID;"
+        "INSERT INTO answer_count(dataset_id, account_id, quarter, submitted, discarded)"
+        " SELECT dataset_id, account_id, updated_at / 900000000,"
+        " sum(CASE status WHEN 'submitted' THEN 1 ELSE 0 END),"
+        " sum(CASE status WHEN 'discarded' THEN 1 ELSE 0 END)"
+        " FROM response WHERE status <> 'draft' GROUP BY 1, 2, 3;"
+        "INSERT INTO answer_count(dataset_id, account_id, quarter, submitted, discarded)"
+        " SELECT dataset_id, 0, quarter, sum(submitted), sum(discarded)"
+        " FROM answer_count GROUP BY 1, 3;"
+        "ALTER TABLE response ADD COLUMN flagged INTEGER NOT NULL DEFAULT 0;"
+        "UPDATE response SET flagged = 1 WHERE status <> 'draft' AND notes LIKE '%\"flag\":{%';"
+        "ALTER TABLE dataset ADD COLUMN n_flagged INTEGER NOT NULL DEFAULT 0;"
+        "UPDATE dataset SET n_flagged = (SELECT count(*) FROM response p WHERE p.dataset_id ="
+        " dataset.id AND p.flagged = 1);"},
 };
 
 enum { N_STEPS = sizeof steps / sizeof *steps };

@@ -267,7 +267,7 @@ enum pd_rc pd_tx_begin(struct pd_tx *tx, struct pd_store *s, enum pd_durability 
 {
     *tx = (struct pd_tx){.store = s, .durable = d == PD_TX_DURABLE};
     take_turn(s);
-    enum pd_rc rc = pd_db_script(s->writer, "BEGIN IMMEDIATE", err);
+    enum pd_rc rc = pd_db_run(s->writer, NULL, err, "BEGIN IMMEDIATE", "");
     if (rc != PD_OK) {
         pthread_mutex_lock(&s->mu);
         pass_turn(s);
@@ -316,7 +316,7 @@ enum pd_rc pd_tx_commit(struct pd_tx *tx, struct pd_err *err)
     tx->open = false;
     /* A full disk and the like make the database drop its transaction by itself. */
     enum pd_rc rc = s->writer->be->in_transaction(s->writer)
-                        ? pd_db_script(s->writer, "COMMIT", err)
+                        ? pd_db_run(s->writer, NULL, err, "COMMIT", "")
                         : PD_FAIL(err, PD_IO, "the database dropped the transaction (disk full?)");
     if (rc != PD_OK && s->writer->be->in_transaction(s->writer))
         pd__db_undo(s->writer, "ROLLBACK");
@@ -395,7 +395,7 @@ enum pd_rc pd_read_begin(struct pd_store *s, struct pd_db **db, struct pd_err *e
     enum pd_rc rc = take_reader(s, &r, err);
     if (rc != PD_OK)
         return rc;
-    rc = pd_db_script(r, "BEGIN", err);
+    rc = pd_db_run(r, NULL, err, "BEGIN", "");
     if (rc != PD_OK) {
         give_reader(s, r);
         return rc;

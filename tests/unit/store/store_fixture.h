@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "base/time.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "store/dataset.h"
@@ -116,6 +117,17 @@ static inline void world_fill(struct world *w, int n_users, int64_t cap, int n_r
         "{\"preference\":{\"value\":[{\"value\":\"a\",\"rank\":1},{\"value\":\"b\",\"rank\":2}],"  \
         "\"strength\":2}}")
 
+/* Answers of put() are given this long ago. */
+static int64_t put_ago_us;
+
+/* What record 2's answers say looks like a flag and is none; those of record 3 carry one. */
+static inline struct pd_str notes_on(int64_t record)
+{
+    return record == 2   ? PD_STR("{\"why\":\"a \\\"flag\\\":{ in a text\"}")
+           : record == 3 ? PD_STR("{\"why\":\"x\",\"flag\":{\"kind\":\"other\"}}")
+                         : (struct pd_str){NULL, 0};
+}
+
 static inline struct pd_response_result put(struct world *w, int64_t record, int64_t user,
                                             enum pd_answer_status st, const char *uuid)
 {
@@ -126,6 +138,8 @@ static inline struct pd_response_result put(struct world *w, int64_t record, int
                                  .values = A_BETTER,
                                  .judgment_uuid = pd_str_from(uuid),
                                  .source = PD_STR("test"),
+                                 .notes = notes_on(record),
+                                 .at_us = put_ago_us ? pd_time_us() - put_ago_us : 0,
                                  .active_ms = 1000,
                                  .guideline_version = -1};
     struct pd_tx tx = {0};
@@ -207,6 +221,16 @@ static inline void check_counters(struct world *w)
         "'discarded')",
         "SELECT count(*) FROM labeler_count c WHERE draft <> (SELECT count(*) FROM response p "
         "WHERE p.account_id = c.account_id AND p.dataset_id = c.dataset_id AND status = 'draft')",
+        "SELECT count(*) FROM dataset d WHERE n_flagged <> (SELECT count(*) FROM response WHERE "
+        "dataset_id = d.id AND status <> 'draft' AND notes LIKE '%\"flag\":{%')",
+        "SELECT count(*) FROM answer_count c WHERE submitted <> (SELECT count(*) FROM response p "
+        "WHERE p.dataset_id = c.dataset_id AND (c.account_id = 0 OR p.account_id = c.account_id) "
+        "AND p.updated_at / 900000000 = c.quarter AND p.status = 'submitted')",
+        "SELECT count(*) FROM answer_count c WHERE discarded <> (SELECT count(*) FROM response p "
+        "WHERE p.dataset_id = c.dataset_id AND (c.account_id = 0 OR p.account_id = c.account_id) "
+        "AND p.updated_at / 900000000 = c.quarter AND p.status = 'discarded')",
+        "SELECT (SELECT coalesce(sum(submitted + discarded), 0) FROM answer_count WHERE account_id "
+        "<> 0) <> (SELECT count(*) FROM response WHERE status <> 'draft')",
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (number(w, checks[i]) != 0)

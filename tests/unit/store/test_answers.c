@@ -233,6 +233,7 @@ static void random_walk_keeps_counters(void **state)
         int64_t record = 1 + (int64_t)pd_rng_below(&rng, 5);
         int64_t user = w.user[pd_rng_below(&rng, 4)];
         uint64_t what = pd_rng_below(&rng, 6);
+        put_ago_us = (int64_t)pd_rng_below(&rng, 10) * PD_QUARTER_US / 2;
         struct pd_lease l[2];
         int64_t reserved = 0;
         if (what < 3) {
@@ -262,6 +263,40 @@ static void random_walk_keeps_counters(void **state)
     OK(pd_tx_commit(&tx, err));
     check_counters(&w);
     pd_lease_set_clock(0);
+    put_ago_us = 0;
+    world_close(&w);
+}
+
+/* "Today" is a sum of quarters: an answer counts once, when it was last given. */
+static void answers_since_a_moment(void **state)
+{
+    struct world w;
+    struct pd_db *db = NULL;
+    int64_t sub = -1, dis = -1;
+    (void)state;
+    world_open(&w);
+    world_fill(&w, 2, 2, 5);
+    int64_t day = pd_time_us() - (int64_t)24 * 4 * PD_QUARTER_US;
+    put_ago_us = (int64_t)30 * 4 * PD_QUARTER_US;
+    put(&w, 1, w.user[0], PD_ANSWER_SUBMITTED, NULL);
+    put(&w, 2, w.user[0], PD_ANSWER_SUBMITTED, NULL);
+    put_ago_us = 0;
+    put(&w, 2, w.user[0], PD_ANSWER_SUBMITTED, NULL); /* again: moves to today */
+    put(&w, 3, w.user[0], PD_ANSWER_DISCARDED, NULL);
+    put(&w, 4, w.user[0], PD_ANSWER_SUBMITTED, NULL);
+    put(&w, 4, w.user[0], PD_ANSWER_DRAFT, NULL); /* undone */
+    put(&w, 4, w.user[1], PD_ANSWER_SUBMITTED, NULL);
+    assert_int_equal(counts(&w).flagged, 1);
+    OK(pd_read_begin(w.store, &db, err));
+    OK(pd_answers_since(db, w.dataset, w.user[0], day, &sub, &dis, err));
+    assert_int_equal(sub, 1);
+    assert_int_equal(dis, 1);
+    OK(pd_answers_since(db, w.dataset, 0, day, &sub, NULL, err));
+    assert_int_equal(sub, 2);
+    OK(pd_answers_since(db, w.dataset, 0, 0, &sub, NULL, err));
+    assert_int_equal(sub, 3);
+    pd_read_end(w.store, db);
+    check_counters(&w);
     world_close(&w);
 }
 
@@ -276,6 +311,7 @@ int main(void)
         cmocka_unit_test(queue_moves_on_and_comes_back),
         cmocka_unit_test(drafts_come_back),
         cmocka_unit_test(random_walk_keeps_counters),
+        cmocka_unit_test(answers_since_a_moment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,6 +48,36 @@ static void what_was_committed_is_there_again(void **state)
     world_close(&w);
 }
 
+/* A folder of version 1 gets the counters of version 2 from its rows. */
+static void older_schema_is_brought_up(void **state)
+{
+    struct world w;
+    struct pd_tx tx = {0};
+    (void)state;
+    world_open(&w);
+    world_fill(&w, 2, 2, 5);
+    put(&w, 1, w.user[0], PD_ANSWER_SUBMITTED, NULL);
+    put(&w, 2, w.user[0], PD_ANSWER_DRAFT, NULL);
+    put(&w, 2, w.user[1], PD_ANSWER_SUBMITTED, NULL);
+    put_ago_us = 3 * PD_QUARTER_US;
+    put(&w, 3, w.user[1], PD_ANSWER_DISCARDED, NULL);
+    put_ago_us = 0;
+    OK(pd_tx_begin(&tx, w.store, PD_TX_DURABLE, err));
+    OK(pd_db_script(tx.db,
+                    "DROP TABLE answer_count; ALTER TABLE response DROP COLUMN flagged;"
+                    "ALTER TABLE dataset DROP COLUMN n_flagged;"
+                    "DELETE FROM schema_version; INSERT INTO schema_version(version) VALUES(1)",
+                    err));
+    OK(pd_tx_commit(&tx, err));
+    pd_store_close(w.store);
+    OK(pd_store_open(&w.store, w.dir, err));
+    assert_int_equal(counts(&w).flagged, 1);
+    check_counters(&w);
+    put(&w, 3, w.user[1], PD_ANSWER_SUBMITTED, NULL);
+    check_counters(&w);
+    world_close(&w);
+}
+
 static void newer_schema_is_refused(void **state)
 {
     struct world w;
@@ -272,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folder_is_private_and_held),
         cmocka_unit_test(what_was_committed_is_there_again),
+        cmocka_unit_test(older_schema_is_brought_up),
         cmocka_unit_test(newer_schema_is_refused),
         cmocka_unit_test(abandoned_leaves_nothing),
         cmocka_unit_test(threads_never_pass_the_cap),
