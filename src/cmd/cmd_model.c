@@ -1,4 +1,4 @@
-/* podium model info|pull|init|convert. */
+/* podium model info|pull|init|convert|merge. */
 #include "base/fs.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
@@ -269,6 +269,52 @@ out:
     return rc;
 }
 
+static enum pd_rc model_merge(const struct pd_cmd *self, int argc, char **argv, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    const char *out = NULL, *dtype = "fp32";
+    bool help = false;
+    struct pd_opt_list args = {0};
+    struct pd_model *m = NULL;
+    struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE};
+    struct pd_opt table[] = {
+        {.name = "adapter",
+         .type = PD_OPT_STR,
+         .value = &options.adapter,
+         .metavar = "DIR",
+         .help = "the LoRA adapter: a folder as PEFT writes it",
+         .flags = PD_OPT_REQUIRED},
+        {.name = "out",
+         .type = PD_OPT_STR,
+         .value = &out,
+         .metavar = "OUT",
+         .help = "the Hugging Face folder or, ending in .gguf, the file to write",
+         .flags = PD_OPT_REQUIRED},
+        {.name = "dtype",
+         .type = PD_OPT_CHOICE,
+         .value = &dtype,
+         .choices = DTYPES "|q8_0|q4_0",
+         .help = "number format of the weights; the last two in .gguf files only"},
+        {0},
+    };
+    PD_TRY(pd_opt_parse(table, argc, argv, 1, 1, &args, &help, err));
+    if (help) {
+        pd_cmd_help(
+            self, "podium model merge M --adapter DIR --out OUT [--dtype fp32|bf16|f16|q8_0|q4_0]",
+            "Adds a LoRA adapter to the weights of its base model M and writes the result, which\n"
+            "needs neither of them. An adapter's folder is itself taken as a model by every\n"
+            "verb (--model DIR) when the base that it names is there.",
+            table, "  podium model merge smollm2/ --adapter runs/lora --out merged --dtype bf16");
+        goto out;
+    }
+    PD_TRY(pd_model_open(&m, args.items[0], &options, err));
+    PD_TRY(save_as(m, out, dtype, 0, err));
+out:
+    pd_model_free(m);
+    pd_opt_list_release(&args);
+    return rc;
+}
+
 /* ---- the verb ---- */
 
 static const struct sub subs[] = {
@@ -276,6 +322,7 @@ static const struct sub subs[] = {
     {"pull", "fetch a known model, print its path", model_pull},
     {"init", "random weights at the shape of a config.json", model_init},
     {"convert", "write a model as a Hugging Face folder or a .gguf file", model_convert},
+    {"merge", "a LoRA adapter into its base model", model_merge},
 };
 
 static int print_subs(const struct pd_cmd *self)
@@ -284,7 +331,7 @@ static int print_subs(const struct pd_cmd *self)
     pd_buf_init(&text, 0);
     for (size_t i = 0; i < sizeof subs / sizeof *subs; i++)
         pd_buf_addf(&text, "%s  %-9s %s", i ? "\n" : "", subs[i].name, subs[i].summary);
-    pd_cmd_help(self, "podium model info|pull|init|convert ...   (each has --help)",
+    pd_cmd_help(self, "podium model info|pull|init|convert|merge ...   (each has --help)",
                 pd_buf_cstr(&text), NULL,
                 "  podium model pull smollm2-135m-instruct\n"
                 "  podium model info ~/.cache/podium/models/SmolLM2-135M-Instruct.Q4_1.gguf");
@@ -303,7 +350,7 @@ int pd_cmd_model(const struct pd_cmd *self, int argc, char **argv)
         if (strcmp(argv[0], subs[i].name) == 0)
             return subs[i].run(self, argc - 1, argv + 1, &err) == PD_OK ? 0
                                                                         : pd_cmd_fail(self, &err);
-    (void)PD_FAIL(&err, PD_USAGE, "no \"%s\" here; there are info, pull, init and convert",
+    (void)PD_FAIL(&err, PD_USAGE, "no \"%s\" here; there are info, pull, init, convert and merge",
                   argv[0]);
     return pd_cmd_fail(self, &err);
 }

@@ -1,4 +1,5 @@
 #include "lm/model_int.h"
+#include "lm/lora.h"
 #include "lm/tok_int.h"
 
 #include "base/json.h"
@@ -377,7 +378,31 @@ static enum pd_rc resolve(const char *given, char **path, bool *dir, struct pd_e
                    given);
 }
 
-static enum pd_rc open_files(struct pd_model **out, const char *given, struct pd_err *err)
+/* An adapter's folder may hold the tokenizer that it was trained with. */
+static enum pd_rc take_tokenizer(struct pd_model *m, const char *adapter, struct pd_err *err)
+{
+    struct pd_tokenizer *tok = NULL;
+    enum pd_rc rc = pd_tokenizer_open_dir(&tok, adapter, err);
+    if (rc == PD_NOTFOUND)
+        return PD_OK;
+    if (rc != PD_OK)
+        return rc;
+    if (pd_tokenizer_size(tok) > m->cfg.vocab_size) {
+        rc = PD_FAIL(err, PD_UNSUPPORTED,
+                     "%s: its tokenizer has %d tokens, the base model's embedding %d rows; resized "
+                     "embeddings are not merged",
+                     adapter, pd_tokenizer_size(tok), m->cfg.vocab_size);
+        pd_tokenizer_free(tok);
+        return rc;
+    }
+    pd_tokenizer_free(m->tok);
+    m->tok = tok;
+    return PD_OK;
+}
+
+/* adapter: or NULL */
+static enum pd_rc open_base(struct pd_model **out, const char *given, const char *adapter,
+                            struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     char *path = NULL;
@@ -387,6 +412,8 @@ static enum pd_rc open_files(struct pd_model **out, const char *given, struct pd
     m = model_new(path);
     PD_TRY(dir ? open_folder(m, err) : open_gguf(m, err));
     m->cfg.tied = pd_model_is_tied(m);
+    if (adapter)
+        PD_TRY(take_tokenizer(m, adapter, err));
     if (m->tok)
         PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(m->tok), err));
     if (m->tok && m->cfg.n_eos == 0 && pd_tokenizer_eos(m->tok) >= 0)
@@ -401,21 +428,61 @@ out:
     return rc;
 }
 
+/* Is M itself an adapter, and of what? A folder with a config.json is a model. */
+static enum pd_rc split_adapter(const char *given, const char **adapter, char **base,
+                                struct pd_err *err)
+{
+    char *config = pd_xasprintf("%s/config.json", given);
+    bool alone =
+        !*adapter && pd_fs_is_dir(given) && pd_lora_is_adapter(given) && !pd_fs_exists(config);
+    pd_free(config);
+    if (!alone) {
+        *base = pd_xstrdup(given);
+        return PD_OK;
+    }
+    *adapter = given;
+    return pd_lora_base(given, base, err);
+}
+
+static enum pd_rc open_files(struct pd_model **out, const char *given, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    const char *adapter = NULL;
+    char *base = NULL;
+    PD_TRY(split_adapter(given, &adapter, &base, err));
+    PD_TRY(open_base(out, base, adapter, err));
+out:
+    pd_free(base);
+    return rc;
+}
+
 enum pd_rc pd_model_open(struct pd_model **out, const char *path,
                          const struct pd_model_options *opt, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_model *m = NULL;
-    PD_TRY(open_files(&m, path, err));
-    m->heads = opt->heads ? opt->heads : pd_model_heads_in_files(m);
+    struct pd_lora *lora = NULL;
+    const char *adapter = opt->adapter;
+    char *base = NULL;
+    PD_TRY(split_adapter(path, &adapter, &base, err));
+    PD_TRY(open_base(&m, base, adapter, err));
+    if (adapter)
+        PD_TRY(pd_lora_open(&lora, adapter, err));
+    m->heads = opt->heads                        ? opt->heads
+               : lora && pd_lora_has_score(lora) ? PD_HEAD_SCORE
+                                                 : pd_model_heads_in_files(m);
     PD_TRY(build_table(m, err));
     PD_TRY(pd_model_bind_files(m, opt, err));
     if (opt->purpose == PD_MODEL_TRAINING)
         PD_TRY(make_trainable(m, opt, err));
+    if (lora)
+        PD_TRY(pd_lora_apply(lora, m, err));
     *out = m;
     m = NULL;
 out:
+    pd_lora_close(lora);
     pd_model_free(m);
+    pd_free(base);
     return rc;
 }
 
@@ -437,15 +504,18 @@ enum pd_rc pd_model_open_tokenizer(struct pd_tokenizer **out, const char *path, 
 {
     enum pd_rc rc = PD_OK;
     bool dir = false;
-    char *resolved = NULL;
+    const char *adapter = NULL;
+    char *resolved = NULL, *base = NULL;
     if (pd_fs_is_dir(path)) { /* a tokenizer's own folder has no config.json */
         rc = pd_tokenizer_open_dir(out, path, err);
         if (rc != PD_NOTFOUND)
             return rc;
     }
-    PD_TRY(resolve(path, &resolved, &dir, err));
+    PD_TRY(split_adapter(path, &adapter, &base, err));
+    PD_TRY(resolve(base, &resolved, &dir, err));
     PD_TRY((dir ? pd_tokenizer_open_dir : open_gguf_tokenizer)(out, resolved, err));
 out:
+    pd_free(base);
     pd_free(resolved);
     return rc;
 }

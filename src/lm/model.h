@@ -57,6 +57,7 @@ enum {
 
 struct pd_model_options {
     enum pd_model_purpose purpose;
+    const char *adapter;   /* folder of a LoRA adapter to add to the weights, or NULL */
     unsigned heads;        /* 0 = what the files hold */
     bool init_head_normal; /* a head the files lack: normal(0, initializer_range), else zeros */
     uint64_t seed;         /* of that head */

@@ -151,6 +151,10 @@ void pd_weight_gather(const struct pd_weight *w, float *dst)
     int64_t index[8] = {0}, at = 0, n = 1;
     for (int d = 0; d < w->ndim; d++)
         n *= w->shape[d];
+    if (!w->f64 && !w->strided) {
+        pd_dtype_to_f32(w->dtype, w->data, dst, (size_t)n);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         dst[i] = value_at(w, w->strided ? at : i);
         for (int d = w->ndim - 1; w->strided && d >= 0; d--) { /* an odometer over the shape */

@@ -41,7 +41,7 @@ size_t pd_weights_files(const struct pd_weights *w, size_t *bytes);
 /* Name i of the tensors that are there, ptr NULL past the last. */
 struct pd_str pd_weights_name(const struct pd_weights *w, size_t i);
 
-/* All values of a tensor that is strided or f64, row-major in fp32. */
+/* All values of a tensor, however it lies, row-major in fp32. */
 void pd_weight_gather(const struct pd_weight *w, float *dst);
 
 #endif

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import torch_writer
-from conftest import FIXTURES, podium_bin, read_jsonl
+from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
 
 MODELS = FIXTURES / "models"
 TEXTS = [{"prompt": "Once upon a time", "text": " there was a fox."}, {"text": "1 2 3"}]
@@ -162,3 +162,61 @@ def test_a_folder_in_shards(podium, logprobs, tmp_path):
     assert logprobs(tmp_path / "many") == logprobs(tmp_path / "one")
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (tmp_path / "many" / file).read_bytes() == (MODELS / "tiny-llama" / file).read_bytes()
+
+
+# ---- LoRA adapters ----
+
+LORA = FIXTURES / "lora"
+
+
+def adapter_copy(tmp_path, name, **config):
+    folder = tmp_path / "adapter"
+    shutil.copytree(LORA / name, folder)
+    file = folder / "adapter_config.json"
+    base = {"base_model_name_or_path": str(MODELS / json.loads((LORA / name / "golden.json").read_text())["base"])}
+    file.write_text(json.dumps(json.loads(file.read_text()) | base | config))
+    return folder
+
+
+def check_logprobs(podium, model, golden, tmp_path):
+    given = write_jsonl(tmp_path / "ids.jsonl", [{"ids": r["ids"]} for r in golden["logprobs"]])
+    out = podium("logprobs", "--model", model, "--in", given, "--out", "-", "--dtype", "fp32", "--quiet")
+    for want, got in zip(golden["logprobs"], map(json.loads, out.splitlines()), strict=True):
+        assert got["logprobs"][1:] == pytest.approx(want["logprobs"][1:], abs=2e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-all", "llama-embedding", "gpt2"])
+def test_an_adapter_is_a_model(podium, tmp_path, name):
+    golden = json.loads((LORA / name / "golden.json").read_text())
+    check_logprobs(podium, LORA / name, golden, tmp_path)  # its base stands relative to it
+    podium("model", "merge", MODELS / golden["base"], "--adapter", LORA / name, "--out", tmp_path / "merged")
+    check_logprobs(podium, tmp_path / "merged", golden, tmp_path)
+    podium("model", "merge", MODELS / golden["base"], "--adapter", LORA / name, "--out", tmp_path / "merged.gguf")
+    check_logprobs(podium, tmp_path / "merged.gguf", golden, tmp_path)
+
+
+def test_a_reward_adapter_brings_its_head(podium, tmp_path):
+    golden = json.loads((LORA / "reward" / "golden.json").read_text())
+    given = write_jsonl(tmp_path / "texts.jsonl", [{"text": r["text"]} for r in golden["rewards"]])
+    for model in (LORA / "reward", tmp_path / "merged"):
+        out = podium("score", "--model", model, "--in", given, "--out", "-", "--dtype", "fp32", "--quiet")
+        got = [json.loads(line)["reward"] for line in out.splitlines()]
+        assert got == pytest.approx([r["reward"] for r in golden["rewards"]], abs=2e-4)
+        if model != tmp_path / "merged":
+            podium("model", "merge", MODELS / golden["base"], "--adapter", model, "--out", tmp_path / "merged")
+
+
+@pytest.mark.parametrize(
+    "config, says",
+    [
+        ({"peft_type": "LOHA"}, 'peft_type "LOHA"'),
+        ({"use_dora": True}, "use_dora"),
+        ({"init_lora_weights": "pissa"}, "pissa"),
+        ({"r": 5}, "rank 4"),
+        ({"base_model_name_or_path": "nobody/nothing"}, "hf://nobody/nothing"),
+        ({"base_model_name_or_path": None}, "names no base model"),
+        ({"base_model_name_or_path": str(MODELS / "tiny-gpt2")}, "no place in the model"),
+    ],
+)
+def test_adapters_that_do_not_fit_are_refused(tmp_path, config, says):
+    assert says in fails("model", "info", adapter_copy(tmp_path, "llama", **config))
