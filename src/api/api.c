@@ -170,6 +170,8 @@ static void on_error(struct pd_req *req, int status, const struct pd_err *err)
         status = 422; /* as there: a body that cannot be parsed is one that does not validate */
     if (door_of(req) == PD_DOOR_ARGILLA)
         argilla_error(req, status, message);
+    else if (door_of(req) == PD_DOOR_OPENAI)
+        pd_api_model_error(req, status, message);
     else
         ui_error(req, status, slug(status), NULL, message);
 }
@@ -527,6 +529,7 @@ void pd_api_init(struct pd_api *api, struct pd_store *store, const struct pd_ass
         &pd_routes_argilla_user,
         &pd_routes_argilla_dataset,
         &pd_routes_argilla_record,
+        &pd_routes_model,
     };
     *api = (struct pd_api){.store = store,
                            .assets = assets,

@@ -10,15 +10,16 @@
 #include "net/server.h"
 #include "store/store.h"
 
-enum pd_door { PD_DOOR_UI, PD_DOOR_ARGILLA, PD_DOOR_LABEL_STUDIO, PD_DOOR_LOCAL };
+enum pd_door { PD_DOOR_UI, PD_DOOR_ARGILLA, PD_DOOR_LABEL_STUDIO, PD_DOOR_LOCAL, PD_DOOR_OPENAI };
 
 struct pd_api {
     struct pd_store *store;
     const struct pd_assets *assets; /* NULL or empty: built without the front end */
     struct pd_http_server *server;  /* for /metrics; set after start */
     const char *version;
-    const char *public_url; /* "https://podium.example", or NULL: the Host that is asked */
-    char *models_dir;       /* where the models to choose from lie */
+    const char *public_url;   /* "https://podium.example", or NULL: the Host that is asked */
+    char *models_dir;         /* where the models to choose from lie */
+    const char *model_socket; /* of the model behind /v1/, NULL = none; set after init */
     struct pd_router router;
     struct pd_limiter *limiter;
     struct pd_overviews *overviews; /* a cache of derived numbers */
@@ -49,6 +50,8 @@ void pd_api_read_end(struct pd_req *req);
 /* An error answer with a code of its own (PD_DOOR_UI); field may be NULL. */
 void pd_api_error(struct pd_req *req, int status, const char *code, const char *field,
                   const char *fmt, ...) PD_PRINTF(5, 6);
+/* An error in the shape of OpenAI's API (PD_DOOR_OPENAI). */
+void pd_api_model_error(struct pd_req *req, int status, const char *message);
 /* {name} must be a uuid: PD_NOTFOUND otherwise, since no such thing can be there. */
 PD_CHECKED enum pd_rc pd_api_uuid(const struct pd_req *req, const char *name, struct pd_str *out,
                                   struct pd_err *err);
@@ -86,7 +89,7 @@ struct pd_route_table {
 extern const struct pd_route_table pd_routes_session, pd_routes_keys, pd_routes_dataset,
     pd_routes_data, pd_routes_records, pd_routes_label, pd_routes_answer, pd_routes_overview,
     pd_routes_watch, pd_routes_job, pd_routes_run, pd_routes_local, pd_routes_argilla_user,
-    pd_routes_argilla_dataset, pd_routes_argilla_record;
+    pd_routes_argilla_dataset, pd_routes_argilla_record, pd_routes_model;
 #define PD_ROUTE_TABLE(name, rows)                                                                 \
     const struct pd_route_table name = {rows, sizeof(rows) / sizeof(rows)[0]}
 

@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 #include "cmd/door.h"
 #include "cmd/serve.h"
+#include "cmd/serve_child.h"
 
 #include "api/api.h"
 #include "api/job_kinds.h"
@@ -16,19 +17,16 @@
 #include "pref/template.h"
 #include "store/lease.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
+#include <string.h>
 #include <unistd.h>
 
 #define LINK_US ((int64_t)24 * 3600 * 1000000)
 
 struct serve {
-    const char *data, *listen, *url, *models, *owner;
+    const char *data, *listen, *url, *models, *owner, *model, *model_dtype, *model_name;
     bool worker, access_log, print_password, quiet, routes;
-    int64_t threads;
+    int64_t threads, model_threads;
 };
 
 static const char usage[] = "podium serve --data DIR [--listen 127.0.0.1:6900] [options]";
@@ -38,11 +36,15 @@ static const char text[] =
     "that works once. Other verbs (user, import, export, ...) work on the folder at the same "
     "time.\n"
     "\n"
+    "With --model the server also runs `podium generate --serve` as a child and passes /v1/... on\n"
+    "to it, for owners and admins with their API key as Bearer.\n"
+    "\n"
     "SIGTERM or Ctrl-C: no new connections, what was begun is answered, then the end.";
 static const char examples[] =
     "  podium serve --data podium-data\n"
     "  podium serve --data podium-data --listen 0.0.0.0:8080 --url https://rank.example.org\n"
-    "  podium serve --data podium-data --listen 127.0.0.1:0     any free port, which is printed";
+    "  podium serve --data podium-data --listen 127.0.0.1:0     any free port, which is printed\n"
+    "  podium serve --data podium-data --model runs/ppo";
 
 /* ------------------------------------------------------------------ the first owner */
 
@@ -85,41 +87,48 @@ static enum pd_rc make_owner(const struct serve *o, struct pd_store *store, stru
     return pd_store_write(store, PD_TX_DURABLE, write_first, f, err);
 }
 
-/* ------------------------------------------------------------------ the worker */
+/* ------------------------------------------------------------------ children */
 
-/* `podium worker` as a child that dies with us. -1 when it cannot be started. */
-static pid_t start_worker(const struct serve *o, const char *models)
+struct children {
+    struct pd_child worker, model;
+    const char *worker_argv[8], *model_argv[16];
+    char *socket, *listen, *threads;
+};
+
+/* The model's own socket: requests come in through this server's accounts only. */
+static void set_up_children(struct children *c, const struct serve *o, const char *models)
 {
-    pid_t parent = getpid(), pid = fork();
-    if (pid != 0)
-        return pid;
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent)
-        _exit(0);
-    errno = 0;
-    if (nice(10) == -1 && errno != 0) /* training waits for people, not the other way */
-        errno = 0;
-    char *argv[] = {"podium",   "worker",
-                    "--data",   (char *)(uintptr_t)o->data,
-                    "--models", (char *)(uintptr_t)models,
-                    NULL};
-    (void)execv("/proc/self/exe", argv);
-    _exit(127);
+    const char *worker[] = {"podium", "worker", "--data", o->data, "--models", models, NULL};
+    c->socket = pd_xasprintf("%s/model.sock", o->data);
+    c->listen = pd_xasprintf("unix:%s", c->socket);
+    c->threads = pd_xasprintf("%lld", (long long)o->model_threads);
+    const char *model[] = {"podium",
+                           "generate",
+                           "--serve",
+                           "--model",
+                           o->model,
+                           "--listen",
+                           c->listen,
+                           "--dtype",
+                           o->model_dtype,
+                           "--threads",
+                           c->threads,
+                           "--quiet",
+                           o->model_name ? "--model-name" : NULL,
+                           o->model_name,
+                           NULL};
+    memcpy(c->worker_argv, worker, sizeof worker);
+    memcpy(c->model_argv, model, sizeof model);
+    /* training waits for people, not the other way; who asks the model is in between */
+    c->worker = (struct pd_child){.name = "worker", .argv = c->worker_argv, .niceness = 10};
+    c->model = (struct pd_child){.name = "model", .argv = c->model_argv, .niceness = 5};
 }
 
-static void stop_worker(pid_t pid)
+static void release_children(struct children *c)
 {
-    int status;
-    if (pid <= 0)
-        return;
-    (void)kill(pid, SIGTERM);
-    for (int i = 0; i < 300; i++) { /* it writes a checkpoint first */
-        if (waitpid(pid, &status, WNOHANG) == pid)
-            return;
-        pd_sleep_ms(100);
-    }
-    (void)kill(pid, SIGKILL);
-    (void)waitpid(pid, &status, 0);
+    pd_free(c->socket);
+    pd_free(c->listen);
+    pd_free(c->threads);
 }
 
 /* ------------------------------------------------------------------ running */
@@ -152,11 +161,10 @@ static void write_where(const char *dir, const char *url)
     pd_free(path);
 }
 
-static void loop(const struct serve *o, struct pd_store *store, pid_t worker, const char *models)
+static void loop(const struct serve *o, struct pd_store *store, struct children *c)
 {
-    int64_t next_expiry = 0, restart_at = 0;
+    int64_t next_expiry = 0;
     struct pd_err err;
-    int status;
     while (!pd_sig_stop()) {
         int64_t now = pd_time_mono_ns();
         if (now >= next_expiry) {
@@ -164,17 +172,13 @@ static void loop(const struct serve *o, struct pd_store *store, pid_t worker, co
                 pd_log(PD_LOG_ERROR, "serve", "leases: %s", err.msg);
             next_expiry = now + (int64_t)15 * 1000000000;
         }
-        if (worker > 0 && waitpid(worker, &status, WNOHANG) == worker) {
-            pd_log(PD_LOG_WARN, "serve", "the worker ended with status %d; a new one starts",
-                   status);
-            worker = -1;
-            restart_at = now + (int64_t)2 * 1000000000;
-        }
-        if (o->worker && worker < 0 && now >= restart_at)
-            worker = start_worker(o, models);
+        if (o->worker)
+            pd_child_tick(&c->worker);
+        if (o->model)
+            pd_child_tick(&c->model);
         pd_sleep_ms(100);
     }
-    stop_worker(worker);
+    pd_child_stop(&c->worker);
 }
 
 /* The one before may still be going: `systemctl restart`, or a verb that is nearly done. */
@@ -188,6 +192,14 @@ static enum pd_rc open_store(struct pd_store **store, const char *dir, struct pd
     return rc;
 }
 
+/* The model is the child's to open; a path that leads nowhere is said at once. */
+static enum pd_rc check_model(const struct serve *o, struct pd_err *err)
+{
+    if (o->model && access(o->model, R_OK) != 0)
+        return PD_FAIL_SYS(err, PD_NOTFOUND, "--model %s", o->model);
+    return PD_OK;
+}
+
 static enum pd_rc serve(const struct serve *o, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -195,26 +207,34 @@ static enum pd_rc serve(const struct serve *o, struct pd_err *err)
     struct pd_http_server *server = NULL;
     struct pd_api api = {0};
     struct first first = {0};
+    struct children children = {0};
     char password[17] = "";
     char *sock = pd_xasprintf("%s/%s", o->data, PD_OP_SOCKET);
     char *models = o->models ? pd_xstrdup(o->models) : pd_models_default_dir();
+    set_up_children(&children, o, models);
+    PD_TRY(check_model(o, err));
     PD_TRY(open_store(&store, o->data, err));
     PD_TRY(make_owner(o, store, &first, password, err));
     pd_api_init(&api, store, &pd_assets_table, PD_VERSION, o->url, models);
+    if (o->model)
+        api.model_socket = children.socket;
     const struct pd_http_app app = pd_api_app(&api);
     const struct pd_http_config cfg = {.listen = o->listen,
                                        .unix_path = sock,
                                        .workers = (int)o->threads,
+                                       .long_max = o->model ? 96 : 0, /* 64 of them the model's */
                                        .access_log = o->access_log};
     PD_TRY(pd_http_server_start(&server, &cfg, &app, err));
     api.server = server;
     write_where(o->data, o->url ? o->url : pd_http_server_url(server));
     announce(o, server, &first, password);
-    loop(o, store, o->worker ? start_worker(o, models) : 0, models);
+    loop(o, store, &children);
     if (!o->quiet)
         fputs("stopping: finishing what was begun\n", stderr);
 out:
     pd_http_server_stop(server, 10000);
+    pd_child_stop(&children.model); /* after the answers that pass through */
+    release_children(&children);
     if (api.store)
         pd_api_release(&api);
     pd_store_close(store);
@@ -234,7 +254,8 @@ static int print_routes(void)
 
 int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
 {
-    struct serve o = {.listen = "127.0.0.1:6900", .worker = true, .owner = "owner"};
+    struct serve o = {
+        .listen = "127.0.0.1:6900", .worker = true, .owner = "owner", .model_dtype = "auto"};
     struct pd_err err = {0};
     struct pd_opt_list args = {0};
     bool help = false;
@@ -250,6 +271,14 @@ int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
                    "pull` puts them)"),
         PD_OPT_ROW("worker", PD_OPT_FLAG, &o.worker, NULL, "also start a worker that runs jobs",
                    .flags = PD_OPT_NEGATABLE),
+        PD_OPT_ROW("model", PD_OPT_STR, &o.model, "M",
+                   "also run this model; owners and admins reach it at /v1/ (docs/serving.md)"),
+        PD_OPT_ROW("model-name", PD_OPT_STR, &o.model_name, "NAME",
+                   "what requests call it; the last part of M unless given"),
+        PD_OPT_ROW("model-dtype", PD_OPT_STR, &o.model_dtype, "T",
+                   "precision of its matrix products, as in `podium generate --dtype`"),
+        PD_OPT_ROW("model-threads", PD_OPT_I64, &o.model_threads, "N",
+                   "of the model; 0 = all cores", .min = 0, .max = 4096),
         PD_OPT_ROW("owner", PD_OPT_STR, &o.owner, "NAME",
                    "name of the account that the first start makes"),
         PD_OPT_ROW("print-password", PD_OPT_FLAG, &o.print_password, NULL,
