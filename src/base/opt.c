@@ -145,6 +145,13 @@ static enum pd_rc parse_long(struct pd_opt *table, const char *arg, int argc, ch
     }
     if (eq)
         return set_value(o, value.ptr, err);
+    int64_t number;
+    if ((o->flags & PD_OPT_ALONE) &&
+        (*i + 1 >= argc || !pd_str_to_i64(pd_str_from(argv[*i + 1]), &number))) {
+        *(int64_t *)o->value = (int64_t)o->min;
+        o->was_set = true;
+        return PD_OK;
+    }
     if (*i + 1 >= argc)
         return PD_FAIL(err, PD_USAGE, "--%s needs a value (%s)", o->name,
                        o->metavar ? o->metavar : "VALUE");
@@ -234,6 +241,8 @@ static void print_default(struct pd_buf *text, const struct pd_opt *o)
         break;
     }
     case PD_OPT_I64:
+        if (o->flags & PD_OPT_ALONE)
+            break;
         pd_buf_addf(text, " (default %lld)", (long long)*(const int64_t *)o->value);
         break;
     case PD_OPT_BYTES:
@@ -285,6 +294,8 @@ void pd_opt_print(struct pd_buf *out, const struct pd_opt *table)
         pd_buf_addf(out, "  --%s%s", o->flags & PD_OPT_NEGATABLE ? "[no-]" : "", o->name);
         if (o->type == PD_OPT_CHOICE)
             pd_buf_addf(out, " %s", o->choices);
+        else if (o->flags & PD_OPT_ALONE)
+            pd_buf_addf(out, " [%s]", o->metavar);
         else if (o->type != PD_OPT_FLAG)
             pd_buf_addf(out, " %s", o->metavar ? o->metavar : "VALUE");
         size_t width = out->len - start;

@@ -18,7 +18,13 @@ enum pd_opt_type {
     PD_OPT_CHOICE, /* const char *, one of `choices` ("a|b|c") */
     PD_OPT_LIST,   /* struct pd_opt_list, repeatable, each a const char * */
 };
-enum { PD_OPT_NEGATABLE = 1, PD_OPT_REQUIRED = 2, PD_OPT_HIDDEN = 4 };
+enum {
+    PD_OPT_NEGATABLE = 1,
+    PD_OPT_REQUIRED = 2,
+    PD_OPT_HIDDEN = 4,
+    PD_OPT_ALONE = 8, /* PD_OPT_I64: may stand without its number, which then is `min`; a preset
+                         below min means that it was not given */
+};
 
 struct pd_opt_list {
     const char **items; /* grown with pd_xrealloc; free with pd_opt_list_release */

@@ -16,7 +16,10 @@
 struct args {
     const char *model, *name, *prompts, *dtype, *chat;
     struct pd_answers_opts o;
-    struct pd_opt_list stops;
+    struct pd_opt_list stops, bad_words;
+    struct pd_words words;
+    const char *too_long;
+    int64_t logprobs; /* -1: not asked for */
     int64_t seed, threads, memory;
     bool skip_bad, json, serve;
     bool endpoint;
@@ -73,8 +76,9 @@ static bool given(const struct args *a, const char *name)
 /* What an endpoint is not asked for is refused here, not left out in silence. */
 static enum pd_rc check_endpoint(struct args *a, struct pd_err *err)
 {
-    static const char *const not_there[] = {"serve",     "max-length",           "min-new-tokens",
-                                            "typical-p", "no-repeat-ngram-size", "special"};
+    static const char *const not_there[] = {
+        "serve",   "max-length", "min-new-tokens", "typical-p", "no-repeat-ngram-size",
+        "special", "bad-words",  "too-long",       "logprobs"};
     struct pd_endpoint *e = &a->ep;
     const char *key = getenv(a->key_env);
     for (size_t i = 0; i < sizeof not_there / sizeof *not_there; i++)
@@ -117,6 +121,16 @@ static enum pd_rc check_args(struct args *a, struct pd_err *err)
     for (size_t i = 0; i < a->stops.n; i++)
         if (!a->stops.items[i][0])
             return PD_FAIL(err, PD_USAGE, "--stop wants a text");
+    a->o.logprobs = a->logprobs >= 0;
+    a->o.top_logprobs = a->logprobs > 0 ? a->logprobs : 0;
+    a->o.bad_words = &a->words;
+    if (strcmp(a->too_long, "truncate-left") == 0) {
+        a->o.too_long = PD_TOO_LONG_TRUNCATE_LEFT;
+        if (a->o.max_new_tokens == 0)
+            return PD_FAIL(err, PD_USAGE,
+                           "--too-long truncate-left makes room for --max-new-tokens; --max-length "
+                           "does not say how much");
+    }
     a->o.stops = a->stops.items;
     a->o.n_stops = a->stops.n;
     a->o.seed = (uint64_t)a->seed;
@@ -127,6 +141,8 @@ static enum pd_rc check_args(struct args *a, struct pd_err *err)
     enum pd_rc rc = pd_sampling_check(&a->o.sampling, err);
     if (rc != PD_OK && err)
         err->rc = rc = PD_USAGE;
+    if (rc == PD_OK)
+        rc = pd_words_read(&a->words, a->bad_words.items, a->bad_words.n, err);
     return rc;
 }
 
@@ -155,6 +171,7 @@ static void print_summary(const struct args *a, const struct pd_answers_summary 
         pd_jw_ki64(&w, "prompts", s->prompts);
         pd_jw_ki64(&w, "answers", s->answers);
         pd_jw_ki64(&w, "bad_rows", (int64_t)prompts->n_bad);
+        pd_jw_ki64(&w, "truncated", s->truncated);
         pd_jw_ki64(&w, "resumed", s->resumed);
         pd_jw_ki64(&w, "stopped", s->stopped);
         pd_jw_ki64(&w, "redrawn", s->redrawn);
@@ -186,6 +203,9 @@ static void print_summary(const struct args *a, const struct pd_answers_summary 
                 (long long)s->unknown);
     if (prompts->n_bad)
         fprintf(stderr, "%s: %zu bad rows skipped\n", prompts->path, prompts->n_bad);
+    if (s->truncated)
+        fprintf(stderr, "%s: %lld prompts were too long and lost their beginning\n", prompts->path,
+                (long long)s->truncated);
     if (s->duplicates)
         fprintf(stderr, "%lld answers repeat another one of their prompt%s\n",
                 (long long)s->duplicates, a->o.sampling.greedy ? " (--greedy draws nothing)" : "");
@@ -210,7 +230,7 @@ static enum pd_rc generate(struct args *a, struct pd_err *err)
     enum pd_rc rc = PD_OK;
     struct pd_model *model = NULL;
     struct pd_decoder *dec = NULL;
-    struct pd_prompts prompts = {0};
+    struct pd_prompts prompts = {.take_ids = !a->endpoint};
     struct pd_answers_summary summary;
     enum pd_compute compute;
     char *name = a->name ? pd_xstrdup(a->name) : base_name(a->model);
@@ -247,6 +267,8 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
 {
     struct args a = {.dtype = "auto",
                      .chat = "auto",
+                     .too_long = "error",
+                     .logprobs = -1,
                      .o = {.out = "-", .n = 2, .resamples = 3},
                      .ep = {.parallel = 8, .retries = 5, .timeout_s = 120},
                      .key_env = "OPENAI_API_KEY",
@@ -273,6 +295,12 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("min-new-tokens", PD_OPT_I64, &s->min_new_tokens, "N",
                    "the end token is forbidden before", .min = 0, .max = 1e7),
         PD_OPT_ROW("stop", PD_OPT_LIST, &a.stops, "TEXT", "end an answer before this text"),
+        PD_OPT_ROW("bad-words", PD_OPT_LIST, &a.bad_words, "TEXT",
+                   "never say this; @FILE = each line of a file"),
+        PD_OPT_ROW("too-long", PD_OPT_CHOICE, &a.too_long, "WHAT",
+                   "a prompt past the context: an error, or its first tokens go until an answer "
+                   "of --max-new-tokens fits",
+                   .choices = "error|truncate-left"),
         PD_OPT_HEAD("Sampling"),
         PD_OPT_ROW("temperature", PD_OPT_F64, &s->temperature, "T",
                    "above 1 more varied, below 1 more certain"),
@@ -292,6 +320,10 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("seed", PD_OPT_I64, &a.seed, "N", "same seed, same answers"),
         PD_OPT_ROW("resample", PD_OPT_I64, &a.o.resamples, "N",
                    "times an answer that repeats another is drawn again", .min = 0, .max = 100),
+        PD_OPT_ROW("logprobs", PD_OPT_I64, &a.logprobs, "K",
+                   "log-probabilities of an answer's tokens under the model go along, and the K "
+                   "likeliest at each place",
+                   .min = 0, .max = 1000, .flags = PD_OPT_ALONE),
         PD_OPT_HEAD("Running"),
         PD_OPT_ROW("chat", PD_OPT_CHOICE, &a.chat, "WHEN",
                    "put prompts into the model's chat template (auto: if it has one)",
@@ -359,5 +391,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
 out:
     pd_opt_list_release(&args);
     pd_opt_list_release(&a.stops);
+    pd_opt_list_release(&a.bad_words);
+    pd_words_release(&a.words);
     return code;
 }

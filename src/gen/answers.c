@@ -1,4 +1,5 @@
 #include "gen/answers_int.h"
+#include "gen/damage.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/sig.h"
@@ -9,51 +10,26 @@
 
 /* ---- prompts to ids ---- */
 
-static bool use_chat(const struct pd__job *j, struct json_object *prompt)
+static struct pd_prompt_opts prompt_opts(const struct pd_answers_opts *o)
 {
-    return json_object_is_type(prompt, json_type_array) || j->opts->chat == PD_CHAT_ON ||
-           (j->opts->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_CHATML);
+    return (struct pd_prompt_opts){.chat = o->chat,
+                                   .special = o->special,
+                                   .max_new_tokens = o->max_new_tokens,
+                                   .max_length = o->max_length,
+                                   .too_long = o->too_long};
 }
 
-static enum pd_rc encode_prompt(const struct pd__job *j, struct json_object *prompt,
-                                struct pd_ids *ids, struct pd_err *err)
+/* Rows that give ids get the text they stand for. */
+static enum pd_rc add_text(const struct pd__job *j, struct pd__item *it, struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
-    struct pd_chat_msg *msgs = NULL, one = {PD_STR("user"), pd_json_value_str(prompt)};
-    size_t n = 1;
-    unsigned flags = PD_TOK_ADD_SPECIAL | (j->opts->special ? PD_TOK_PARSE_SPECIAL : 0);
-    if (!use_chat(j, prompt)) {
-        PD_TRY(pd_tokenizer_encode(j->model->tok, pd_json_value_str(prompt), flags, ids, err));
-    } else {
-        if (json_object_is_type(prompt, json_type_array))
-            PD_TRY(pd_chat_msgs_from_json(prompt, &msgs, &n, err));
-        PD_TRY(
-            pd_chat_encode(&j->model->chat, j->model->tok, msgs ? msgs : &one, n, true, ids, err));
-    }
-    if (ids->len == 0)
-        rc = PD_FAIL(err, PD_INVALID, "the prompt has no tokens");
-out:
-    pd_free(msgs);
+    struct pd_buf text;
+    pd_buf_init(&text, 0);
+    enum pd_rc rc = pd_tokenizer_decode(j->model->tok, it->ids.ptr, it->ids.len, false, &text, err);
+    struct pd_str s = pd_buf_str(&text);
+    if (rc == PD_OK)
+        json_object_object_add(it->row, "prompt", json_object_new_string_len(s.ptr, (int)s.len));
+    pd_buf_release(&text);
     return rc;
-}
-
-/* Tokens an answer to a prompt of n tokens may have; <= 0: none. */
-static int64_t room_for(const struct pd__job *j, int64_t n)
-{
-    int64_t room = pd_config_context(&j->model->cfg) - n;
-    int64_t most = j->opts->max_new_tokens > 0 ? j->opts->max_new_tokens : j->opts->max_length - n;
-    return most < room ? most : room;
-}
-
-static enum pd_rc check_room(const struct pd__job *j, int64_t n, struct pd_err *err)
-{
-    if (room_for(j, n) > 0)
-        return PD_OK;
-    int64_t context = pd_config_context(&j->model->cfg), limit = j->opts->max_length;
-    bool by_context = j->opts->max_new_tokens > 0 || limit > context;
-    return PD_FAIL(err, PD_INVALID, "the prompt has %lld tokens, no room is left within %s %lld",
-                   (long long)n, by_context ? "the model's context of" : "--max-length",
-                   (long long)(by_context ? context : limit));
 }
 
 /* A prompt's random streams are named by its ids, so its answers do not depend on where it stands;
@@ -69,6 +45,7 @@ static uint64_t stream_key(struct pd_map *seen, const struct pd_ids *ids)
 
 static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
 {
+    struct pd_prompt_opts po = prompt_opts(j->opts);
     struct pd_map seen;
     pd_map_init(&seen);
     j->items = pd_xalloc((prompts->n + 1) * sizeof *j->items);
@@ -76,7 +53,10 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
         struct pd__item *it = &j->items[j->n_items];
         struct pd_err e;
         *it = (struct pd__item){.row = prompts->v[i].row, .line_no = prompts->v[i].line};
-        enum pd_rc rc = encode_prompt(j, pd_json_get(it->row, "prompt"), &it->ids, &e);
+        bool cut;
+        enum pd_rc rc = pd_prompt_encode(j->model, &po, &prompts->v[i], &it->ids, &cut, &e);
+        if (rc == PD_OK && prompts->v[i].ids)
+            rc = add_text(j, it, &e);
         if (rc == PD_UNSUPPORTED || rc == PD_NOMEM) { /* no fault of this row */
             if (err)
                 *err = e;
@@ -84,13 +64,12 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
             pd_map_release(&seen);
             return rc;
         }
-        if (rc == PD_OK)
-            rc = check_room(j, (int64_t)it->ids.len, &e);
         if (rc != PD_OK) {
             pd_prompts_bad(prompts, prompts->v[i].line, "%s", e.msg);
             pd_ids_release(&it->ids);
             continue;
         }
+        j->sum->truncated += cut;
         it->key = stream_key(&seen, &it->ids);
         j->n_items++;
     }
@@ -118,13 +97,21 @@ static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct 
         return rc;
     }
     int64_t redrawn = s->redrawn;
-    pd_free(s->text);
-    pd_free(s->ids);
+    pd__slot_release(s);
     *s = (struct pd__slot){.n = a->n, .finish = a->finish, .redrawn = redrawn, .filled = true};
     s->text_len = pd_stops_find(&j->stops, pd_buf_str(&text));
     s->text = pd_xstrndup(pd_buf_cstr(&text), s->text_len);
     s->ids = pd_xalloc((size_t)a->n * sizeof *s->ids + 1);
     memcpy(s->ids, a->ids, (size_t)a->n * sizeof *s->ids);
+    if (j->opts->logprobs) {
+        s->logprobs = pd_xalloc((size_t)a->n * sizeof *s->logprobs);
+        memcpy(s->logprobs, a->raw_logprobs, (size_t)a->n * sizeof *s->logprobs);
+    }
+    if (a->top) {
+        size_t bytes = (size_t)(a->n * j->opts->top_logprobs) * sizeof *s->top;
+        s->top = pd_xalloc(bytes);
+        memcpy(s->top, a->top, bytes);
+    }
     for (int64_t i = 0; i < a->n; i++)
         s->logprob += a->raw_logprobs[i];
     pd_buf_release(&text);
@@ -134,13 +121,15 @@ static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct 
 static enum pd_rc add_to_engine(struct pd__job *j, struct pd__item *it, uint64_t first, int64_t n,
                                 struct pd_err *err)
 {
+    struct pd_prompt_opts po = prompt_opts(j->opts);
     struct pd_gen_prompt p = {.ids = it->ids.ptr,
                               .n = (int64_t)it->ids.len,
                               .key = it->key,
                               .n_answers = n,
                               .first_answer = first,
                               .sampling = j->sampling,
-                              .max_new_tokens = room_for(j, (int64_t)it->ids.len),
+                              .max_new_tokens = pd_prompt_room(j->model, &po, (int64_t)it->ids.len),
+                              .top_logprobs = j->opts->top_logprobs,
                               .user = it};
     return pd_gen_add(j->gen, &p, err);
 }
@@ -162,7 +151,7 @@ static enum pd_rc take_answer(struct pd__job *j, struct pd__item *it, const stru
     enum pd_rc rc = PD_OK;
     if (!it->slots)
         it->slots = pd_xalloc((size_t)j->opts->n * sizeof *it->slots);
-    struct pd__slot *s = &it->slots[a->answer & UINT32_MAX];
+    struct pd__slot *s = &it->slots[(int64_t)(a->answer & UINT32_MAX) - j->opts->first_answer];
     PD_TRY(fill_slot(j, s, a, err));
     if (++it->n_filled < j->opts->n)
         goto out;
@@ -176,7 +165,8 @@ static enum pd_rc take_answer(struct pd__job *j, struct pd__item *it, const stru
     j->sum->redrawn++;
     s = &it->slots[again];
     s->redrawn++;
-    PD_TRY(add_to_engine(j, it, (uint64_t)s->redrawn << 32 | (uint64_t)again, 1, err));
+    PD_TRY(add_to_engine(
+        j, it, (uint64_t)s->redrawn << 32 | (uint64_t)(j->opts->first_answer + again), 1, err));
 out:
     return rc;
 }
@@ -190,6 +180,22 @@ static void on_done(void *ctx, const struct pd_gen_prompt *prompt, const struct 
 
 /* ---- the job ---- */
 
+/* A number that is not finite shows far from where it comes from. */
+static enum pd_rc name_culprit(const struct pd__job *j, struct pd_err *err)
+{
+    const struct pd__item *it = pd_gen_culprit(j->gen);
+    struct pd_err why = {0};
+    if (pd_model_damage(j->model, &why) != PD_NONFINITE)
+        (void)snprintf(why.msg, sizeof why.msg,
+                       "all weights are finite, so that a sum overflowed: try --dtype fp32");
+    const char *id = it ? json_object_get_string(pd_json_get(it->row, "id")) : "?";
+    char *said = pd_xstrdup(err ? err->msg : "");
+    enum pd_rc rc = PD_FAIL(err, PD_NONFINITE, "%s: prompt %.60s: %.200s (%s)", j->opts->model_name,
+                            id, said, why.msg);
+    pd_free(said);
+    return rc;
+}
+
 static enum pd_rc run_all(struct pd__job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -197,14 +203,18 @@ static enum pd_rc run_all(struct pd__job *j, struct pd_err *err)
     for (int64_t i = 0; i < j->n_items; i++) {
         if (j->items[i].line)
             continue;
-        PD_TRY(add_to_engine(j, &j->items[i], 0, j->opts->n, err));
+        PD_TRY(add_to_engine(j, &j->items[i], (uint64_t)j->opts->first_answer, j->opts->n, err));
         busy = true;
     }
     j->start_ns = pd_time_mono_ns();
     pd_progress_init(&j->progress, "generating", "answers", j->n_items * j->opts->n,
                      j->opts->quiet);
     while (busy && !pd_sig_stop()) {
-        PD_TRY(pd_gen_step(j->gen, &busy, err));
+        rc = pd_gen_step(j->gen, &busy, err);
+        if (rc == PD_NONFINITE)
+            rc = name_culprit(j, err);
+        if (rc != PD_OK)
+            goto out;
         if (j->rc != PD_OK) {
             if (err)
                 *err = j->err;
@@ -237,20 +247,31 @@ static void summarise(struct pd__job *j)
 
 static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
 {
+    enum pd_rc rc = PD_OK;
     const struct pd_answers_opts *opts = j->opts;
     if (!j->model->tok)
         return PD_FAIL(err, PD_INVALID, "%s has no tokenizer; answers cannot be made without one",
                        opts->model_name);
+    if (opts->top_logprobs > j->model->cfg.vocab_size)
+        return PD_FAIL(err, PD_INVALID, "--logprobs %lld: %s has %d tokens",
+                       (long long)opts->top_logprobs, opts->model_name, j->model->cfg.vocab_size);
     j->sampling.eos =
         (struct pd_id_span){j->eos, pd_model_eos(j->model, j->eos, PD_ANSWERS_MAX_EOS)};
+    if (opts->bad_words)
+        PD_TRY(pd_bad_words_make(&j->bad, j->model->tok, opts->bad_words, err));
+    j->sampling.bad_words = j->bad.spans;
+    j->sampling.n_bad_words = j->bad.n;
     pd_stops_init(&j->stops, opts->stops, opts->n_stops);
     if (opts->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_UNKNOWN && !opts->quiet)
         fprintf(stderr, "the model's chat template is not one that is known: prompts are taken as "
                         "plain text\n");
     j->where = j->model->path ? j->model->path : "";
-    j->chat = use_chat(j, NULL);
-    enum pd_rc rc = pd_sampling_check(&j->sampling, err);
-    return rc == PD_OK ? encode_all(j, prompts, err) : rc;
+    struct pd_prompt_opts po = prompt_opts(opts);
+    j->chat = pd_prompt_chats(j->model, &po);
+    PD_TRY(pd_sampling_check(&j->sampling, err));
+    PD_TRY(encode_all(j, prompts, err));
+out:
+    return rc;
 }
 
 static enum pd_rc run(struct pd__job *j, struct pd_err *err)

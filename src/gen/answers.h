@@ -10,12 +10,9 @@
 #ifndef PD_GEN_ANSWERS_H
 #define PD_GEN_ANSWERS_H
 
+#include "gen/bad_words.h"
+#include "gen/prompt_ids.h"
 #include "lm/generate.h"
-#include "lm/prompts.h"
-
-struct pd_model;
-
-enum pd_chat_mode { PD_CHAT_AUTO, PD_CHAT_ON, PD_CHAT_OFF };
 
 struct pd_answers_opts {
     const char *model_name;      /* as it is to stand in the answers */
@@ -26,12 +23,17 @@ struct pd_answers_opts {
     struct pd_sampling sampling; /* without eos: the model's are used */
     const char **stops;          /* texts that end an answer */
     size_t n_stops;
+    const struct pd_words *bad_words; /* texts that answers must not hold; NULL = none */
+    bool logprobs;                    /* of each token, in the answers */
+    int64_t top_logprobs;             /* and of the likeliest at each step, so many; 0 = none */
+    enum pd_too_long too_long;
     enum pd_chat_mode chat;
     bool special; /* plain prompts: text that spells a special token is that token */
     uint64_t seed;
-    int64_t batch;     /* answers at once, 0 = chosen */
-    int64_t kv_bytes;  /* 0 = chosen */
-    int64_t resamples; /* times an answer that repeats another is drawn again */
+    int64_t first_answer; /* number of the first answer in the names of the random streams */
+    int64_t batch;        /* answers at once, 0 = chosen */
+    int64_t kv_bytes;     /* 0 = chosen */
+    int64_t resamples;    /* times an answer that repeats another is drawn again */
     bool resume, quiet;
 };
 
@@ -39,6 +41,7 @@ struct pd_answers_summary {
     int64_t prompts, answers, resumed; /* resumed: prompts taken from OUT.partial */
     int64_t prompt_tokens, new_tokens; /* of this run */
     int64_t stopped, duplicates, redrawn;
+    int64_t truncated; /* prompts that lost tokens at their left */
     int64_t peak_kv_bytes;
     double seconds;
     /* endpoints */

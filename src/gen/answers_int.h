@@ -16,8 +16,10 @@ struct pd__slot {
     char *text;
     size_t text_len;
     int32_t *ids;
-    int64_t n;      /* tokens; -1 = not known (an endpoint that does not say) */
-    double logprob; /* with ids only */
+    float *logprobs;    /* (n), or NULL when not asked for */
+    struct pd_top *top; /* (n, opts.top_logprobs), or NULL */
+    int64_t n;          /* tokens; -1 = not known (an endpoint that does not say) */
+    double logprob;     /* with ids only */
     enum pd_finish finish;
     int64_t redrawn;
     bool filled, duplicate;
@@ -45,6 +47,7 @@ struct pd__job {
     int64_t n_items, n_finished, n_failed;
     int32_t eos[PD_ANSWERS_MAX_EOS];
     struct pd_sampling sampling;
+    struct pd_bad_words bad;
     struct pd_buf settings; /* JSON: "params" of every row */
     struct pd_gen *gen;
     FILE *partial;
@@ -68,6 +71,7 @@ struct pd__answerer {
 /* answers_job.c: prepares, takes OUT.partial, runs, writes; releases what the job holds. */
 PD_CHECKED enum pd_rc pd__answers_do(struct pd__job *j, const struct pd__answerer *who,
                                      struct pd_prompts *prompts, struct pd_err *err);
+void pd__slot_release(struct pd__slot *s);
 /* Slot of an answer that repeats an earlier one, or -1. Those drawn often enough are marked. */
 int64_t pd__answers_find_repeat(struct pd__job *j, struct pd__item *it);
 /* All slots are filled: the row is made and goes to OUT.partial. */

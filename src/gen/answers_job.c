@@ -6,6 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
+void pd__slot_release(struct pd__slot *s)
+{
+    pd_free(s->text);
+    pd_free(s->ids);
+    pd_free(s->logprobs);
+    pd_free(s->top);
+}
+
 int64_t pd__answers_find_repeat(struct pd__job *j, struct pd__item *it)
 {
     for (int64_t b = 1; b < j->opts->n; b++)
@@ -28,10 +36,8 @@ enum pd_rc pd__answers_finish_item(struct pd__job *j, struct pd__item *it, struc
         j->sum->stopped += it->slots[i].finish == PD_FINISH_STOP;
     }
     it->line = pd__answers_line(j, it);
-    for (int64_t i = 0; i < j->opts->n; i++) {
-        pd_free(it->slots[i].text);
-        pd_free(it->slots[i].ids);
-    }
+    for (int64_t i = 0; i < j->opts->n; i++)
+        pd__slot_release(&it->slots[i]);
     pd_free(it->slots);
     it->slots = NULL;
     j->n_finished++;
@@ -42,15 +48,14 @@ static void release(struct pd__job *j)
 {
     for (int64_t i = 0; i < j->n_items; i++) {
         struct pd__item *it = &j->items[i];
-        for (int64_t s = 0; it->slots && s < j->opts->n; s++) {
-            pd_free(it->slots[s].text);
-            pd_free(it->slots[s].ids);
-        }
+        for (int64_t s = 0; it->slots && s < j->opts->n; s++)
+            pd__slot_release(&it->slots[s]);
         pd_free(it->slots);
         pd_free(it->line);
         pd_ids_release(&it->ids);
     }
     pd_free(j->items);
+    pd_bad_words_release(&j->bad);
     pd_buf_release(&j->settings);
     if (j->partial)
         (void)fclose(j->partial);

@@ -1,6 +1,7 @@
 #include "gen/answers_int.h"
 #include "base/json.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void pd__answers_params(struct pd__job *j)
@@ -38,8 +39,54 @@ void pd__answers_params(struct pd__job *j)
             pd_jw_strz(&w, o->stops[i]);
         pd_jw_array_end(&w);
     }
+    if (o->bad_words && o->bad_words->n) {
+        char hash[24];
+        (void)snprintf(hash, sizeof hash, "%016llx",
+                       (unsigned long long)pd_words_hash(o->bad_words));
+        pd_jw_key(&w, "bad_words");
+        pd_jw_object(&w);
+        pd_jw_ki64(&w, "n", (int64_t)o->bad_words->n);
+        pd_jw_kstrz(&w, "hash", hash);
+        pd_jw_object_end(&w);
+    }
+    if (o->too_long == PD_TOO_LONG_TRUNCATE_LEFT)
+        pd_jw_kstrz(&w, "too_long", "truncate-left");
     pd_jw_kbool(&w, "chat", j->chat);
     pd_jw_object_end(&w);
+}
+
+static void write_float(struct pd_jw *w, float v)
+{
+    char number[32];
+    int n = snprintf(number, sizeof number, "%.9g", (double)v); /* a float, exactly */
+    pd_jw_raw(w, (struct pd_str){number, (size_t)n});
+}
+
+static void write_logprobs(struct pd_jw *w, const struct pd__slot *s)
+{
+    pd_jw_key(w, "logprobs");
+    pd_jw_array(w);
+    for (int64_t i = 0; i < s->n; i++)
+        write_float(w, s->logprobs[i]);
+    pd_jw_array_end(w);
+}
+
+/* [[[id, logprob], ...], ...]: for each token the likeliest at its place, best first. */
+static void write_top(struct pd_jw *w, const struct pd__slot *s, int64_t k)
+{
+    pd_jw_key(w, "top_logprobs");
+    pd_jw_array(w);
+    for (int64_t i = 0; i < s->n; i++) {
+        pd_jw_array(w);
+        for (int64_t t = i * k; t < (i + 1) * k; t++) {
+            pd_jw_array(w);
+            pd_jw_i64(w, s->top[t].id);
+            write_float(w, s->top[t].logprob);
+            pd_jw_array_end(w);
+        }
+        pd_jw_array_end(w);
+    }
+    pd_jw_array_end(w);
 }
 
 static void write_answer(const struct pd__job *j, struct pd_jw *w, const struct pd__slot *s)
@@ -61,6 +108,10 @@ static void write_answer(const struct pd__job *j, struct pd_jw *w, const struct 
             pd_jw_i64(w, s->ids[i]);
         pd_jw_array_end(w);
     }
+    if (s->logprobs)
+        write_logprobs(w, s);
+    if (s->top)
+        write_top(w, s, j->opts->top_logprobs);
     if (s->duplicate)
         pd_jw_kbool(w, "duplicate", true);
     pd_jw_object_end(w);

@@ -50,6 +50,7 @@ struct pd_gen {
     struct pd_sampler **samplers;
     int n_samplers;
     struct pd_gen_stats stats;
+    void *culprit;
 };
 
 const char *pd_finish_name(enum pd_finish f)
@@ -353,6 +354,7 @@ static enum pd_rc draw_tokens(struct pd_gen *g, struct row *rows, int64_t n, str
 #pragma omp critical(pd_gen_error)
             {
                 failed = row_rc;
+                g->culprit = r->prompt->p.user;
                 if (err)
                     *err = e;
             }
@@ -509,6 +511,11 @@ enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err)
     *busy = g->n_rows > 0 || g->n_queue > 0;
 out:
     return rc;
+}
+
+void *pd_gen_culprit(const struct pd_gen *g)
+{
+    return g->culprit;
 }
 
 void pd_gen_stats(const struct pd_gen *g, struct pd_gen_stats *out)

@@ -76,6 +76,10 @@ void pd_gen_cancel(struct pd_gen *g, const void *user);
  * remains. */
 PD_CHECKED enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err);
 
+/* After a step gave PD_NONFINITE: the `user` of the prompt whose answer it was drawing; else NULL.
+ */
+void *pd_gen_culprit(const struct pd_gen *g);
+
 struct pd_gen_stats {
     int64_t prompt_tokens, new_tokens, steps, running, waiting;
     int64_t peak_kv_bytes;

@@ -46,7 +46,11 @@ static void take_row(struct pd_prompts *p, struct json_object *row, size_t line)
     struct json_object *prompt = pd_json_get(row, "prompt");
     bool text = json_object_is_type(prompt, json_type_string);
     bool list = json_object_is_type(prompt, json_type_array);
-    if (!text && !list)
+    struct json_object *ids = p->take_ids && !prompt ? pd_json_get(row, "ids") : NULL;
+    bool no_ids = !json_object_is_type(ids, json_type_array) || !json_object_array_length(ids);
+    if (ids && no_ids)
+        pd_prompts_bad(p, line, "\"ids\" is not a list of ids");
+    else if (!ids && !text && !list)
         pd_prompts_bad(p, line,
                        prompt ? "\"prompt\" is %s, expected text or a list of messages"
                               : "no \"prompt\" (found %s)",
@@ -65,7 +69,7 @@ static void take_row(struct pd_prompts *p, struct json_object *row, size_t line)
             int n = snprintf(id, sizeof id, "%zu", p->n + 1);
             json_object_object_add(row, "id", json_object_new_string_len(id, n));
         }
-        p->v[p->n++] = (struct pd_prompt){row, line};
+        p->v[p->n++] = (struct pd_prompt){row, ids, line};
         return;
     }
     json_object_put(row);
@@ -166,7 +170,8 @@ out:
 enum pd_rc pd_prompts_read(struct pd_prompts *p, const char *path, bool skip_bad,
                            struct pd_err *err)
 {
-    *p = (struct pd_prompts){.path = pd_xstrdup(path), .skip_bad = skip_bad};
+    *p = (struct pd_prompts){
+        .path = pd_xstrdup(path), .skip_bad = skip_bad, .take_ids = p->take_ids};
     struct pd_str name = pd_str_from(path);
     if (pd_str_ends(name, PD_STR(".gz")))
         name.len -= 3;
