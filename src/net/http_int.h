@@ -63,6 +63,7 @@ struct pd_req_int {
     struct pd__stream stream;
     struct pd_req *next; /* the work queue */
     bool counted;
+    bool linger;       /* answered while its body was still to come */
     bool known_method; /* without a route: what the path and the method are worth */
     unsigned allowed;
 };

@@ -148,6 +148,7 @@ static enum MHD_Result arrive(struct pd_req *req, const char *method)
         pd_router_match(s->app.router, req->method, pd_str_from(req->path), req->door, &m);
     in->known_method = known;
     in->allowed = m.allowed;
+    in->linger = has_body(req); /* until its body is there */
     if (!m.route) /* an answer before the body's end makes the library close the connection */
         return has_body(req) ? unrouted(req) : MHD_YES;
     req->route = m.route;
@@ -235,6 +236,7 @@ static enum MHD_Result access_handler(void *cls, struct MHD_Connection *conn, co
             *upload_size = 0;
             return req->route ? receive(req, upload, n) : MHD_NO;
         }
+        in->linger = false;
         if (in->reject.rc != PD_OK) {
             pd__answer_error(req, pd_rc_http(in->reject.rc), &in->reject);
             return pd__send_answer(req);
@@ -270,12 +272,18 @@ static void count(struct pd_http_server *s, struct pd_req *req)
 static void completed(void *cls, struct MHD_Connection *conn, void **con_cls,
                       enum MHD_RequestTerminationCode why)
 {
-    (void)conn, (void)why;
+    (void)why;
     struct pd_http_server *s = cls;
     struct pd_req *req = *con_cls;
     if (!req)
         return;
     *con_cls = NULL;
+    if (req->in->linger) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        if (info)
+            pd__linger(s, info->connect_fd);
+    }
     struct pd__stream *st = &req->in->stream;
     pthread_mutex_lock(&st->lock);
     st->gone = true;
@@ -384,7 +392,10 @@ enum pd_rc pd_http_server_start(struct pd_http_server **out, const struct pd_htt
     pthread_cond_init(&s->idle, NULL);
     pthread_mutex_init(&s->tick_lock, NULL);
     pthread_cond_init(&s->tick_cond, NULL);
-    if (pthread_create(&s->ticker, NULL, pd__ticker_main, s) != 0)
+    pthread_mutex_init(&s->linger_lock, NULL);
+    pthread_cond_init(&s->linger_cond, NULL);
+    if (pthread_create(&s->ticker, NULL, pd__ticker_main, s) != 0 ||
+        pthread_create(&s->linger, NULL, pd__linger_main, s) != 0)
         pd_bug("cannot start a thread");
     int n = cfg->workers > 0 ? cfg->workers : DEFAULT_WORKERS;
     s->workers = pd_xalloc((size_t)n * sizeof *s->workers);
@@ -450,6 +461,13 @@ void pd_http_server_stop(struct pd_http_server *s, int grace_ms)
         close(tcp_fd);
     if (local_fd >= 0)
         close(local_fd);
+    pthread_mutex_lock(&s->linger_lock);
+    s->linger_stop = true;
+    pthread_cond_broadcast(&s->linger_cond);
+    pthread_mutex_unlock(&s->linger_lock);
+    pthread_join(s->linger, NULL);
+    pthread_mutex_destroy(&s->linger_lock);
+    pthread_cond_destroy(&s->linger_cond);
     if (s->unix_path)
         (void)unlink(s->unix_path);
     pd_free(s->unix_path);

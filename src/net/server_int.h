@@ -1,7 +1,7 @@
 /* The server's own state, shared by its files. Private to net.
  *
- * ticker.c polls event streams, handle.c runs handlers and makes the library's answers, server.c
- * takes requests in, starts and stops. */
+ * ticker.c polls event streams, linger.c sees refused clients off, handle.c runs handlers and makes
+ * the library's answers, server.c takes requests in, starts and stops. */
 #ifndef PD_NET_SERVER_INT_H
 #define PD_NET_SERVER_INT_H
 
@@ -9,6 +9,12 @@
 #include "net/server.h"
 
 #include <microhttpd.h>
+
+enum { PD__LINGER_MAX = 128 };
+struct pd__lingering {
+    int fd;
+    int64_t bytes, last_ns, begun_ns;
+};
 
 struct pd_http_server {
     struct pd_http_app app;
@@ -32,6 +38,13 @@ struct pd_http_server {
     struct pd_req *streams;
     int n_streams;
     bool tick_stop;
+    /* connections being closed gently */
+    pthread_t linger;
+    pthread_mutex_t linger_lock;
+    pthread_cond_t linger_cond;
+    struct pd__lingering lingering[PD__LINGER_MAX];
+    int n_lingering;
+    bool linger_stop;
     /* counters */
     atomic_ullong requests, by_class[6], bytes_in, bytes_out, latency_le[12];
     atomic_llong busy_ns;
@@ -41,6 +54,9 @@ struct pd_http_server {
 void *pd__ticker_main(void *server);
 ssize_t pd__stream_read(void *req, uint64_t pos, char *to, size_t max); /* a content reader */
 void pd__stream_end(struct pd_req *req, bool failed);
+/* linger.c */
+void *pd__linger_main(void *server);
+void pd__linger(struct pd_http_server *s, int fd); /* keeps a duplicate for a while; any thread */
 /* handle.c */
 void *pd__worker_main(void *server);
 enum MHD_Result pd__dispatch(struct pd_req *req); /* suspends, and gives it to a worker */
