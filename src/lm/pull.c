@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sig.h"
+#include "lm/hub.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -184,7 +185,9 @@ static enum pd_rc unknown(const char *name, struct pd_err *err)
         size_t used = strlen(list);
         (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", models[i].name);
     }
-    return PD_FAIL(err, PD_NOTFOUND, "no model is known as \"%s\"; known: %s", name, list);
+    return PD_FAIL(err, PD_NOTFOUND,
+                   "no model is known as \"%s\"; known: %s; hf://owner/name fetches from a hub",
+                   name, list);
 }
 
 enum pd_rc pd_pull(const char *name, const char *out, char **path, struct pd_err *err)
@@ -192,6 +195,8 @@ enum pd_rc pd_pull(const char *name, const char *out, char **path, struct pd_err
     enum pd_rc rc = PD_OK;
     const struct known *m = find(name);
     char why[160], *folder = NULL, *to = NULL;
+    if (pd_hub_is_url(name))
+        return pd_hub_pull(name, out, path, err);
     if (!m)
         return unknown(name, err);
     folder = pd_pull_folder();

@@ -209,6 +209,10 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
     if (code != CURLE_OK && st.rc == PD_OK)
         st.rc = PD_FAIL(err, PD_IO, "%s%s%s: %s", c->url, c->unix_path ? " over " : "",
                         c->unix_path ? c->unix_path : "", why[0] ? why : curl.easy_strerror(code));
+    char *location = NULL; /* known at the end only */
+    curl.easy_getinfo(h, CURLINFO_REDIRECT_URL, &location);
+    bool fits = location && strlen(location) < sizeof c->location;
+    snprintf(c->location, sizeof c->location, "%s", fits ? location : "");
     enum pd_rc headed = head(&st);
     if (st.rc == PD_OK)
         st.rc = headed;
