@@ -12,10 +12,11 @@ import json
 import os
 import pathlib
 import platform
-import resource
 import subprocess
 import sys
+import tempfile
 import time
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PEERS = ROOT / "bench" / "peers"
@@ -41,26 +42,60 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+class Ran(NamedTuple):
+    """A command that ran to its end. Compare `others` before believing a figure: on a quiet machine it is near 0."""
+
+    stdout: str
+    seconds: float  # wall time
+    peak: int  # resident bytes at most
+    others: float  # cores that everything else on the machine kept busy meanwhile
+
+
+def busy_seconds():
+    """Processor time since boot that was not idle."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, open("/proc/stat").readline().split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def run(command, **kw):
-    """Runs to the end; returns (stdout, wall seconds, peak resident bytes of the largest child so far)."""
-    start = time.monotonic()
-    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
-    seconds = time.monotonic() - start
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command[:4]))} ... exits {done.returncode}:\n{done.stderr[-3000:]}")
-    return done.stdout, seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    command = [str(c) for c in command]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start, busy = time.monotonic(), busy_seconds()
+        process = subprocess.Popen(command, stdout=out, stderr=err, **kw)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        others = (busy_seconds() - busy - used.ru_utime - used.ru_stime) / seconds
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command[:4])} ... exits {process.returncode}:\n{err.read().decode(errors='replace')[-3000:]}")
+        return Ran(out.read().decode(), seconds, used.ru_maxrss * 1024, max(0.0, others))
 
 
 def peer_python():
-    venv, _, _ = run([ROOT / "tests/oracle/venv"])
-    return pathlib.Path(venv.strip()) / "bin" / "python"
+    return pathlib.Path(run([ROOT / "tests/oracle/venv"]).stdout.strip()) / "bin" / "python"
 
 
 def peer(script, settings, threads):
     """Runs bench/peers/SCRIPT with settings as JSON on its command line; returns the JSON it prints last."""
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    out, _, _ = run([peer_python(), PEERS / script, json.dumps(settings)], env=env)
+    out = run([peer_python(), PEERS / script, json.dumps(settings)], env=env).stdout
     return json.loads(out.strip().split("\n")[-1])
+
+
+def built(name):
+    """bench/NAME.c as a program for this very machine."""
+    source, program = ROOT / "bench" / f"{name}.c", ROOT / "build" / "bench" / name
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        run(["cc", "-O3", "-march=native", "-fopenmp", "-o", program, source])
+    return program
+
+
+def bandwidth(threads, mib=512, limit=1.0):
+    """Bytes a second that all threads together read from memory: the best pass."""
+    out = run([built("bandwidth"), mib, limit], env={**os.environ, "OMP_NUM_THREADS": str(threads)}).stdout
+    return float(out.split()[0]) * 1e9
 
 
 def model_path(args):
@@ -109,7 +144,7 @@ class Result:
 
     def __init__(self, bench, args, **config):
         self.start_load = os.getloadavg()[0]
-        version, _, _ = run([args.podium, "--version"])
+        version = run([args.podium, "--version"]).stdout
         self.log = args.log
         self.line = {"bench": bench, "podium": version.strip(), "cpu": cpu_name(), "cores": os.cpu_count(),
                      "quick": args.quick, "config": config, "results": {}, "ratios": {}}
@@ -118,9 +153,19 @@ class Result:
         self.line["results"][name] = figures
         say(f"  {name:34} " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()))
 
-    def ratio(self, name, value):
+    def ratio(self, name, value, claim=None):
+        """A ratio that should be at least `claim`."""
         self.line["ratios"][name] = round(value, 3)
-        say(f"  {name:34} {value:.2f}x")
+        if claim is not None:
+            self.line.setdefault("claims", {})[name] = {"claim": claim, "holds": value >= claim}
+        verdict = "" if claim is None else f"  (claim {claim:g}: {'holds' if value >= claim else 'MISSED'})"
+        say(f"  {name:34} {value:.2f}x{verdict}")
+
+    def memory(self, name, **figures):
+        """What a process took at most; only what does not hold is worth a line on the terminal."""
+        self.line.setdefault("memory", {})[name] = {k: round(v, 1) if isinstance(v, float) else v for k, v in figures.items()}
+        if not figures["holds"]:
+            say(f"  {name:34} MISSED memory: " + "  ".join(f"{k} {v:.0f}" for k, v in figures.items() if isinstance(v, float)))
 
     def done(self):
         self.line["load"] = [round(self.start_load, 2), round(os.getloadavg()[0], 2)]

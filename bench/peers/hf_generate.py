@@ -1,4 +1,4 @@
-"""transformers generating. argv[1]: JSON of model (folder), prompts (texts), how pipeline|batched, dtype fp32|bf16, n, top_k, new, threads.
+"""transformers generating. argv[1]: JSON of model (folder), prompts (texts), how pipeline|batched, dtype fp32|bf16, n, top_k, new, threads, batch (rows at once).
 Prints JSON: tokens made (up to and including eos), seconds without loading, peak resident bytes."""
 import json
 import resource
@@ -7,8 +7,6 @@ import time
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
-
-ROWS = 16
 
 
 def count(ids, eos):
@@ -30,7 +28,7 @@ def by_pipeline(model, tok, s):
 def by_batches(model, tok, s):
     tok.padding_side = "left"
     prompts = sorted(s["prompts"], key=len)
-    at = ROWS // s["n"]
+    at = s["batch"] // s["n"]
     for batch in (prompts[i : i + at] for i in range(0, len(prompts), at)):
         given = tok(batch, return_tensors="pt", padding=True)
         with torch.inference_mode():

@@ -1,5 +1,5 @@
-"""TRL's RewardTrainer timed step by step. argv[1]: JSON of model (folder), pairs, batch, max_length, dtype fp32|bf16 (autocast), attention,
-steps, threads. Prints JSON: times of steps 2.., tokens in them, losses, peak resident bytes, matmul peak, weights without embeddings."""
+"""TRL's RewardTrainer timed step by step. argv[1]: JSON of model (folder), pairs, batch, micro (pairs computed at once), max_length,
+dtype fp32|bf16 (autocast), attention, steps, threads. Prints JSON: times of steps 2.., tokens in them, losses, peak resident bytes, matmul peak, weights without embeddings."""
 import json
 import resource
 import sys
@@ -43,7 +43,7 @@ def main():
     clock = Clock()
     with tempfile.TemporaryDirectory() as out:
         args = RewardConfig(
-            out, per_device_train_batch_size=s["batch"], max_steps=s["steps"], max_length=s["max_length"], learning_rate=1e-5,
+            out, per_device_train_batch_size=s["micro"], gradient_accumulation_steps=s["batch"] // s["micro"], max_steps=s["steps"], max_length=s["max_length"], learning_rate=1e-5,
             bf16=s["dtype"] == "bf16", use_cpu=True, gradient_checkpointing=False, logging_steps=1, save_strategy="no",
             report_to="none", train_sampling_strategy="sequential", disable_tqdm=True,
         )
