@@ -3,31 +3,54 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
+#include "lm/chat.h"
 #include "lm/model.h"
 
 enum { MAX_LINE = 256 << 20 };
 
 struct run {
     const struct pd_tokenizer *tok;
+    struct pd_chat chat;
     unsigned flags;
     struct pd_ids ids;
     struct pd_buf text, out;
 };
 
-static enum pd_rc encode_line(struct run *r, struct json_object *v, struct pd_err *err)
+static void write_ids(struct run *r)
 {
     struct pd_jw w;
+    pd_jw_init(&w, &r->out);
+    pd_jw_array(&w);
+    for (size_t i = 0; i < r->ids.len; i++)
+        pd_jw_i64(&w, r->ids.ptr[i]);
+    pd_jw_array_end(&w);
+}
+
+/* The answer's turn is opened unless the last message is one. */
+static enum pd_rc chat_line(struct run *r, struct json_object *v, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_chat_msg *msgs = NULL;
+    size_t n = 0;
+    r->ids.len = 0;
+    PD_TRY(pd_chat_msgs_from_json(v, &msgs, &n, err));
+    bool open = n == 0 || !pd_str_eqz(msgs[n - 1].role, "assistant");
+    PD_TRY(pd_chat_encode(&r->chat, r->tok, msgs, n, open, &r->ids, err));
+    write_ids(r);
+out:
+    pd_free(msgs);
+    return rc;
+}
+
+static enum pd_rc encode_line(struct run *r, struct json_object *v, struct pd_err *err)
+{
     if (!json_object_is_type(v, json_type_string))
         return PD_FAIL(err, PD_INVALID, "%s; expected a JSON string", pd_json_type_name(v));
     r->ids.len = 0;
     enum pd_rc rc = pd_tokenizer_encode(r->tok, pd_json_value_str(v), r->flags, &r->ids, err);
     if (rc != PD_OK)
         return rc;
-    pd_jw_init(&w, &r->out);
-    pd_jw_array(&w);
-    for (size_t i = 0; i < r->ids.len; i++)
-        pd_jw_i64(&w, r->ids.ptr[i]);
-    pd_jw_array_end(&w);
+    write_ids(r);
     return PD_OK;
 }
 
@@ -53,7 +76,18 @@ static enum pd_rc decode_line(struct run *r, struct json_object *v, struct pd_er
     return PD_OK;
 }
 
-static enum pd_rc run_lines(struct run *r, bool decode, struct pd_err *err)
+typedef enum pd_rc line_fn(struct run *r, struct json_object *v, struct pd_err *err);
+
+static void write_error(struct run *r, const struct pd_err *err)
+{
+    struct pd_jw w;
+    pd_jw_init(&w, &r->out);
+    pd_jw_object(&w);
+    pd_jw_kstrz(&w, "error", err->msg);
+    pd_jw_object_end(&w);
+}
+
+static enum pd_rc run_lines(struct run *r, line_fn *one, bool skip_bad, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_lines *lines = NULL;
@@ -70,9 +104,11 @@ static enum pd_rc run_lines(struct run *r, bool decode, struct pd_err *err)
         pd_buf_clear(&r->out);
         rc = pd_json_parse(line, &v, err);
         if (rc == PD_OK)
-            rc = (decode ? decode_line : encode_line)(r, v, err);
+            rc = one(r, v, err);
         json_object_put(v);
-        if (rc != PD_OK) {
+        if (rc != PD_OK && skip_bad) {
+            write_error(r, err);
+        } else if (rc != PD_OK) {
             (void)pd_err_prefix(err, "stdin:%zu", pd_lines_number(lines));
             goto out;
         }
@@ -93,7 +129,8 @@ int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
 {
     enum pd_rc rc = PD_OK;
     const char *model = NULL;
-    bool decode = false, special = false, add_special = false, help = false;
+    bool decode = false, special = false, add_special = false, chat = false, skip_bad = false;
+    bool help = false;
     struct pd_tokenizer *tok = NULL;
     struct pd_opt_list args = {0};
     struct pd_err err = {0};
@@ -117,6 +154,14 @@ int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
          .type = PD_OPT_FLAG,
          .value = &add_special,
          .help = "add bos and eos as the tokenizer's post-processor says"},
+        {.name = "chat",
+         .type = PD_OPT_FLAG,
+         .value = &chat,
+         .help = "message lists to ids by the model's chat template"},
+        {.name = "skip-bad",
+         .type = PD_OPT_FLAG,
+         .value = &skip_bad,
+         .help = "a line that cannot be read gives {\"error\"}, and the next one is read"},
         {0},
     };
     pd_buf_init(&r.text, 0);
@@ -124,10 +169,13 @@ int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
     PD_TRY(pd_opt_parse(table, argc, argv, 0, 0, &args, &help, &err));
     if (help) {
         pd_cmd_help(
-            self, "podium tokenize --model M [--decode] < LINES",
+            self, "podium tokenize --model M [--decode | --chat] < LINES",
             "Reads one JSON string a line on stdin and writes its token ids as a JSON list, a\n"
             "line each, on stdout; with --decode the other way round. Ids and text are those\n"
-            "of Hugging Face's tokenizers. Text that is not UTF-8 is refused with the offset.",
+            "of Hugging Face's tokenizers. Text that is not UTF-8 is refused with the offset.\n"
+            "With --chat a line is a list of {\"role\", \"content\"}; the assistant's turn is "
+            "opened\n"
+            "unless the last message is its own, and what messages hold is never a control token.",
             table,
             "  echo '\"Hello, world\"' | podium tokenize --model M\n"
             "  echo '[19556, 28, 905]' | podium tokenize --model M --decode");
@@ -136,8 +184,15 @@ int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
     PD_TRY(pd_model_open_tokenizer(&tok, model, &err));
     r.tok = tok;
     r.flags = (special ? PD_TOK_PARSE_SPECIAL : 0u) | (add_special ? PD_TOK_ADD_SPECIAL : 0u);
-    PD_TRY(run_lines(&r, decode, &err));
+    if (decode && chat) {
+        rc = PD_FAIL(&err, PD_USAGE, "--decode and --chat exclude each other");
+        goto out;
+    }
+    if (chat)
+        PD_TRY(pd_chat_init(&r.chat, pd_tokenizer_chat_template(tok), tok, &err));
+    PD_TRY(run_lines(&r, decode ? decode_line : chat ? chat_line : encode_line, skip_bad, &err));
 out:
+    pd_chat_release(&r.chat);
     pd_tokenizer_free(tok);
     pd_ids_release(&r.ids);
     pd_buf_release(&r.text);

@@ -263,8 +263,9 @@ static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct 
     j->sampling.n_bad_words = j->bad.n;
     pd_stops_init(&j->stops, opts->stops, opts->n_stops);
     if (opts->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_UNKNOWN && !opts->quiet)
-        fprintf(stderr, "the model's chat template is not one that is known: prompts are taken as "
-                        "plain text\n");
+        fprintf(stderr,
+                "the model's chat template cannot be read (%s): prompts are taken as plain text\n",
+                j->model->chat.problem);
     j->where = j->model->path ? j->model->path : "";
     struct pd_prompt_opts po = prompt_opts(opts);
     j->chat = pd_prompt_chats(j->model, &po);

@@ -6,7 +6,7 @@
 
 bool pd_prompt_chats(const struct pd_model *m, const struct pd_prompt_opts *o)
 {
-    return o->chat == PD_CHAT_ON || (o->chat == PD_CHAT_AUTO && m->chat.kind == PD_CHAT_CHATML);
+    return o->chat == PD_CHAT_ON || (o->chat == PD_CHAT_AUTO && m->chat.kind == PD_CHAT_TEMPLATE);
 }
 
 /* ---- lengths ---- */
@@ -205,7 +205,8 @@ enum pd_rc pd_prompt_encode(const struct pd_model *m, const struct pd_prompt_opt
     enum pd_rc rc = PD_OK;
     struct json_object *prompt = pd_json_get(p->row, "prompt");
     bool list = json_object_is_type(prompt, json_type_array);
-    struct pd_chat_msg *msgs = NULL, one = {PD_STR("user"), pd_json_value_str(prompt)};
+    struct pd_chat_msg *msgs = NULL,
+                       one = {.role = PD_STR("user"), .content = pd_json_value_str(prompt)};
     size_t n = 1;
     *cut = false;
     if (p->ids) {

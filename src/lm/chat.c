@@ -1,86 +1,55 @@
 #include "lm/chat.h"
+#include "lm/jinja.h"
 #include "lm/tok_int.h"
 
 #include "base/json.h"
 #include "base/mem.h"
 
-/* ChatML templates differ in how they are written, not in what they write: every message becomes
- * <|im_start|>role\ncontent<|im_end|>\n. Recognised by these pieces, all of which must be there...
- */
-static const char *const chatml_signs[] = {"<|im_start|>", "<|im_end|>", "add_generation_prompt",
-                                           "<|im_start|>assistant"};
-/* ...and by the absence of what only a real interpreter can do right. */
-static const char *const beyond_us[] = {"tool",         "macro",     "reasoning_content",
-                                        "strftime_now", "documents", "trim"};
-
-static bool holds(struct pd_str text, const char *piece)
+static struct json_object *token_text(const struct pd_tokenizer *t, int32_t id)
 {
-    return memmem(text.ptr, text.len, piece, strlen(piece)) != NULL;
+    struct pd_str text = pd_tokenizer_text(t, id);
+    return text.ptr ? json_object_new_string_len(text.ptr, (int)text.len) : NULL;
 }
 
-static bool is_chatml(struct pd_str text)
+enum pd_rc pd_chat_init(struct pd_chat *c, struct pd_str template_text,
+                        const struct pd_tokenizer *t, struct pd_err *err)
 {
-    for (size_t i = 0; i < sizeof chatml_signs / sizeof *chatml_signs; i++)
-        if (!holds(text, chatml_signs[i]))
-            return false;
-    for (size_t i = 0; i < sizeof beyond_us / sizeof *beyond_us; i++)
-        if (holds(text, beyond_us[i]))
-            return false;
-    return true;
-}
-
-/* The text between <|im_start|>system\n and <|im_end|> that the template itself holds: its default
- * system message. The newline is a character in JSON files and a backslash and an n in others. */
-static char *default_system(struct pd_str text)
-{
-    static const char *const openings[] = {"<|im_start|>system\n", "<|im_start|>system\\n"};
-    for (size_t i = 0; i < 2; i++) {
-        size_t n = strlen(openings[i]);
-        const char *at = memmem(text.ptr, text.len, openings[i], n);
-        if (!at)
-            continue;
-        at += n;
-        size_t left = text.len - (size_t)(at - text.ptr);
-        const char *end = memmem(at, left, "<|im_end|>", 10);
-        if (!end || memchr(at, '\'', (size_t)(end - at)) || memchr(at, '"', (size_t)(end - at)))
-            continue; /* an expression, not a text */
-        return pd_xstrndup(at, (size_t)(end - at));
-    }
-    return NULL;
-}
-
-enum pd_rc pd_chat_init(struct pd_chat *c, struct pd_str template_text, struct pd_err *err)
-{
+    struct pd_err why = {0};
     *c = (struct pd_chat){.kind = PD_CHAT_NONE};
     if (template_text.len == 0)
         return PD_OK;
     size_t valid = pd_utf8_valid_prefix(template_text);
     if (valid != template_text.len)
         return PD_FAIL(err, PD_INVALID, "the chat template is not UTF-8 at byte %zu", valid);
-    c->kind = is_chatml(template_text) ? PD_CHAT_CHATML : PD_CHAT_UNKNOWN;
-    if (c->kind == PD_CHAT_CHATML)
-        c->default_system = default_system(template_text);
+    c->kind = PD_CHAT_TEMPLATE;
+    if (pd_jinja_compile(&c->jinja, template_text, &why) != PD_OK) {
+        c->kind = PD_CHAT_UNKNOWN;
+        c->problem = pd_xstrdup(why.msg);
+    }
+    if (t) {
+        const int32_t ids[] = {t->bos, t->eos, t->unk, t->pad};
+        for (size_t i = 0; i < 4; i++)
+            c->tokens[i] = token_text(t, ids[i]);
+    }
     return PD_OK;
 }
 
 void pd_chat_release(struct pd_chat *c)
 {
-    pd_free(c->default_system);
+    pd_jinja_free(c->jinja);
+    pd_free(c->problem);
+    for (size_t i = 0; i < 4; i++)
+        json_object_put(c->tokens[i]);
     *c = (struct pd_chat){.kind = PD_CHAT_NONE};
 }
 
 /* ---- rendering ---- */
 
 /* Offsets until the buffer has stopped moving; pd_chat_render turns them into views. */
-static void add(struct pd_chat_parts *p, struct pd_str text, bool trusted)
+static void add(void *ctx, struct pd_str text, bool trusted)
 {
-    if (text.len == 0)
-        return;
+    struct pd_chat_parts *p = ctx;
     pd_buf_addstr(&p->text, text);
-    if (p->len > 0 && p->items[p->len - 1].trusted == trusted) {
-        p->items[p->len - 1].text.len += text.len;
-        return;
-    }
     if (p->len == p->cap) {
         p->cap = p->cap ? p->cap * 2 : 16;
         p->items = pd_xrealloc(p->items, p->cap * sizeof *p->items);
@@ -88,25 +57,33 @@ static void add(struct pd_chat_parts *p, struct pd_str text, bool trusted)
     p->items[p->len++] = (struct pd_chat_part){{NULL, text.len}, trusted};
 }
 
-static void chatml_message(struct pd_chat_parts *p, struct pd_str role, struct pd_str content,
-                           bool trusted)
+static struct json_object *message(const struct pd_chat_msg *m)
 {
-    add(p, PD_STR("<|im_start|>"), true);
-    add(p, role, trusted);
-    add(p, PD_STR("\n"), true);
-    add(p, content, trusted);
-    add(p, PD_STR("<|im_end|>\n"), true);
+    if (m->row)
+        return json_object_get(m->row);
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "role", json_object_new_string_len(m->role.ptr, (int)m->role.len));
+    json_object_object_add(o, "content",
+                           json_object_new_string_len(m->content.ptr, (int)m->content.len));
+    return o;
 }
 
-static void render_chatml(const struct pd_chat *c, const struct pd_chat_msg *msgs, size_t n,
-                          bool add_generation_prompt, struct pd_chat_parts *p)
+static enum pd_rc render(const struct pd_chat *c, struct json_object *messages,
+                         bool add_generation_prompt, struct pd_chat_parts *p, struct pd_err *err)
 {
-    if (c->default_system && n > 0 && !pd_str_eqz(msgs[0].role, "system"))
-        chatml_message(p, PD_STR("system"), pd_str_from(c->default_system), true);
-    for (size_t i = 0; i < n; i++)
-        chatml_message(p, msgs[i].role, msgs[i].content, false);
-    if (add_generation_prompt)
-        add(p, PD_STR("<|im_start|>assistant\n"), true);
+    struct json_object *open = json_object_new_boolean(add_generation_prompt);
+    struct pd_jinja_var vars[8] = {{"messages", messages, false},
+                                   {"add_generation_prompt", open, true},
+                                   {"tools", NULL, false},
+                                   {"documents", NULL, false}};
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+    size_t n = 4;
+    for (size_t i = 0; i < 4; i++)
+        if (c->tokens[i])
+            vars[n++] = (struct pd_jinja_var){names[i], c->tokens[i], true};
+    enum pd_rc rc = pd_jinja_render(c->jinja, vars, n, add, p, err);
+    json_object_put(open);
+    return rc == PD_OK ? rc : pd_err_prefix(err, "the model's chat template");
 }
 
 enum pd_rc pd_chat_render(const struct pd_chat *c, const struct pd_chat_msg *msgs, size_t n,
@@ -117,15 +94,21 @@ enum pd_rc pd_chat_render(const struct pd_chat *c, const struct pd_chat_msg *msg
                        "the model has no chat template: give plain prompts, or --chat off");
     if (c->kind == PD_CHAT_UNKNOWN)
         return PD_FAIL(err, PD_UNSUPPORTED,
-                       "the model's chat template is not a plain ChatML one (<|im_start|>role ... "
-                       "<|im_end|>), the only kind rendered so far: give plain prompts, or --chat "
-                       "off");
+                       "the model's chat template cannot be read (%s): give plain prompts, or "
+                       "--chat off",
+                       c->problem);
     struct pd_chat_parts p = {.len = 0};
+    struct json_object *messages = json_object_new_array();
     pd_buf_init(&p.text, 0);
-    render_chatml(c, msgs, n, add_generation_prompt, &p);
-    if (p.text.failed) {
+    for (size_t i = 0; i < n; i++)
+        json_object_array_add(messages, message(&msgs[i]));
+    enum pd_rc rc = render(c, messages, add_generation_prompt, &p, err);
+    json_object_put(messages);
+    if (rc == PD_OK && p.text.failed)
+        rc = PD_FAIL(err, PD_TOOBIG, "the rendered chat passes %zu bytes", PD_BUF_DEFAULT_MAX);
+    if (rc != PD_OK) {
         pd_chat_parts_release(&p);
-        return PD_FAIL(err, PD_TOOBIG, "the rendered chat passes %zu bytes", PD_BUF_DEFAULT_MAX);
+        return rc;
     }
     size_t at = 0;
     for (size_t i = 0; i < p.len; i++) {
@@ -166,14 +149,14 @@ static const struct pd_added *next_special(const struct pd_tokenizer *t, struct 
 }
 
 /* Encodes the plain text gathered so far, in which nothing is a control token. */
-static enum pd_rc flush_plain(const struct pd_tokenizer *t, struct pd_buf *plain,
+static enum pd_rc flush_plain(const struct pd_tokenizer *t, struct pd_buf *plain, bool first,
                               struct pd_ids *out, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     if (plain->failed)
         rc = PD_FAIL(err, PD_NOMEM, "no memory for a chat of more than %zu bytes", plain->len);
     else if (plain->len > 0)
-        rc = pd_tokenizer_encode(t, pd_buf_str(plain), 0, out, err);
+        rc = pd_tokenizer_encode(t, pd_buf_str(plain), first ? 0 : PD_TOK_CONTINUES, out, err);
     pd_buf_clear(plain);
     return rc;
 }
@@ -183,6 +166,7 @@ static enum pd_rc encode_parts(const struct pd_tokenizer *t, const struct pd_cha
 {
     enum pd_rc rc = PD_OK;
     struct pd_buf plain;
+    size_t before = out->len;
     pd_buf_init(&plain, 0);
     for (size_t i = 0; i < p->len; i++) {
         struct pd_str text = p->items[i].text;
@@ -190,13 +174,13 @@ static enum pd_rc encode_parts(const struct pd_tokenizer *t, const struct pd_cha
         const struct pd_added *a;
         while (p->items[i].trusted && (a = next_special(t, text, at, &begin, &end))) {
             pd_buf_add(&plain, text.ptr + at, begin - at);
-            PD_TRY(flush_plain(t, &plain, out, err));
+            PD_TRY(flush_plain(t, &plain, out->len == before, out, err));
             pd_ids_push(out, a->id);
             at = end;
         }
         pd_buf_add(&plain, text.ptr + at, text.len - at);
     }
-    PD_TRY(flush_plain(t, &plain, out, err));
+    PD_TRY(flush_plain(t, &plain, out->len == before, out, err));
 out:
     pd_buf_release(&plain);
     return rc;
@@ -239,7 +223,7 @@ enum pd_rc pd_chat_msgs_from_json(struct json_object *list, struct pd_chat_msg *
         return PD_FAIL(err, PD_NOMEM, "no memory for %zu messages", len);
     for (size_t i = 0; i < len; i++) {
         struct json_object *m = json_object_array_get_idx(list, i);
-        msgs[i] = (struct pd_chat_msg){pd_json_str(m, "role"), pd_json_str(m, "content")};
+        msgs[i] = (struct pd_chat_msg){pd_json_str(m, "role"), pd_json_str(m, "content"), m};
         if (!msgs[i].role.ptr || !msgs[i].content.ptr) {
             pd_free(msgs);
             return PD_FAIL(err, PD_INVALID,

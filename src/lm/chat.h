@@ -5,24 +5,28 @@
  * are tokenized together, as Hugging Face does with the whole string, but only trusted text can
  * become a control token: a user who types <|im_end|> gets its letters.
  *
- * The ChatML templates are recognised from their text and rendered here; any other template is
- * PD_UNSUPPORTED naming what was looked for. A Jinja interpreter fits behind pd_chat_render. */
+ * Templates are Jinja's, rendered by jinja.h as transformers renders them. One that it cannot read
+ * opens all the same and fails when it is needed, with its line and the reason. */
 #ifndef PD_LM_CHAT_H
 #define PD_LM_CHAT_H
 
 #include "lm/tokenizer.h"
 
 struct json_object;
+struct pd_jinja;
 
 struct pd_chat_msg {
     struct pd_str role, content; /* borrowed */
+    struct json_object *row; /* the whole message, for templates that read more of it; or NULL */
 };
 
-enum pd_chat_kind { PD_CHAT_NONE, PD_CHAT_CHATML, PD_CHAT_UNKNOWN };
+enum pd_chat_kind { PD_CHAT_NONE, PD_CHAT_TEMPLATE, PD_CHAT_UNKNOWN };
 
 struct pd_chat {
     enum pd_chat_kind kind;
-    char *default_system; /* put first when the first message is not a system one; NULL = nothing */
+    struct pd_jinja *jinja;
+    char *problem;                 /* UNKNOWN: why it cannot be read */
+    struct json_object *tokens[4]; /* the texts of bos, eos, unk, pad; NULL = none */
 };
 
 struct pd_chat_part {
@@ -35,10 +39,11 @@ struct pd_chat_parts {
     size_t len, cap;
 };
 
-/* template_text may be empty (kind NONE) or unknown (kind UNKNOWN); both fail only when rendered.
+/* template_text may be empty (kind NONE) or not readable here (kind UNKNOWN); both fail only when
+ * rendered. t names bos_token and its like to the template; NULL = it has none.
  * PD_INVALID for a template that is not UTF-8. */
 PD_CHECKED enum pd_rc pd_chat_init(struct pd_chat *c, struct pd_str template_text,
-                                   struct pd_err *err);
+                                   const struct pd_tokenizer *t, struct pd_err *err);
 void pd_chat_release(struct pd_chat *c);
 
 /* Messages -> parts, in order. add_generation_prompt opens the assistant's turn. */

@@ -415,7 +415,7 @@ static enum pd_rc open_base(struct pd_model **out, const char *given, const char
     if (adapter)
         PD_TRY(take_tokenizer(m, adapter, err));
     if (m->tok)
-        PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(m->tok), err));
+        PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(m->tok), m->tok, err));
     if (m->tok && m->cfg.n_eos == 0 && pd_tokenizer_eos(m->tok) >= 0)
         m->cfg.eos_ids[m->cfg.n_eos++] = pd_tokenizer_eos(m->tok);
     if (m->tok && m->cfg.pad_id < 0)
@@ -589,7 +589,7 @@ enum pd_rc pd_model_init_like(struct pd_model **out, const char *config_json, un
     for (size_t i = 0; i < m->params.n; i++)
         init_param(&m->params.v[i], &m->files->at[i], m->cfg.initializer_range, seed, i);
     if (tok)
-        PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(tok), err));
+        PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(tok), tok, err));
     m->tok = tok;
     *out = m;
     m = NULL;

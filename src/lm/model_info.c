@@ -37,9 +37,12 @@ static size_t count_dtypes(const struct pd_model *m, size_t count[PD_DTYPE_COUNT
 
 static const char *chat_name(const struct pd_model *m)
 {
-    return m->chat.kind == PD_CHAT_CHATML ? "chatml"
-           : m->chat.kind == PD_CHAT_NONE ? "none"
-                                          : "other";
+    struct pd_str text = m->tok ? pd_tokenizer_chat_template(m->tok) : (struct pd_str){NULL, 0};
+    if (m->chat.kind == PD_CHAT_NONE)
+        return "none";
+    if (m->chat.kind == PD_CHAT_UNKNOWN)
+        return "unreadable";
+    return memmem(text.ptr, text.len, "<|im_start|>", 12) ? "chatml" : "jinja";
 }
 
 static const char *pos_name(const struct pd_config *c)
@@ -203,11 +206,9 @@ static void text_tokenizer(const struct pd_model *m, struct pd_buf *out)
     if (m->chat.kind == PD_CHAT_NONE)
         pd_buf_adds(out, "no template: plain prompts\n");
     else if (m->chat.kind == PD_CHAT_UNKNOWN)
-        pd_buf_adds(out, "a template that is not plain ChatML: not rendered\n");
-    else if (m->chat.default_system)
-        pd_buf_addf(out, "ChatML, default system message \"%s\"\n", m->chat.default_system);
+        pd_buf_addf(out, "a template that cannot be read: %s\n", m->chat.problem);
     else
-        pd_buf_adds(out, "ChatML\n");
+        pd_buf_addf(out, "a template (%s)\n", chat_name(m));
 }
 
 void pd_model_info_text(const struct pd_model *m, struct pd_buf *out)

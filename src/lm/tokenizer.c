@@ -163,7 +163,12 @@ enum pd_rc pd_tokenizer_encode(const struct pd_tokenizer *t, struct pd_str text,
     /* The cache is the only thing that changes; results are the same without it. */
     pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&t->lock;
     bool locked = pthread_mutex_trylock(lock) == 0;
-    struct encoding e = {t, locked ? t->cache : NULL, flags & PD_TOK_PARSE_SPECIAL, true, out, err};
+    struct encoding e = {t,
+                         locked ? t->cache : NULL,
+                         flags & PD_TOK_PARSE_SPECIAL,
+                         !(flags & PD_TOK_CONTINUES),
+                         out,
+                         err};
     if (flags & PD_TOK_ADD_SPECIAL)
         pd_ids_add(out, t->prefix.ptr, t->prefix.len);
     enum pd_rc rc = split_added(&e, &t->raw, text, encode_normalized);

@@ -20,6 +20,7 @@ struct pd_gguf;
 enum {
     PD_TOK_PARSE_SPECIAL = 1, /* text that spells a special token is that token */
     PD_TOK_ADD_SPECIAL = 2,   /* bos/eos as the tokenizer's post-processor says */
+    PD_TOK_CONTINUES = 4,     /* the text goes on after other text: no space before it is made up */
     PD_TOK_TRAINING = 3,      /* both: how training, score and logprobs read text */
 };
 

@@ -60,7 +60,7 @@ enum pd_rc pd_policy_prompts_read(struct pd_policy_prompts *p, const char *path,
     if (!m->tok)
         return PD_FAIL(err, PD_INVALID, "%s has no tokenizer", m->path);
     bool use_chat =
-        strcmp(chat, "on") == 0 || (strcmp(chat, "auto") == 0 && m->chat.kind == PD_CHAT_CHATML);
+        strcmp(chat, "on") == 0 || (strcmp(chat, "auto") == 0 && m->chat.kind == PD_CHAT_TEMPLATE);
     PD_TRY(pd_prompts_read(&p->rows, path, skip_bad, err));
     p->v = pd_xalloc((p->rows.n + 1) * sizeof *p->v);
     for (size_t i = 0; i < p->rows.n; i++) {

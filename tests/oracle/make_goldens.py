@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the golden files under tests/fixtures. Run through ./remake, which brings the environment.
 
-usage: make_goldens.py [all | models | logprobs | tokenizer | pipelines | reward | sampler | generate | ppo | quants | torch_files | lora | families]...
+usage: make_goldens.py [all | models | logprobs | tokenizer | pipelines | chat | reward | sampler | generate | ppo | quants | torch_files | lora | families]...
 
 Each sub-command is one module of goldens/, whose docstring says what it writes and by which
 conventions. Everything is seeded: on one machine a second run writes the same bytes; between
@@ -10,7 +10,7 @@ machines the last digits of floats may differ, which is why tests compare with a
 import importlib
 import sys
 
-ORDER = ["models", "logprobs", "tokenizer", "pipelines", "reward", "sampler", "generate", "ppo", "quants", "torch_files", "lora", "families"]
+ORDER = ["models", "logprobs", "tokenizer", "pipelines", "chat", "reward", "sampler", "generate", "ppo", "quants", "torch_files", "lora", "families"]
 
 
 def main(argv):

@@ -1,4 +1,4 @@
-/* Chat templates: ChatML's text and ids, and users who type control tokens. */
+/* Chats: ChatML's text and ids, and users who type control tokens. Templates: test_jinja.c. */
 #include "base/json.h"
 #include "base/mem.h"
 #include "lm/chat.h"
@@ -20,9 +20,9 @@ static const char bare[] =
     "+ '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ "
     "'<|im_start|>assistant\\n' }}{% endif %}";
 
-#define MSG(role, content)                                                                         \
+#define MSG(r, c)                                                                                  \
     {                                                                                              \
-        PD_STR(role), PD_STR(content)                                                              \
+        .role = PD_STR(r), .content = PD_STR(c)                                                    \
     }
 
 static void expect_text(const char *template_text, const struct pd_chat_msg *msgs, size_t n,
@@ -33,8 +33,8 @@ static void expect_text(const char *template_text, const struct pd_chat_msg *msg
     struct pd_buf all;
     struct pd_err err = {0};
     pd_buf_init(&all, 0);
-    assert_int_equal(pd_chat_init(&c, pd_str_from(template_text), &err), PD_OK);
-    assert_int_equal(c.kind, PD_CHAT_CHATML);
+    assert_int_equal(pd_chat_init(&c, pd_str_from(template_text), NULL, &err), PD_OK);
+    assert_int_equal(c.kind, PD_CHAT_TEMPLATE);
     assert_int_equal(pd_chat_render(&c, msgs, n, open, &parts, &err), PD_OK);
     for (size_t i = 0; i < parts.len; i++)
         pd_buf_addstr(&all, parts.items[i].text);
@@ -65,16 +65,16 @@ static void names_what_it_cannot_render(void **state)
     struct pd_chat_parts parts;
     struct pd_err err = {0};
     const struct pd_chat_msg one[] = {MSG("user", "hi")};
-    assert_int_equal(pd_chat_init(&c, PD_STR("[INST] {{ messages[0].content }} [/INST]"), &err),
+    assert_int_equal(pd_chat_init(&c, PD_STR("[INST] {% include 'x' %} [/INST]"), NULL, &err),
                      PD_OK);
     assert_int_equal(pd_chat_render(&c, one, 1, true, &parts, &err), PD_UNSUPPORTED);
-    assert_non_null(strstr(err.msg, "ChatML"));
+    assert_non_null(strstr(err.msg, "line 1: a tag that is not read here: include"));
     pd_chat_release(&c);
-    assert_int_equal(pd_chat_init(&c, PD_STR(""), &err), PD_OK);
+    assert_int_equal(pd_chat_init(&c, PD_STR(""), NULL, &err), PD_OK);
     assert_int_equal(pd_chat_render(&c, one, 1, true, &parts, &err), PD_INVALID);
     assert_non_null(strstr(err.msg, "no chat template"));
     pd_chat_release(&c);
-    assert_int_equal(pd_chat_init(&c, PD_STR("\xff"), &err), PD_INVALID);
+    assert_int_equal(pd_chat_init(&c, PD_STR("\xff"), NULL, &err), PD_INVALID);
 }
 
 struct fixture {
@@ -85,8 +85,9 @@ struct fixture {
 static void open_fixture(struct fixture *f)
 {
     assert_int_equal(pd_tokenizer_open_dir(&f->tok, PD_FIXTURES "/models/tiny-llama", NULL), PD_OK);
-    assert_int_equal(pd_chat_init(&f->chat, pd_tokenizer_chat_template(f->tok), NULL), PD_OK);
-    assert_int_equal(f->chat.kind, PD_CHAT_CHATML);
+    assert_int_equal(pd_chat_init(&f->chat, pd_tokenizer_chat_template(f->tok), f->tok, NULL),
+                     PD_OK);
+    assert_int_equal(f->chat.kind, PD_CHAT_TEMPLATE);
 }
 
 static void close_fixture(struct fixture *f)
