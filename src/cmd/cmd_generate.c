@@ -1,33 +1,11 @@
 /* podium generate: answers to prompts, many at once. */
 #include "cmd/cmd.h"
-#include "base/json.h"
-#include "base/mem.h"
-#include "gen/answers.h"
-#include "gen/endpoint.h"
-#include "gen/serve.h"
-#include "lm/heads.h"
-#include "lm/model.h"
-#include "tensor/backend.h"
+#include "cmd/generate_run.h"
+#include "cmd/verb.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct args {
-    const char *model, *name, *prompts, *dtype, *chat;
-    struct pd_answers_opts o;
-    struct pd_opt_list stops, bad_words;
-    struct pd_words words;
-    const char *too_long;
-    int64_t logprobs; /* -1: not asked for */
-    int64_t seed, threads, memory;
-    bool skip_bad, json, serve;
-    bool endpoint;
-    struct pd_serve_opts so;
-    struct pd_endpoint ep;
-    const char *key_env;
-    const struct pd_opt *options;
-};
 
 static const char usage[] =
     "podium generate --model M --prompts F [--out answers.jsonl] [options]\n"
@@ -47,9 +25,12 @@ static const char text[] =
     "Sampling means what it means in Hugging Face transformers, with the same defaults\n"
     "(temperature 1, top-k 50, top-p 1). An answer that says the same as another one of its\n"
     "prompt is drawn again up to --resample times, then marked \"duplicate\": true.\n\n"
+    "To compare variants repeat --model, or give lists like --temperature 0.7,1.0: every\n"
+    "model answers N times under every setting, one model in memory at a time. The answers\n"
+    "to a prompt stand in one row, shuffled, each with its \"model\" and \"params\".\n\n"
     "Each answer has its own random stream (seed, prompt, answer). Interrupted (Ctrl-C,\n"
     "exit 3), the finished prompts stay in OUT.partial, and the same command with --resume\n"
-    "goes on.\n\n"
+    "goes on. docs/generate.md says what every option means.\n\n"
     "With --serve the model answers OpenAI-compatible requests instead (/v1/chat/completions,\n"
     "/v1/completions, /v1/models), streamed or whole, many at once, until SIGTERM or Ctrl-C:\n"
     "docs/serving.md. Sampling is then the request's own; of the options above it takes\n"
@@ -61,11 +42,13 @@ static const char examples[] =
     "  podium generate --model gpt2/ --prompts p.txt --n 2 --max-length 50 --seed 42 --out "
     "a.jsonl\n"
     "  podium generate --model runs/ppo --prompts p.csv --greedy --stop '###' --out -\n"
+    "  podium generate --model gpt2/ --model runs/ppo --temperature 0.7,1.0 --n 1 \\\n"
+    "      --prompts p.jsonl --out compare.jsonl\n"
     "  podium generate --model https://api.example.com/v1 --model-name large --prompts p.jsonl \\\n"
     "      --out a.jsonl --parallel 16 --rate 300 --price-in 0.5 --price-out 1.5\n"
     "  podium generate --model runs/ppo --serve --listen 127.0.0.1:6901";
 
-static bool given(const struct args *a, const char *name)
+static bool given(const struct pd_generate_args *a, const char *name)
 {
     for (const struct pd_opt *o = a->options; o->name || o->help; o++)
         if (o->name && strcmp(o->name, name) == 0)
@@ -74,7 +57,8 @@ static bool given(const struct args *a, const char *name)
 }
 
 /* What an endpoint is not asked for is refused here, not left out in silence. */
-static enum pd_rc check_endpoint(struct args *a, struct pd_err *err)
+static enum pd_rc check_endpoint(struct pd_generate_args *a, const struct pd_grid_model *m,
+                                 struct pd_err *err)
 {
     static const char *const not_there[] = {
         "serve",   "max-length", "min-new-tokens", "typical-p", "no-repeat-ngram-size",
@@ -84,16 +68,15 @@ static enum pd_rc check_endpoint(struct args *a, struct pd_err *err)
     for (size_t i = 0; i < sizeof not_there / sizeof *not_there; i++)
         if (given(a, not_there[i]))
             return PD_FAIL(err, PD_USAGE, "--%s cannot be asked of an endpoint", not_there[i]);
-    if (!a->name)
+    if (!given(a, "model-name"))
         return PD_FAIL(err, PD_USAGE,
                        "--model-name NAME is missing: what the endpoint calls the "
                        "model");
     if (given(a, "api-key-env") && !key)
         return PD_FAIL(err, PD_USAGE, "--api-key-env: there is no variable %s", a->key_env);
-    if (!given(a, "top-k"))
-        a->o.sampling.top_k = 0; /* not of OpenAI's API: sent only when asked for */
-    e->url = a->model;
-    e->model = a->name;
+    a->endpoint = true;
+    e->url = m->path;
+    e->model = m->name;
     e->api_key = key && key[0] ? key : NULL;
     e->send_seed = given(a, "seed");
     if (e->api_key && strncmp(e->url, "https:", 6) != 0)
@@ -101,14 +84,46 @@ static enum pd_rc check_endpoint(struct args *a, struct pd_err *err)
     return pd_endpoint_check(e, err);
 }
 
-static enum pd_rc check_args(struct args *a, struct pd_err *err)
+struct pd_sampling pd_generate_sampling(const struct pd_generate_args *a,
+                                        const struct pd_grid_model *m,
+                                        const struct pd_grid_setting *set)
 {
-    a->endpoint = strncmp(a->model, "http://", 7) == 0 || strncmp(a->model, "https://", 8) == 0;
-    if (a->endpoint) {
-        enum pd_rc rc = check_endpoint(a, err);
-        if (rc != PD_OK)
-            return rc;
+    struct pd_sampling s = a->o.sampling;
+    s.temperature = set->temperature;
+    s.top_k = set->top_k;
+    s.top_p = set->top_p;
+    if (m->endpoint && !given(a, "top-k"))
+        s.top_k = 0; /* not of OpenAI's API: sent only when asked for */
+    return s;
+}
+
+static enum pd_rc check_grid(struct pd_generate_args *a, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_grid *g = &a->grid;
+    PD_TRY(pd_grid_make(g, &a->models, &a->names, a->temperature, a->top_k, a->top_p, err));
+    for (size_t i = 0; i < g->n_models; i++)
+        if (g->models[i].endpoint)
+            PD_TRY(check_endpoint(a, &g->models[i], err));
+    for (size_t i = 0; i < g->n_settings; i++) {
+        struct pd_sampling s = pd_generate_sampling(a, &g->models[0], &g->settings[i]);
+        PD_TRY(pd_sampling_check(&s, err));
     }
+    if (a->serve && g->n_models * g->n_settings > 1)
+        rc = PD_FAIL(err, PD_USAGE, "--serve takes one --model and no lists of settings");
+    else if (a->o.sampling.greedy && g->n_settings > 1)
+        rc = PD_FAIL(err, PD_USAGE, "--greedy draws nothing: lists of settings make no difference");
+out:
+    if (rc == PD_INVALID && err)
+        err->rc = rc = PD_USAGE;
+    return rc;
+}
+
+static enum pd_rc check_args(struct pd_generate_args *a, struct pd_err *err)
+{
+    enum pd_rc rc = check_grid(a, err);
+    if (rc != PD_OK)
+        return rc;
     if (!a->serve && !a->prompts)
         return PD_FAIL(err, PD_USAGE, "--prompts FILE is missing (or --serve)");
     if (a->serve && a->prompts)
@@ -138,153 +153,36 @@ static enum pd_rc check_args(struct args *a, struct pd_err *err)
     a->o.chat = strcmp(a->chat, "on") == 0    ? PD_CHAT_ON
                 : strcmp(a->chat, "off") == 0 ? PD_CHAT_OFF
                                               : PD_CHAT_AUTO;
-    enum pd_rc rc = pd_sampling_check(&a->o.sampling, err);
-    if (rc != PD_OK && err)
-        err->rc = rc = PD_USAGE;
-    if (rc == PD_OK)
-        rc = pd_words_read(&a->words, a->bad_words.items, a->bad_words.n, err);
-    return rc;
-}
-
-/* "runs/ppo/" -> "ppo": how the model is called in the answers unless --model-name says. */
-static char *base_name(const char *path)
-{
-    size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/')
-        end--;
-    size_t start = end;
-    while (start > 0 && path[start - 1] != '/')
-        start--;
-    return pd_xstrndup(path + start, end - start);
-}
-
-static void print_summary(const struct args *a, const struct pd_answers_summary *s,
-                          const struct pd_prompts *prompts)
-{
-    double rate = s->seconds > 0 ? (double)s->new_tokens / s->seconds : 0;
-    if (a->json) {
-        struct pd_buf buf;
-        struct pd_jw w;
-        pd_buf_init(&buf, 0);
-        pd_jw_init(&w, &buf);
-        pd_jw_object(&w);
-        pd_jw_ki64(&w, "prompts", s->prompts);
-        pd_jw_ki64(&w, "answers", s->answers);
-        pd_jw_ki64(&w, "bad_rows", (int64_t)prompts->n_bad);
-        pd_jw_ki64(&w, "truncated", s->truncated);
-        pd_jw_ki64(&w, "resumed", s->resumed);
-        pd_jw_ki64(&w, "stopped", s->stopped);
-        pd_jw_ki64(&w, "redrawn", s->redrawn);
-        pd_jw_ki64(&w, "duplicates", s->duplicates);
-        pd_jw_ki64(&w, "prompt_tokens", s->prompt_tokens);
-        pd_jw_ki64(&w, "new_tokens", s->new_tokens);
-        pd_jw_kf64(&w, "seconds", s->seconds);
-        pd_jw_kf64(&w, "tokens_per_second", rate);
-        if (a->endpoint) {
-            pd_jw_ki64(&w, "retries", s->retries);
-            pd_jw_ki64(&w, "failed", s->failed);
-            pd_jw_kf64(&w, "cost", s->cost);
-        } else {
-            pd_jw_ki64(&w, "peak_kv_bytes", s->peak_kv_bytes);
-        }
-        pd_jw_object_end(&w);
-        fprintf(strcmp(a->o.out, "-") == 0 ? stderr : stdout, "%s\n", pd_buf_cstr(&buf));
-        pd_buf_release(&buf);
-    } else if (!a->o.quiet) {
-        fprintf(stderr, "%lld answers to %lld prompts: %lld tokens in %.1f s (%.0f tokens/s)\n",
-                (long long)s->answers, (long long)s->prompts, (long long)s->new_tokens, s->seconds,
-                rate);
-    }
-    if (a->endpoint && !a->o.quiet)
-        fprintf(stderr, "%lld prompt tokens, %lld retries, cost %.6g\n",
-                (long long)s->prompt_tokens, (long long)s->retries, s->cost);
-    if (s->unknown)
-        fprintf(stderr, "%lld answers came without a count of tokens: the cost is too low\n",
-                (long long)s->unknown);
-    if (prompts->n_bad)
-        fprintf(stderr, "%s: %zu bad rows skipped\n", prompts->path, prompts->n_bad);
-    if (s->truncated)
-        fprintf(stderr, "%s: %lld prompts were too long and lost their beginning\n", prompts->path,
-                (long long)s->truncated);
-    if (s->duplicates)
-        fprintf(stderr, "%lld answers repeat another one of their prompt%s\n",
-                (long long)s->duplicates, a->o.sampling.greedy ? " (--greedy draws nothing)" : "");
-}
-
-static enum pd_rc serve(struct args *a, struct pd_decoder *dec, struct pd_err *err)
-{
-    const char *key = getenv("PODIUM_API_KEY");
-    struct pd_serve_opts *so = &a->so;
-    so->model_name = a->o.model_name;
-    so->version = "podium-" PD_VERSION;
-    so->quiet = a->o.quiet;
-    so->engine = (struct pd_engine_opts){
-        .batch = a->o.batch, .kv_bytes = a->o.kv_bytes, .threads = (int)a->threads};
-    if (!so->api_key && key && key[0])
-        so->api_key = key;
-    return pd_serve_run(dec, so, err);
-}
-
-static enum pd_rc generate(struct args *a, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct pd_model *model = NULL;
-    struct pd_decoder *dec = NULL;
-    struct pd_prompts prompts = {.take_ids = !a->endpoint};
-    struct pd_answers_summary summary;
-    enum pd_compute compute;
-    char *name = a->name ? pd_xstrdup(a->name) : base_name(a->model);
-    a->o.model_name = name;
-    PD_TRY(pd_compute_parse(a->dtype, &compute, err));
-    PD_TRY(pd_backend_init((int)a->threads, err));
-    if (a->prompts)
-        PD_TRY(pd_prompts_read(&prompts, a->prompts, a->skip_bad, err));
-    if (a->endpoint) {
-        PD_TRY(pd_answers_collect(&a->ep, &prompts, &a->o, &summary, err));
-        print_summary(a, &summary, &prompts);
-        goto out;
-    }
-    PD_TRY(pd_model_open(&model, a->model,
-                         &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));
-    PD_TRY(pd_head_need_lm(model, err));
-    PD_TRY(pd_decoder_new(model, &(struct pd_decoder_opts){.compute = compute}, &dec, err));
-    if (a->serve) {
-        rc = serve(a, dec, err);
-        goto out;
-    }
-    PD_TRY(pd_answers_make(dec, &prompts, &a->o, &summary, err));
-    print_summary(a, &summary, &prompts);
-out:
-    pd_decoder_free(dec);
-    pd_model_free(model);
-    pd_prompts_release(&prompts);
-    pd_backend_release();
-    pd_free(name);
-    return rc;
+    return pd_words_read(&a->words, a->bad_words.items, a->bad_words.n, err);
 }
 
 int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
 {
-    struct args a = {.dtype = "auto",
-                     .chat = "auto",
-                     .too_long = "error",
-                     .logprobs = -1,
-                     .o = {.out = "-", .n = 2, .resamples = 3},
-                     .ep = {.parallel = 8, .retries = 5, .timeout_s = 120},
-                     .key_env = "OPENAI_API_KEY",
-                     .so = {.listen = "127.0.0.1:6901", .max_requests = 64}};
+    struct pd_generate_args a = {.dtype = "auto",
+                                 .chat = "auto",
+                                 .temperature = "1",
+                                 .top_k = "50",
+                                 .top_p = "1",
+                                 .too_long = "error",
+                                 .logprobs = -1,
+                                 .o = {.out = "-", .n = 2, .resamples = 3},
+                                 .ep = {.parallel = 8, .retries = 5, .timeout_s = 120},
+                                 .key_env = "OPENAI_API_KEY",
+                                 .so = {.listen = "127.0.0.1:6901", .max_requests = 64}};
     struct pd_sampling *s = &a.o.sampling;
     struct pd_err err = {0};
-    struct pd_opt_list args = {0};
+    struct pd_verb verb = {0};
     bool help = false;
     pd_sampling_default(s);
     struct pd_opt options[] = {
-        PD_OPT_ROW("model", PD_OPT_STR, &a.model, "M", "who answers", .flags = PD_OPT_REQUIRED),
+        PD_OPT_ROW("model", PD_OPT_LIST, &a.models, "M",
+                   "who answers; may be repeated, then each does", .flags = PD_OPT_REQUIRED),
         PD_OPT_ROW("prompts", PD_OPT_STR, &a.prompts, "FILE",
                    ".jsonl, .txt, .csv or .tsv, gzip too; - = .jsonl on stdin"),
         PD_OPT_ROW("out", PD_OPT_STR, &a.o.out, "FILE", "answers.jsonl; - = stdout"),
-        PD_OPT_ROW("n", PD_OPT_I64, &a.o.n, "N", "answers a prompt", .min = 1, .max = 10000),
-        PD_OPT_ROW("model-name", PD_OPT_STR, &a.name, "NAME",
+        PD_OPT_ROW("n", PD_OPT_I64, &a.o.n, "N", "answers a prompt, of each variant", .min = 1,
+                   .max = 10000),
+        PD_OPT_ROW("model-name", PD_OPT_LIST, &a.names, "NAME",
                    "\"model\" of the answers; the last part of M unless given"),
         PD_OPT_HEAD("Length"),
         PD_OPT_ROW("max-new-tokens", PD_OPT_I64, &a.o.max_new_tokens, "N",
@@ -302,11 +200,10 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
                    "of --max-new-tokens fits",
                    .choices = "error|truncate-left"),
         PD_OPT_HEAD("Sampling"),
-        PD_OPT_ROW("temperature", PD_OPT_F64, &s->temperature, "T",
+        PD_OPT_ROW("temperature", PD_OPT_STR, &a.temperature, "T[,T...]",
                    "above 1 more varied, below 1 more certain"),
-        PD_OPT_ROW("top-k", PD_OPT_I64, &s->top_k, "K", "of the K likeliest tokens; 0 = off",
-                   .min = 0, .max = 1e9),
-        PD_OPT_ROW("top-p", PD_OPT_F64, &s->top_p, "P",
+        PD_OPT_ROW("top-k", PD_OPT_STR, &a.top_k, "K[,K...]", "of the K likeliest tokens; 0 = off"),
+        PD_OPT_ROW("top-p", PD_OPT_STR, &a.top_p, "P[,P...]",
                    "of the likeliest that make up the share P; 1 = off"),
         PD_OPT_ROW("min-p", PD_OPT_F64, &s->min_p, "P",
                    "none below P times the likeliest; 0 = off"),
@@ -376,7 +273,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_END,
     };
     a.options = options;
-    enum pd_rc rc = pd_opt_parse(options, argc, argv, 0, 0, &args, &help, &err);
+    enum pd_rc rc = pd_verb_parse(&verb, options, argc, argv, 0, 0, &help, &err);
     int code = 0;
     if (help) {
         code = pd_cmd_help(self, usage, text, options, examples);
@@ -385,11 +282,14 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
     if (rc == PD_OK)
         rc = check_args(&a, &err);
     if (rc == PD_OK)
-        rc = generate(&a, &err);
+        rc = pd_generate_run(&a, verb.args, &err);
     if (rc != PD_OK)
         code = pd_cmd_fail(self, &err);
 out:
-    pd_opt_list_release(&args);
+    pd_verb_release(&verb);
+    pd_grid_release(&a.grid);
+    pd_opt_list_release(&a.models);
+    pd_opt_list_release(&a.names);
     pd_opt_list_release(&a.stops);
     pd_opt_list_release(&a.bad_words);
     pd_words_release(&a.words);

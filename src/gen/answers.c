@@ -10,7 +10,7 @@
 
 /* ---- prompts to ids ---- */
 
-static struct pd_prompt_opts prompt_opts(const struct pd_answers_opts *o)
+struct pd_prompt_opts pd_answers_prompt_opts(const struct pd_answers_opts *o)
 {
     return (struct pd_prompt_opts){.chat = o->chat,
                                    .special = o->special,
@@ -45,7 +45,7 @@ static uint64_t stream_key(struct pd_map *seen, const struct pd_ids *ids)
 
 static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
 {
-    struct pd_prompt_opts po = prompt_opts(j->opts);
+    struct pd_prompt_opts po = pd_answers_prompt_opts(j->opts);
     struct pd_map seen;
     pd_map_init(&seen);
     j->items = pd_xalloc((prompts->n + 1) * sizeof *j->items);
@@ -121,7 +121,7 @@ static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct 
 static enum pd_rc add_to_engine(struct pd__job *j, struct pd__item *it, uint64_t first, int64_t n,
                                 struct pd_err *err)
 {
-    struct pd_prompt_opts po = prompt_opts(j->opts);
+    struct pd_prompt_opts po = pd_answers_prompt_opts(j->opts);
     struct pd_gen_prompt p = {.ids = it->ids.ptr,
                               .n = (int64_t)it->ids.len,
                               .key = it->key,
@@ -267,7 +267,7 @@ static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct 
                 "the model's chat template cannot be read (%s): prompts are taken as plain text\n",
                 j->model->chat.problem);
     j->where = j->model->path ? j->model->path : "";
-    struct pd_prompt_opts po = prompt_opts(opts);
+    struct pd_prompt_opts po = pd_answers_prompt_opts(opts);
     j->chat = pd_prompt_chats(j->model, &po);
     PD_TRY(pd_sampling_check(&j->sampling, err));
     PD_TRY(encode_all(j, prompts, err));

@@ -51,6 +51,7 @@ struct pd_answers_summary {
     double cost;     /* by the prices given */
 };
 
+struct pd_prompt_opts pd_answers_prompt_opts(const struct pd_answers_opts *o);
 /* PD_INTERRUPTED when asked to stop: what is finished is kept. Bad rows are reported through
  * prompts (a prompt that does not fit is one). */
 PD_CHECKED enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,

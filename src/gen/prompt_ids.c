@@ -233,6 +233,9 @@ enum pd_rc pd_prompts_fit(struct pd_prompts *prompts, const struct pd_model *m,
     enum pd_rc rc = PD_OK;
     struct pd_ids ids = {0};
     size_t kept = 0, i = 0;
+    if (!m->tok)
+        return PD_FAIL(err, PD_INVALID, "%s has no tokenizer; answers cannot be made without one",
+                       m->path ? m->path : "the model");
     for (; i < prompts->n; i++) {
         struct pd_err why;
         bool cut;

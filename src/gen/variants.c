@@ -1,0 +1,354 @@
+#include "gen/variants.h"
+#include "gen/same_text.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_LINE = 1 << 28 };
+
+struct work {
+    const struct pd_variants *v;
+    const struct pd_prompts *prompts;
+    struct pd_variants_summary *sum;
+    char *manifest; /* OUT.partial; NULL where there is nothing to resume */
+    char *folder;   /* of the parts then */
+    char **parts;   /* (n) paths */
+    bool resumed;
+};
+
+/* ---- files ---- */
+
+static const char *plain(struct json_object *o)
+{
+    return json_object_to_json_string_ext(o,
+                                          JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
+static uint64_t hash_text(uint64_t h, const char *s)
+{
+    for (; *s; s++)
+        h = pd_rng_mix(h, (unsigned char)*s);
+    return pd_rng_mix(h, 256);
+}
+
+static char *manifest_line(const struct work *w)
+{
+    uint64_t hash = 0;
+    for (size_t i = 0; i < w->prompts->n; i++)
+        hash = hash_text(hash, plain(w->prompts->v[i].row));
+    return pd_xasprintf("{\"podium\":\"variants\",\"n\":%zu,\"prompts\":%zu,\"hash\":\"%016llx\","
+                        "\"what\":%s}\n",
+                        w->v->n, w->prompts->n, (unsigned long long)hash, w->v->what);
+}
+
+/* OUT.partial: taken up, or begun. */
+static enum pd_rc open_manifest(struct work *w, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_buf was;
+    char *line = manifest_line(w);
+    pd_buf_init(&was, 0);
+    if (!pd_fs_exists(w->manifest)) {
+        rc = pd_fs_write_atomic(w->manifest, pd_str_from(line), 0666, err);
+        goto out;
+    }
+    if (!w->v->resume) {
+        rc = PD_FAIL(err, PD_CONFLICT,
+                     "%s was left by an interrupted run; add --resume to go on with it, or remove "
+                     "it",
+                     w->manifest);
+        goto out;
+    }
+    PD_TRY(pd_fs_read(w->manifest, MAX_LINE, &was, err));
+    if (!pd_str_eqz(pd_buf_str(&was), line)) {
+        rc =
+            PD_FAIL(err, PD_CONFLICT,
+                    "%s was left by a run with other models, settings or prompts; use those again, "
+                    "or remove it",
+                    w->manifest);
+        goto out;
+    }
+    w->resumed = true;
+out:
+    pd_free(line);
+    pd_buf_release(&was);
+    return rc;
+}
+
+static enum pd_rc name_parts(struct work *w, struct pd_err *err)
+{
+    struct stat st;
+    const char *out = w->v->out;
+    w->parts = pd_xalloc(w->v->n * sizeof *w->parts);
+    if (strcmp(out, "-") != 0 && (stat(out, &st) != 0 || S_ISREG(st.st_mode))) {
+        w->manifest = pd_xasprintf("%s.partial", out);
+    } else {
+        const char *tmp = getenv("TMPDIR");
+        w->folder = pd_xasprintf("%s/podium-variants-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+        if (!mkdtemp(w->folder))
+            return PD_FAIL_SYS(err, PD_IO, "cannot make a folder like %s", w->folder);
+    }
+    for (size_t i = 0; i < w->v->n; i++)
+        w->parts[i] = w->folder ? pd_xasprintf("%s/variant-%zu", w->folder, i + 1)
+                                : pd_xasprintf("%s.variant-%zu", out, i + 1);
+    return PD_OK;
+}
+
+/* Nothing was finished or begun: there is nothing to go on with. */
+static bool is_fresh(const struct work *w)
+{
+    bool fresh = !w->resumed;
+    for (size_t i = 0; fresh && i < w->v->n; i++) {
+        char *partial = pd_xasprintf("%s.partial", w->parts[i]);
+        fresh = !pd_fs_exists(w->parts[i]) && !pd_fs_exists(partial);
+        pd_free(partial);
+    }
+    return fresh;
+}
+
+/* The manifest goes last: without it the parts are nobody's. */
+static void clean(struct work *w)
+{
+    for (size_t i = 0; i < w->v->n; i++)
+        (void)unlink(w->parts[i]);
+    if (w->manifest)
+        (void)unlink(w->manifest);
+}
+
+static void release(struct work *w)
+{
+    if (w->folder && pd_fs_remove_tree(w->folder, NULL) != PD_OK)
+        pd_log(PD_LOG_WARN, "generate", "%s is left behind", w->folder);
+    for (size_t i = 0; w->parts && i < w->v->n; i++)
+        pd_free(w->parts[i]);
+    pd_free(w->parts);
+    pd_free(w->folder);
+    pd_free(w->manifest);
+}
+
+/* ---- one row out of n ---- */
+
+/* The rows of a prompt, one a variant, and their answers, one variant after the other. */
+struct row {
+    struct json_object **of; /* (n variants) */
+    size_t n, n_answers;
+    struct json_object **answers; /* borrowed */
+    size_t *from;                 /* the variant of each */
+};
+
+static bool same_json(struct json_object *a, struct json_object *b)
+{
+    return a && b && strcmp(plain(a), plain(b)) == 0;
+}
+
+/* Whether every variant has this setting. */
+static bool is_common(const struct row *r, const char *key, struct json_object *value)
+{
+    for (size_t i = 1; i < r->n; i++)
+        if (!same_json(value, pd_json_get(pd_json_get(r->of[i], "params"), key)))
+            return false;
+    return true;
+}
+
+static void write_params(struct pd_jw *w, const struct row *r, size_t variant, bool common)
+{
+    struct json_object *params = pd_json_get(r->of[variant], "params");
+    pd_jw_object(w);
+    if (params) {
+        json_object_object_foreach(params, key, value)
+        {
+            if (is_common(r, key, pd_json_get(pd_json_get(r->of[0], "params"), key)) == common) {
+                pd_jw_key(w, key);
+                pd_jw_tree(w, value);
+            }
+        }
+    }
+    pd_jw_object_end(w);
+}
+
+static void mark_repeats(struct row *r, struct pd_variants_summary *sum)
+{
+    for (size_t b = 1; b < r->n_answers; b++)
+        for (size_t a = 0; a < b; a++) {
+            if (r->from[a] == r->from[b] || pd_json_bool(r->answers[b], "duplicate", false) ||
+                !pd_same_text(pd_json_str(r->answers[a], "text"),
+                              pd_json_str(r->answers[b], "text")))
+                continue;
+            json_object_object_add(r->answers[b], "duplicate", json_object_new_boolean(true));
+            sum->duplicates++;
+        }
+}
+
+static void list_answers(struct row *r)
+{
+    r->n_answers = 0;
+    for (size_t i = 0; i < r->n; i++)
+        r->n_answers += json_object_array_length(pd_json_get(r->of[i], "answers"));
+    r->answers = pd_xalloc((r->n_answers + 1) * sizeof(struct json_object *));
+    r->from = pd_xalloc((r->n_answers + 1) * sizeof *r->from);
+    size_t at = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        struct json_object *list = pd_json_get(r->of[i], "answers");
+        for (size_t k = 0; k < json_object_array_length(list); k++, at++) {
+            r->answers[at] = json_object_array_get_idx(list, k);
+            r->from[at] = i;
+        }
+    }
+}
+
+static void write_answers(struct pd_jw *w, const struct row *r, uint64_t seed)
+{
+    size_t *order = pd_xalloc((r->n_answers + 1) * sizeof *order);
+    struct pd_rng rng;
+    for (size_t i = 0; i < r->n_answers; i++)
+        order[i] = i;
+    pd_rng_seed(&rng, seed, hash_text(0, plain(pd_json_get(r->of[0], "prompt"))));
+    pd_rng_shuffle(&rng, order, r->n_answers);
+    bool differ = false;
+    for (size_t i = 1; i < r->n; i++)
+        differ =
+            differ || !same_json(pd_json_get(r->of[0], "params"), pd_json_get(r->of[i], "params"));
+    pd_jw_array(w);
+    for (size_t i = 0; i < r->n_answers; i++) {
+        struct json_object *a = r->answers[order[i]];
+        pd_jw_object(w);
+        json_object_object_foreach(a, key, value)
+        {
+            pd_jw_key(w, key);
+            pd_jw_tree(w, value);
+        }
+        if (differ) {
+            pd_jw_key(w, "params");
+            write_params(w, r, r->from[order[i]], false);
+        }
+        pd_jw_object_end(w);
+    }
+    pd_jw_array_end(w);
+    pd_free(order);
+}
+
+/* The rows of one prompt as one line, with newline. */
+static void write_row(struct pd_buf *out, const struct row *r, uint64_t seed)
+{
+    struct pd_jw w;
+    pd_jw_init(&w, out);
+    pd_jw_object(&w);
+    json_object_object_foreach(r->of[0], key, value)
+    {
+        pd_jw_key(&w, key);
+        if (strcmp(key, "answers") == 0)
+            write_answers(&w, r, seed);
+        else if (strcmp(key, "params") == 0)
+            write_params(&w, r, 0, true);
+        else
+            pd_jw_tree(&w, value);
+    }
+    pd_jw_object_end(&w);
+    pd_buf_addc(out, '\n');
+}
+
+/* ---- all rows ---- */
+
+/* The next row of a part into *row (NULL at its end). */
+static enum pd_rc next_row(struct pd_lines *lines, struct json_object **row, struct pd_err *err)
+{
+    struct pd_str line;
+    bool more;
+    json_object_put(*row);
+    *row = NULL;
+    enum pd_rc rc = pd_lines_next(lines, &line, &more, err);
+    if (rc == PD_OK && more)
+        rc = pd_json_parse(line, row, err);
+    if (rc == PD_OK && more && !json_object_is_type(pd_json_get(*row, "answers"), json_type_array))
+        rc = PD_FAIL(err, PD_PARSE, "not a row of answers");
+    return rc == PD_OK ? rc
+                       : pd_err_prefix(err, "%s:%zu", pd_lines_path(lines), pd_lines_number(lines));
+}
+
+static enum pd_rc write_merged(const struct work *w, struct row *r, struct pd_out *out,
+                               struct pd_err *err)
+{
+    struct pd_buf line;
+    pd_buf_init(&line, 0);
+    list_answers(r);
+    mark_repeats(r, w->sum);
+    write_row(&line, r, w->v->seed);
+    w->sum->rows++;
+    w->sum->answers += (int64_t)r->n_answers;
+    enum pd_rc rc = pd_out_write(out, pd_buf_str(&line), err);
+    pd_free(r->answers);
+    pd_free(r->from);
+    pd_buf_release(&line);
+    return rc;
+}
+
+/* Parts hold rows in the order of the prompts; a variant may lack some. */
+static enum pd_rc merge(const struct work *w, struct pd_out *out, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    size_t n = w->v->n;
+    struct pd_lines **lines = pd_xalloc(n * sizeof *lines);
+    struct row r = {.of = pd_xalloc(n * sizeof(struct json_object *)), .n = n};
+    for (size_t i = 0; i < n; i++) {
+        PD_TRY(pd_lines_open(&lines[i], w->parts[i], MAX_LINE, err));
+        PD_TRY(next_row(lines[i], &r.of[i], err));
+    }
+    for (size_t p = 0; p < w->prompts->n; p++) {
+        struct json_object *id = pd_json_get(w->prompts->v[p].row, "id");
+        size_t have = 0;
+        for (size_t i = 0; i < n; i++)
+            have += same_json(id, pd_json_get(r.of[i], "id"));
+        if (have == n)
+            PD_TRY(write_merged(w, &r, out, err));
+        else
+            w->sum->missing += have > 0;
+        for (size_t i = 0; i < n; i++)
+            if (same_json(id, pd_json_get(r.of[i], "id")))
+                PD_TRY(next_row(lines[i], &r.of[i], err));
+    }
+out:
+    for (size_t i = 0; i < n; i++) {
+        pd_lines_close(lines[i]);
+        json_object_put(r.of[i]);
+    }
+    pd_free(lines);
+    pd_free(r.of);
+    return rc;
+}
+
+enum pd_rc pd_variants_make(const struct pd_variants *v, const struct pd_prompts *prompts,
+                            struct pd_variants_summary *sum, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct work w = {.v = v, .prompts = prompts, .sum = sum};
+    struct pd_out out = {0};
+    bool began = false;
+    *sum = (struct pd_variants_summary){0};
+    PD_TRY(name_parts(&w, err));
+    if (w.manifest)
+        PD_TRY(open_manifest(&w, err));
+    began = w.manifest;
+    for (size_t i = 0; i < v->n; i++)
+        if (!w.resumed || !pd_fs_exists(w.parts[i]))
+            PD_TRY(v->make(v->ctx, i, w.parts[i], w.resumed, err));
+    PD_TRY(pd_out_open(&out, v->out, err));
+    rc = merge(&w, &out, err);
+    if (rc == PD_OK)
+        rc = pd_out_commit(&out, err);
+    else
+        pd_out_abandon(&out);
+    if (rc == PD_OK)
+        clean(&w);
+out:
+    if (rc != PD_OK && began && is_fresh(&w))
+        (void)unlink(w.manifest);
+    release(&w);
+    return rc;
+}
