@@ -340,7 +340,26 @@ static bool fits_answers(struct json_object *row)
     return json_object_is_type(pd_json_get(row, "answers"), json_type_array);
 }
 
-/* {"id","prompt","answers":[{"text","model","id"?,...}],"params","seed"} */
+/* What leads compare by: the model, and the settings in which this answer's variant differs from
+ * the others ("ppo temperature=0.7 top_k=10"). */
+static struct json_object *maker_of(struct pd_str model, struct json_object *params)
+{
+    struct pd_buf name;
+    pd_buf_init(&name, 0);
+    pd_buf_addstr(&name, model);
+    if (json_object_is_type(params, json_type_object)) {
+        json_object_object_foreach(params, key, value)
+        {
+            pd_buf_addf(&name, "%s%s=%s", name.len ? " " : "", key, json_object_get_string(value));
+        }
+    }
+    struct json_object *o = text_of(pd_buf_str(&name));
+    pd_buf_release(&name);
+    return o;
+}
+
+/* {"id","prompt","answers":[{"text","model","params"?,"id"?,...}],"params","seed"}: who made an
+ * answer, and how, is kept where labelers do not see it. */
 static enum pd_rc read_answers(const struct pd_target *t, struct json_object *row,
                                struct pd_item *it, struct pd_err *err)
 {
@@ -354,7 +373,7 @@ static enum pd_rc read_answers(const struct pd_target *t, struct json_object *ro
         return PD_FAIL(err, PD_INVALID, "%zu answers, the dataset compares %zu", k, t->n_answers);
     it->fields = json_object_new_object();
     it->hidden = json_object_new_object();
-    struct json_object *models = json_object_new_object();
+    struct json_object *models = json_object_new_object(), *settings = NULL;
     json_object_object_add(it->hidden, "models", models);
     PD_TRY(pd__set_prompt(t, pd_json_get(row, "prompt"), it->fields, err));
     for (size_t i = 0; i < k; i++) {
@@ -371,8 +390,15 @@ static enum pd_rc read_answers(const struct pd_target *t, struct json_object *ro
         if (!texts[i].ptr)
             return PD_FAIL(err, PD_INVALID, "answer %zu has no \"text\"", i + 1);
         json_object_object_add(it->fields, field, text_of(texts[i]));
-        if (model.ptr)
-            json_object_object_add(models, field, text_of(model));
+        struct json_object *params = pd_json_get(a, "params");
+        if (model.ptr || params)
+            json_object_object_add(models, field, maker_of(model, params));
+        if (params && !settings) {
+            settings = json_object_new_object();
+            json_object_object_add(it->hidden, "settings", settings);
+        }
+        if (params)
+            json_object_object_add(settings, field, pd__ref(params));
     }
     note_texts(it, texts, k);
     for (const char *const *key = (const char *const[]){"params", "seed", NULL}; *key; key++)

@@ -4,10 +4,13 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 
 import pytest
+import requests
 from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
 from test_generate import GPT2, LLAMA, make_prompts, run
+from test_serve import annotator
 
 UNTIED = FIXTURES / "models" / "tiny-llama-untied"
 SHORT = ["--max-new-tokens", 10, "--chat", "off", "--dtype", "fp32", "--seed", 3]
@@ -151,3 +154,47 @@ def test_interrupt_and_resume(podium, tmp_path, how, variant):
     assert json.loads(podium(*cmd, "--resume", "--json"))["resumed"] > 0
     assert read_jsonl(out) == want
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "p.jsonl"]
+
+
+def test_labelers_do_not_learn_who_answered(podium, tmp_path, server):
+    """From generate over import to the labeler's task and back: only leads and exports name the maker."""
+    rows = generate(podium, tmp_path, make_prompts(5), "--model", GPT2, "--model", LLAMA, "--temperature", "0.75,1.25", "--n", 1,
+                    *SHORT)
+    podium("import", "variants", tmp_path / "a.jsonl", "--data", server.data)
+    owner = server.owner()
+    (d,) = [x["id"] for x in owner.get("/datasets")["datasets"] if x["name"] == "variants"]
+    names = ["tiny-gpt2", "tiny-llama", "temperature", "0.75", "logprob", "duplicate"]
+    labeler = annotator(server, owner, "ann")
+    task = labeler.post(f"/datasets/{d}/tasks", {"n": 5, "have": []})["tasks"][0]
+    record = task["record"]["id"]
+    key = json.loads(podium("user", "key", "ann", "--data", server.data, "--json"))["api_key"]
+    head = {"X-Argilla-Api-Key": key}
+    seen = {path: labeler.call("GET", path).text for path in (f"/datasets/{d}", f"/records/{record}/task", "/datasets", "/me")}
+    seen["tasks"] = json.dumps(task)
+    for path in ("/api/v1/me/datasets", f"/api/v1/me/datasets/{d}/records?include=responses&include=suggestions", f"/api/v1/datasets/{d}"):
+        got = requests.get(server.url + path, headers=head, timeout=30)
+        assert got.status_code == 200, (path, got.text)
+        seen[path] = got.text
+    for path in (f"/datasets/{d}/records", f"/datasets/{d}/overview", f"/datasets/{d}/export?format=raw"):
+        assert labeler.call("GET", path).status_code == 403
+    assert requests.get(f"{server.url}/api/v1/records/{record}", headers=head, timeout=30).status_code == 403
+    texts = [a["text"] for r in rows for a in r["answers"]]
+    assert any(json.dumps(t)[1:-1] in seen["tasks"] for t in texts if len(t) > 8)
+    for path, text in seen.items():
+        for name in names:
+            assert name not in text, (path, name)
+
+    fields = sorted(task["order"])
+    assert fields == ["a", "b", "c", "d"]
+    answer = {"id": str(uuid.uuid4()), "record": record, "lease": task["lease"]["id"], "status": "submitted", "shown": task["order"],
+              "seconds": 3.0, "guideline": None, "why": None, "reason": None, "flag": None, "at": "2026-01-01T00:00:00Z",
+              "values": {labeler.get(f"/datasets/{d}")["questions"][0]["name"]: {"value": [["c"], ["a", "b"], ["d"]]}}}
+    said = labeler.post("/judgments", answer, 201)
+    assert not any(name in json.dumps(said) for name in names)
+
+    # the export names who made which answer, as answers.jsonl has it
+    (judged,) = [json.loads(line) for line in podium("export", "variants", "--format", "raw", "--data", server.data).splitlines()]
+    (row,) = [r for r in rows if r["prompt"] == task["record"]["fields"]["prompt"]]
+    assert judged["models"] == {f: f"{a['model']} temperature={a['params']['temperature']}" for f, a in zip(fields, row["answers"])}
+    assert sorted(judged["models"].values()) == sorted(f"{m} temperature={t}" for m in ("tiny-gpt2", "tiny-llama") for t in (0.75, 1.25))
+    assert "tiny-gpt2 temperature=0.75" in owner.call("GET", f"/datasets/{d}/overview").text
