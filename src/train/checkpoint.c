@@ -3,8 +3,10 @@
 #include "base/mem.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -139,6 +141,28 @@ static void sync_dir(const char *path)
     }
 }
 
+/* The same step may be there already, from before a resume: then the two folders change places in
+ * one step, and tmp is the one to remove. A file system that cannot exchange takes two renames; a
+ * crash between them leaves the checkpoint before this one. */
+static enum pd_rc put_in_place(const char *tmp, const char *dir, const char *old,
+                               struct pd_err *err)
+{
+    if (!pd_fs_exists(dir))
+        return rename(tmp, dir) == 0 ? PD_OK
+                                     : PD_FAIL_SYS(err, PD_IO, "cannot rename %s to %s", tmp, dir);
+    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, dir, RENAME_EXCHANGE) == 0)
+        return PD_OK;
+    if (errno != EINVAL && errno != ENOSYS)
+        return PD_FAIL_SYS(err, PD_IO, "cannot exchange %s and %s", tmp, dir);
+    if (rename(dir, old) != 0)
+        return PD_FAIL_SYS(err, PD_IO, "cannot rename %s to %s", dir, old);
+    if (rename(tmp, dir) == 0)
+        return PD_OK;
+    enum pd_rc rc = PD_FAIL_SYS(err, PD_IO, "cannot rename %s to %s", tmp, dir);
+    (void)rename(old, dir);
+    return rc;
+}
+
 enum pd_rc pd_checkpoint_save(const char *run_dir, int64_t step, int keep,
                               struct json_object *state, const struct pd_blobs *blobs,
                               struct pd_err *err)
@@ -157,17 +181,10 @@ enum pd_rc pd_checkpoint_save(const char *run_dir, int64_t step, int keep,
     json_object_object_add(state, "step", json_object_new_int64(step));
     json_object_object_add(state, "tensors", json_object_get(list));
     PD_TRY(save_state(tmp, state, err));
-    /* the same step saved again: the one that is there goes only once the new one is whole */
-    if (pd_fs_exists(dir) && rename(dir, old) != 0) {
-        rc = PD_FAIL_SYS(err, PD_IO, "cannot rename %s to %s", dir, old);
-        goto out;
-    }
-    if (rename(tmp, dir) != 0) {
-        rc = PD_FAIL_SYS(err, PD_IO, "cannot rename %s to %s", tmp, dir);
-        (void)rename(old, dir);
-        goto out;
-    }
+    PD_TRY(put_in_place(tmp, dir, old, err));
     sync_dir(run_dir);
+    if (pd_fs_exists(tmp))
+        PD_TRY(pd_fs_remove_tree(tmp, err));
     if (pd_fs_exists(old))
         PD_TRY(pd_fs_remove_tree(old, err));
     PD_TRY(remove_old(run_dir, keep, err));

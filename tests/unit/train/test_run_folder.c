@@ -9,8 +9,10 @@
 #include <dirent.h>
 #include <stdarg.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <cmocka.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char root[64];
@@ -136,6 +138,36 @@ static void checkpoint_round_trip(void **state)
     pd_blobs_release(&blobs);
 }
 
+/* Whoever looks while the same step is saved again always finds a checkpoint: a killed run does
+ * too. */
+static void a_checkpoint_saved_again_is_never_missing(void **state)
+{
+    float a[4] = {1, 2, 3, 4};
+    struct pd_blobs blobs = {0};
+    struct json_object *s = json_object_new_object();
+    int status = 0;
+    pd_blobs_add(&blobs, "", "a", a, sizeof a);
+    assert_int_equal(pd_fs_mkdirs(path("run3"), 0755, NULL), PD_OK);
+    assert_int_equal(pd_checkpoint_save(path("run3"), 1, 2, s, &blobs, NULL), PD_OK);
+    char *there = pd_xstrdup(path("run3/checkpoint-1/state.json"));
+    pid_t child = fork();
+    if (child == 0) {
+        for (;;)
+            if (access(there, R_OK) != 0)
+                _exit(1);
+    }
+    for (int i = 0; i < 60; i++)
+        assert_int_equal(pd_checkpoint_save(path("run3"), 1, 2, s, &blobs, NULL), PD_OK);
+    kill(child, SIGTERM);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_false(pd_fs_exists(path("run3/.checkpoint.tmp")));
+    assert_false(pd_fs_exists(path("run3/.checkpoint.old")));
+    pd_blobs_release(&blobs);
+    json_object_put(s);
+    pd_free(there);
+}
+
 static void checkpoint_refusals(void **state)
 {
     float a[4] = {1, 2, 3, 4};
@@ -253,6 +285,7 @@ int main(void)
         cmocka_unit_test(crc32c_known_answers),
         cmocka_unit_test(tb_framing),
         cmocka_unit_test(checkpoint_round_trip),
+        cmocka_unit_test(a_checkpoint_saved_again_is_never_missing),
         cmocka_unit_test(checkpoint_refusals),
         cmocka_unit_test(run_is_not_overwritten_and_resumes_only_as_it_was),
         cmocka_unit_test(report_escapes),
