@@ -126,6 +126,7 @@ enum pd_rc pd__source_open(struct pd_source **out, const char *path, const char 
     enum pd_rc rc = PD_OK;
     struct pd_source *s = pd_xalloc(sizeof *s);
     s->name = name;
+    snprintf(s->where, sizeof s->where, "%.300s", name); /* until a row is taken */
     pd_buf_init(&s->text, 0);
     pd_arena_init(&s->header_arena);
     pd_arena_init(&s->row_arena);

@@ -31,7 +31,12 @@ static enum pd_rc code_of(int code)
 static enum pd_rc fail(struct pd_db *db, const char *doing, struct pd_err *err)
 {
     sqlite3 *c = db->conn;
-    enum pd_rc rc = code_of(sqlite3_extended_errcode(c));
+    int code = sqlite3_extended_errcode(c);
+    enum pd_rc rc = code_of(code);
+    if ((code & 0xff) == SQLITE_FULL)
+        return PD_FAIL(err, rc,
+                       "the disk is full: nothing was changed in %s; make room and try again",
+                       sqlite3_db_filename(c, "main"));
     return PD_FAIL(err, rc, "database: %s: %s", doing, sqlite3_errmsg(c));
 }
 

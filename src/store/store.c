@@ -162,7 +162,10 @@ enum pd_rc pd_store_open(struct pd_store **out, const char *dir, struct pd_err *
     pthread_cond_init(&s->housekeeping, NULL);
     pd_crypt_init();
     PD_TRY(pd_fs_mkdirs(dir, 0700, err));
-    PD_TRY(pd_lock_open(&s->lock_fd, lock, err));
+    rc = pd_lock_open(&s->lock_fd, lock, err);
+    if (rc == PD_BUSY)
+        (void)pd_err_prefix(err, "the data folder %s is in use", dir);
+    PD_TRY(rc);
     PD_TRY(make_folders(dir, err));
     PD_TRY(load_secret(s, err));
     PD_TRY(pd_db_open(&s->writer, s->db_path, false, err));
