@@ -411,6 +411,42 @@ def test_keys_of_ones_own(mock, labeling):
     page.wait_for_selector("dialog >> text=Skip this task")
 
 
+def test_what_keys_do_is_there_for_the_mouse(mock, labeling):
+    page = labeling("Nasty content")
+    assert page.inner_text(".ask h2") == page.evaluate("fetch('/ui' + location.pathname.replace('/label', '')).then((r) => r.json()).then((d) => d.questions[0].title)")
+
+    def tool(name):
+        page.click("header [aria-label=More]")
+        page.click(f"dialog .option:has-text('{name}')")
+        page.wait_for_selector("dialog >> text=Text as it is stored", state="detached")
+
+    tool("Text as it is stored")
+    page.wait_for_selector(f"{FRONT} .reader .raw")
+    page.click("header [aria-label=More]")
+    assert page.get_attribute("dialog .option:has-text('Text as it is stored')", "aria-pressed") == "true"
+    press(page, "Escape")
+    tool("Text as it is stored")
+    page.wait_for_selector(f"{FRONT} .reader .raw", state="detached")
+    tool("Answers one below the other")
+    page.wait_for_selector(f"{FRONT}.stacked")
+    tool("Pause the clock")
+    page.wait_for_selector("dialog >> text=The clock has stopped")
+    press(page, "Escape")
+    before = prompt_of(page)
+    tool("Skip without a reason")
+    next_task(page, before)
+    tool("Undo, also after submitting")
+    page.wait_for_function("(b) => document.querySelector('.task:not([inert]) .context .reader')?.innerText === b", arg=before)
+
+
+def test_a_phone_shows_every_field_of_a_clients_dataset(labeling):
+    page = labeling("Made by a client", width=390, height=844)
+    boxes = page.evaluate("[...document.querySelectorAll('.task:not([inert]) .answer')].map((e) => { const r = e.getBoundingClientRect(); return [r.left, r.right, r.top, r.bottom]; })")
+    assert len(boxes) == 2 and all(left >= 0 and right <= 390 for left, right, _, _ in boxes) and boxes[1][2] >= boxes[0][3]
+    page.tap(".choice >> nth=1")
+    page.wait_for_selector(".choice.pick")
+
+
 def test_by_touch_on_a_phone(mock, labeling):
     page = labeling(width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

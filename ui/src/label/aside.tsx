@@ -5,9 +5,10 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import strings from "../strings/en/aside.json" with { type: "json" };
 import { addStrings, count, t, type Key } from "../lib/i18n.ts";
+import type { CommandId } from "../lib/commands.ts";
 import { useCommands } from "../lib/keys.ts";
 import { waiting } from "../lib/outbox.ts";
-import { Button, Dialog } from "../lib/parts.tsx";
+import { Button, Cap, Dialog } from "../lib/parts.tsx";
 import { Link } from "../lib/router.tsx";
 import type { Dataset, Flag, SkipReason } from "../lib/types.ts";
 import { Reader } from "../text/reader.tsx";
@@ -52,6 +53,23 @@ export function GuidelinesDialog({ dataset, onClose }: { dataset: Dataset; onClo
   return (
     <Dialog title={t("guidelines")} side onClose={onClose}>
       {g.text ? <><p class="quiet">{t("guidelines.version", { n: g.version })}</p><Reader text={g.text} rich /></> : <p class="quiet">{t("guidelines.none")}</p>}
+    </Dialog>
+  );
+}
+
+const TOOLS = ["raw", "diff", "sync", "layout", "prompt", "previous", "undo", "redo", "pause", "discard"] as const;
+
+/** What the keys do, for the mouse and the finger. */
+export function ToolsDialog({ on, run, onClose }: { on: Partial<Record<CommandId, boolean>>; run: Partial<Record<CommandId, () => void>>; onClose: () => void }): JSX.Element {
+  return (
+    <Dialog title={t("label.tools")} onClose={onClose}>
+      <div class="options">
+        {TOOLS.map((id) => (
+          <button type="button" key={id} class={`option${on[id] ? " set" : ""}`} aria-pressed={on[id]} onClick={() => { onClose(); run[id]!(); }}>
+            <span class="grow">{t(`tool.${id}` as Key)}</span><Cap of={id} />
+          </button>
+        ))}
+      </div>
     </Dialog>
   );
 }

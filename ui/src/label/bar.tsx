@@ -1,13 +1,15 @@
 // The answer bar: the main question as one control, then skip, flag, why and submit. It never moves.
 import type { JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
-import { t } from "../lib/i18n.ts";
+import { t, type Key } from "../lib/i18n.ts";
 import { ariaKeys } from "../lib/keys.ts";
 import { Button, Cap } from "../lib/parts.tsx";
-import type { Dataset } from "../lib/types.ts";
+import type { Dataset, Question } from "../lib/types.ts";
+import { Reader } from "../text/reader.tsx";
 import type { Desk, Item } from "./desk.ts";
 import type { Layout } from "./layout.ts";
 import { Control } from "./questions.tsx";
+import { stepOf } from "./work.ts";
 
 function Why({ desk, item, shown }: { desk: Desk; item: Item; shown: boolean }): JSX.Element {
   const burst = useRef(false);
@@ -23,6 +25,18 @@ function Why({ desk, item, shown }: { desk: Desk; item: Item; shown: boolean }):
   );
 }
 
+/** What is asked, in the lead's words; on a phone, where the steps are dots, also what is chosen. */
+function Ask({ question: q, item }: { question: Question; item: Item }): JSX.Element {
+  const step = q.type === "pairwise" ? stepOf(item.task.order, item.work.value.values[q.name]) : null;
+  return (
+    <div class="ask">
+      <h2 dir="auto">{q.title}</h2>
+      {q.description && <div class="hint"><Reader text={q.description} rich /></div>}
+      {step !== null && <span class="phone-only chosen" aria-hidden="true">{t(`pair.${step}` as Key)}</span>}
+    </div>
+  );
+}
+
 export function Bar({ desk, dataset, layout, item, onSkip, onFlag }: { desk: Desk; dataset: Dataset; layout: Layout; item: Item; onSkip: () => void; onFlag: () => void }): JSX.Element {
   const [whyShown, showWhy] = useState(false);
   const flag = item.work.value.flag;
@@ -33,6 +47,7 @@ export function Bar({ desk, dataset, layout, item, onSkip, onFlag }: { desk: Des
     <footer class="answer-bar" aria-label={t("label.bar")}>
       <div class="in">
         <p class="want" role="alert">{question ? t(question.type === "ranking" ? "want.ranking" : question.type === "pairwise" ? "want.pair" : "want.question", { title: question.title }) : ""}</p>
+        {main && <Ask question={main} item={item} />}
         {main && <Control question={main} dataset={dataset} layout={layout} desk={desk} item={item} active bar />}
         <div class="row">
           <Button command="skip" onClick={onSkip}>{t("skip")}</Button>

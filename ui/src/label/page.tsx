@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { count, duration, t } from "../lib/i18n.ts";
 import { Icon } from "../lib/icons.tsx";
+import type { CommandId } from "../lib/commands.ts";
 import { useCommands } from "../lib/keys.ts";
 import { lazy } from "../lib/lazy.tsx";
 import { refused, stuck, waiting } from "../lib/outbox.ts";
@@ -22,6 +23,7 @@ export const fetchAside = () => import("./aside.tsx");
 const SkipDialog = lazy(() => fetchAside().then((m) => m.SkipDialog));
 const FlagDialog = lazy(() => fetchAside().then((m) => m.FlagDialog));
 const GuidelinesDialog = lazy(() => fetchAside().then((m) => m.GuidelinesDialog));
+const ToolsDialog = lazy(() => fetchAside().then((m) => m.ToolsDialog));
 const PauseDialog = lazy(() => fetchAside().then((m) => m.PauseDialog));
 const Nothing = lazy(() => fetchAside().then((m) => m.Nothing));
 
@@ -42,7 +44,7 @@ function Sync(): JSX.Element | null {
   return <span class="badge-text" role="status" title={t("sync.title")}><Icon name="cloud" />{t("sync.waiting", { n: waiting.value })}</span>;
 }
 
-function Header({ desk, onGuidelines }: { desk: Desk; onGuidelines: () => void }): JSX.Element {
+function Header({ desk, onGuidelines, onTools }: { desk: Desk; onGuidelines: () => void; onTools: () => void }): JSX.Element {
   const d = desk.dataset.value;
   const m = desk.mine.value;
   const total = m ? m.today + m.available : 0;
@@ -55,6 +57,7 @@ function Header({ desk, onGuidelines }: { desk: Desk; onGuidelines: () => void }
       <Progress desk={desk} />
       <Button tone="quiet" command="guidelines" onClick={onGuidelines}>{t("guidelines")}</Button>
       <Button tone="quiet" command="help" class="wide-only" onClick={openHelp}>{t("keys")}</Button>
+      <button type="button" class="icon-button" aria-haspopup="dialog" aria-label={t("label.tools")} title={t("label.tools")} onClick={onTools}><Icon name="more" /></button>
       <ThemeButton />
       <div class="day" role="progressbar" aria-label={t("label.progress")} aria-valuemin={0} aria-valuemax={total || 1} aria-valuenow={m?.today ?? 0}>
         <i style={{ transform: `scaleX(${total ? (m?.today ?? 0) / total : 0})` }} />
@@ -65,7 +68,7 @@ function Header({ desk, onGuidelines }: { desk: Desk; onGuidelines: () => void }
 
 export default function LabelPage({ id }: { id: string }): JSX.Element {
   const desk = useMemo(() => new Desk(id, me.value!.user.id), [id]);
-  const [dialog, setDialog] = useState<"skip" | "flag" | "guidelines" | null>(null);
+  const [dialog, setDialog] = useState<"skip" | "flag" | "guidelines" | "tools" | null>(null);
   const [mode, setMode] = useState<Mode>("rich");
   const [diff, setDiff] = useState<Record<string, string> | null>(null);
   const [sync, setSync] = useState(false);
@@ -105,7 +108,7 @@ export default function LabelPage({ id }: { id: string }): JSX.Element {
     else say(t("label.tooDifferent"));
   };
 
-  useCommands("label", {
+  const commands: Partial<Record<CommandId, () => void>> = {
     submit: () => desk.submit(), skip: () => item && setDialog("skip"), flag: () => item && setDialog("flag"),
     why: () => document.getElementById("why")?.focus(),
     leave: () => { if (document.activeElement instanceof HTMLElement) document.activeElement.blur(); desk.saveNow(); },
@@ -114,14 +117,15 @@ export default function LabelPage({ id }: { id: string }): JSX.Element {
     previous: () => void desk.previous(), next: () => void desk.next(), nextAnswer: () => step(1), previousAnswer: () => step(-1),
     raw: () => setMode(mode === "raw" ? "rich" : "raw"), diff: () => void toggleDiff(), sync: () => { setSync(!sync); say(t(sync ? "label.syncOff" : "label.syncOn"), { ms: 1500 }); },
     prompt: () => setOpen(!open), guidelines: () => setDialog("guidelines"), layout: () => setStacked(!stacked), pause: () => desk.pause(),
-  });
+  };
+  useCommands("label", commands);
 
   const view: View = { mode, diff, sync, open, stacked, toggleOpen: () => setOpen(!open) };
   const layout = d ? layoutOf(d) : null;
   return (
     <div class={`desk${layout?.panel ? " with-panel" : ""}`}>
       <a class="skip-link" href="#main">{t("skipLink")}</a>
-      <Header desk={desk} onGuidelines={() => setDialog("guidelines")} />
+      <Header desk={desk} onGuidelines={() => setDialog("guidelines")} onTools={() => setDialog("tools")} />
       <main id="main" tabIndex={-1} aria-label={t("label.main")}>
         {d && item && desk.leaseLost.value === item.task.record.id && <p class="notice" role="status">{t("label.leaseLost")}</p>}
         {item?.revisit && <p class="notice" role="status">{t("label.revisit")} <Button tone="quiet" command="next" onClick={() => void desk.next()}>{t("label.back")}</Button></p>}
@@ -135,6 +139,7 @@ export default function LabelPage({ id }: { id: string }): JSX.Element {
       {dialog === "skip" && item && <SkipDialog onClose={() => setDialog(null)} onSkip={(r) => { setDialog(null); desk.skip(r); }} />}
       {dialog === "flag" && item && <FlagDialog flag={item.work.value.flag} onClose={() => setDialog(null)} onFlag={(f) => { setDialog(null); desk.edit((w) => ({ ...w, flag: f })); }} />}
       {dialog === "guidelines" && d && <GuidelinesDialog dataset={d} onClose={() => setDialog(null)} />}
+      {dialog === "tools" && <ToolsDialog on={{ raw: mode === "raw", diff: diff !== null, sync, layout: stacked, prompt: open }} run={commands} onClose={() => setDialog(null)} />}
       {desk.paused.value && <PauseDialog onClose={() => desk.pause()} />}
     </div>
   );

@@ -91,8 +91,7 @@ export function Ranking(p: Props<Of<"ranking">>): JSX.Element {
   const words = d && outcome(tiers, d.id, spot, names);
   return (
     <div class={`ranking${bar ? "" : " upright"}`} ref={box} data-question={q.name} role="group" aria-label={q.title}>
-      <span class="spoken" id={`hint-${item.task.record.id}-${q.name}`}>{t("rank.hint")}</span>
-      <div class="slots" aria-describedby={`hint-${item.task.record.id}-${q.name}`} role="group" aria-label={t("rank.strip")}>
+      <div class="slots" role="group" aria-label={t("rank.strip")}>
         {tiers.map((tier, i) => (
           <div class={`slot filled${mark(i)}`} key={tier.join()}>
             <span class="place">{rankOf(tiers, tier[0]!)}</span>

@@ -1,11 +1,8 @@
-// Every command with a key, once: the handlers, the help sheet and the key caps on buttons all read this table.
-import type { Key } from "./i18n.ts";
-
+// Every command with a key, once: the handlers, the help sheet and the key caps on buttons all read this table. Its words are `key.ID` in the catalogue.
 export type Scope = "app" | "label" | "pair" | "rank" | "question" | "run" | "records" | "dialog";
 export interface Command {
   scope: Scope;
   keys: string[];
-  label: Key;
   /** Keys that also work while typing in a field. */
   inFields?: string[];
   /** Works while a button has the focus, where Enter and Space belong to the button otherwise. */
@@ -16,64 +13,64 @@ export interface Command {
 }
 
 const digits = (from: number, to: number): string[] => Array.from({ length: to - from + 1 }, (_, i) => String(from + i));
-const one = (scope: Scope, label: Key, ...keys: string[]): Command => ({ scope, keys, label });
+const one = (scope: Scope, ...keys: string[]): Command => ({ scope, keys });
 
 const numbered = {} as Record<`digit${1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 0}`, Command>;
-for (const d of digits(0, 9)) numbered[`digit${d}` as keyof typeof numbered] = one("question", "key.digit", d);
+for (const d of digits(0, 9)) numbered[`digit${d}` as keyof typeof numbered] = one("question", d);
 
 export const COMMANDS = {
-  help: one("app", "key.help", "?", "Shift+?"),
-  theme: one("app", "key.theme", "T", "Shift+T"),
+  help: one("app", "?", "Shift+?"),
+  theme: one("app", "T", "Shift+T"),
 
-  submit: { ...one("label", "key.submit", "Enter", "Mod+Enter"), inFields: ["Mod+Enter"] },
-  skip: one("label", "key.skip", "s"),
-  flag: one("label", "key.flag", "f"),
-  why: one("label", "key.why", "c"),
-  leave: { ...one("label", "key.leave", "Escape"), inFields: ["Escape"], early: true },
-  discard: one("label", "key.discard", "Shift+Delete"),
-  undo: { ...one("label", "key.undo", "Mod+z"), early: true },
-  redo: { ...one("label", "key.redo", "Mod+Shift+z", "Mod+y"), early: true },
-  save: { ...one("label", "key.save", "Mod+s"), inFields: ["Mod+s"], early: true },
-  previous: { ...one("label", "key.previous", "["), early: true },
-  next: { ...one("label", "key.next", "]"), early: true },
-  nextAnswer: { ...one("label", "key.nextAnswer", "j"), repeats: true, early: true },
-  previousAnswer: { ...one("label", "key.previousAnswer", "k"), repeats: true, early: true },
-  raw: { ...one("label", "key.raw", "m"), early: true },
-  diff: { ...one("label", "key.diff", "d"), early: true },
-  sync: { ...one("label", "key.sync", "y"), early: true },
-  prompt: { ...one("label", "key.prompt", "e"), early: true },
-  guidelines: { ...one("label", "key.guidelines", "g"), early: true },
-  layout: { ...one("label", "key.layout", "v"), early: true },
-  pause: { ...one("label", "key.pause", "p"), early: true },
+  submit: { ...one("label", "Enter", "Mod+Enter"), inFields: ["Mod+Enter"] },
+  skip: one("label", "s"),
+  flag: one("label", "f"),
+  why: one("label", "c"),
+  leave: { ...one("label", "Escape"), inFields: ["Escape"], early: true },
+  discard: one("label", "Shift+Delete"),
+  undo: { ...one("label", "Mod+z"), early: true },
+  redo: { ...one("label", "Mod+Shift+z", "Mod+y"), early: true },
+  save: { ...one("label", "Mod+s"), inFields: ["Mod+s"], early: true },
+  previous: { ...one("label", "["), early: true },
+  next: { ...one("label", "]"), early: true },
+  nextAnswer: { ...one("label", "j"), repeats: true, early: true },
+  previousAnswer: { ...one("label", "k"), repeats: true, early: true },
+  raw: { ...one("label", "m"), early: true },
+  diff: { ...one("label", "d"), early: true },
+  sync: { ...one("label", "y"), early: true },
+  prompt: { ...one("label", "e"), early: true },
+  guidelines: { ...one("label", "g"), early: true },
+  layout: { ...one("label", "v"), early: true },
+  pause: { ...one("label", "p"), early: true },
 
   ...numbered,
-  left: { ...one("pair", "key.left", "Left"), repeats: true },
-  right: { ...one("pair", "key.right", "Right"), repeats: true },
-  bothBad: one("pair", "key.bothBad", "x"),
-  same: one("pair", "key.same", "t"),
+  left: { ...one("pair", "Left"), repeats: true },
+  right: { ...one("pair", "Right"), repeats: true },
+  bothBad: one("pair", "x"),
+  same: one("pair", "t"),
 
-  tie: one("rank", "key.tie", "=", "t"),
-  unrank: { ...one("rank", "key.unrank", "Backspace"), repeats: true },
-  up: { ...one("rank", "key.up", "Alt+Up"), repeats: true },
-  down: { ...one("rank", "key.down", "Alt+Down"), repeats: true },
-  top: one("rank", "key.top", "Alt+Home"),
-  bottom: one("rank", "key.bottom", "Alt+End"),
-  expand: one("rank", "key.expand", "Space"),
+  tie: one("rank", "=", "t"),
+  unrank: { ...one("rank", "Backspace"), repeats: true },
+  up: { ...one("rank", "Alt+Up"), repeats: true },
+  down: { ...one("rank", "Alt+Down"), repeats: true },
+  top: one("rank", "Alt+Home"),
+  bottom: one("rank", "Alt+End"),
+  expand: one("rank", "Space"),
 
-  questionNext: { ...one("question", "key.questionNext", "Down"), repeats: true },
-  questionPrevious: { ...one("question", "key.questionPrevious", "Up"), repeats: true },
+  questionNext: { ...one("question", "Down"), repeats: true },
+  questionPrevious: { ...one("question", "Up"), repeats: true },
 
-  sampleNext: { ...one("run", "key.sampleNext", "j"), repeats: true },
-  samplePrevious: { ...one("run", "key.samplePrevious", "k"), repeats: true },
-  runDiff: one("run", "key.runDiff", "d"),
-  log: one("run", "key.log", "l"),
+  sampleNext: { ...one("run", "j"), repeats: true },
+  samplePrevious: { ...one("run", "k"), repeats: true },
+  runDiff: one("run", "d"),
+  log: one("run", "l"),
 
-  close: { ...one("dialog", "key.close", "Escape"), inFields: ["Escape"], early: true },
-  choose1: one("dialog", "key.digit", "1"),
-  choose2: one("dialog", "key.digit", "2"),
-  choose3: one("dialog", "key.digit", "3"),
-  choose4: one("dialog", "key.digit", "4"),
-  choose5: one("dialog", "key.digit", "5"),
+  close: { ...one("dialog", "Escape"), inFields: ["Escape"], early: true },
+  choose1: one("dialog", "1"),
+  choose2: one("dialog", "2"),
+  choose3: one("dialog", "3"),
+  choose4: one("dialog", "4"),
+  choose5: one("dialog", "5"),
 } satisfies Record<string, Command>;
 
 export type CommandId = keyof typeof COMMANDS;

@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { openHelp } from "./help.ts";
 import { addStrings, t } from "./i18n.ts";
-import { Icon } from "./icons.tsx";
+import { addIcons, Icon } from "./icons.tsx";
 import { Link, path } from "./router.tsx";
 import { me, signOut } from "./session.ts";
 import { PasswordDialog } from "../people/password.tsx";
@@ -11,6 +11,9 @@ import { ThemeButton, useAppKeys, Wordmark } from "./shell.tsx";
 import strings from "../strings/en/lead.json" with { type: "json" };
 
 addStrings(strings);
+addIcons({
+  down2: "M5 8l5 5 5-5", check: "M4 10.5l4 4 8-9", stop: "M5.5 5.5h9v9h-9z", play: "M6 4.5l9 5.5-9 5.5z", download: "M10 3v10M5.5 9 10 13.5 14.5 9M4 17h12",
+});
 
 /** A button that opens a short list of actions. */
 export function Menu({ label, children }: { label: ComponentChildren; children: (close: () => void) => ComponentChildren }): JSX.Element {

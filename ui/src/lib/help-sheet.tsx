@@ -19,7 +19,7 @@ const DIGITS: Partial<Record<Scope, { label: Key; keys: number[] }>> = {
   question: { label: "key.digit", keys: [1, 2, 3, 4, 5, 6, 7, 8, 9, 0] },
 };
 const digitOf = (n: number): CommandId => `digit${n}` as CommandId;
-const nameOfCommand = (id: CommandId): string => (id.startsWith("digit") ? `${t("help.numbers")} ${id.slice(5)}` : t(COMMANDS[id].label));
+const nameOfCommand = (id: CommandId): string => (id.startsWith("digit") ? `${t("help.numbers")} ${id.slice(5)}` : t(`key.${id}` as Key));
 
 /** On their own they are no key yet. */
 const MODIFIERS = new Set(["Shift", "Control", "Alt", "AltGraph", "Meta", "CapsLock"]);
@@ -97,7 +97,7 @@ export default function Help({ scopes }: { scopes: Scope[] }): JSX.Element {
             <h3>{t(`scope.${s}` as Key)}</h3>
             <table><tbody>
               {DIGITS[s] && <tr class="digits"><td>{t(DIGITS[s].label)}</td><td>{DIGITS[s].keys.map((n) => <Caps key={n} id={digitOf(n)} change={change} />)}</td></tr>}
-              {rows(s).map((id) => <tr key={id}><td>{t(COMMANDS[id].label)}</td><td><Caps id={id} change={change} /></td></tr>)}
+              {rows(s).map((id) => <tr key={id}><td>{nameOfCommand(id)}</td><td><Caps id={id} change={change} /></td></tr>)}
             </tbody></table>
           </section>
         ))}

@@ -8,14 +8,17 @@ const PATHS = {
   moon: "M16.5 12.2A7 7 0 0 1 7.8 3.5a7 7 0 1 0 8.7 8.7Z",
   auto: "M10 2.5a7.5 7.5 0 1 1 0 15 7.5 7.5 0 0 1 0-15ZM10 2.5v15M10 6l5 1M10 10h7M10 14l5-1",
   cloud: "M6 15.5a3.8 3.8 0 0 1-.4-7.6 5 5 0 0 1 9.5 1.2A3.2 3.2 0 0 1 14.8 15.5M4 3l12 14",
-  close: "M5 5l10 10M15 5 5 15", more: "M4 10h.01M10 10h.01M16 10h.01", down2: "M5 8l5 5 5-5", check: "M4 10.5l4 4 8-9",
-  stop: "M5.5 5.5h9v9h-9z", play: "M6 4.5l9 5.5-9 5.5z", download: "M10 3v10M5.5 9 10 13.5 14.5 9M4 17h12", warn: "M10 3 2.5 16.5h15zM10 8v4M10 14.2v.1",
+  close: "M5 5l10 10M15 5 5 15", more: "M3.5 9.5h1v1h-1zM9.5 9.5h1v1h-1zM15.5 9.5h1v1h-1z", warn: "M10 3 2.5 16.5h15zM10 8v4M10 14.2v.1",
 } as const;
+// Those that only the screens of leads show are added by their frame.
+type LeadIcon = "down2" | "check" | "stop" | "play" | "download";
+const paths: Partial<Record<LeadIcon | keyof typeof PATHS, string>> = { ...PATHS };
+export function addIcons(more: Record<LeadIcon, string>): void { Object.assign(paths, more); }
 
-export function Icon({ name }: { name: keyof typeof PATHS }): JSX.Element {
+export function Icon({ name }: { name: LeadIcon | keyof typeof PATHS }): JSX.Element {
   return (
     <svg class="icon" width="20" height="20" viewBox="0 0 20 20" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
-      <path d={PATHS[name]} />
+      <path d={paths[name]!} />
     </svg>
   );
 }

@@ -2,6 +2,7 @@
 // Code colours and math come in chunks of their own, loaded when a text first needs them.
 import DOMPurify from "dompurify";
 import { Marked, type Tokens } from "marked";
+import { moreStyle } from "../lib/style.ts";
 import { escape } from "./escape.ts";
 
 type Highlight = (code: string, language: string) => string | null;
@@ -16,7 +17,7 @@ const LONG = 20_000;
 /** The chunks a text needs that are not here yet; null when it can be drawn at once. */
 export function missing(text: string): Promise<unknown> | null {
   const wanted: Promise<unknown>[] = [];
-  if (!highlight && FENCE.test(text)) wanted.push(import("./code.ts").then((m) => { highlight = m.highlight; }));
+  if (!highlight && FENCE.test(text)) wanted.push(Promise.all([import("./code.ts"), moreStyle()]).then(([m]) => { highlight = m.highlight; }));
   if (!typeset && MATH.test(text)) wanted.push(import("./math.ts").then((m) => { typeset = m.typeset; }));
   return wanted.length ? Promise.all(wanted).then(() => cache.clear(), () => undefined) : null;
 }
