@@ -68,13 +68,17 @@ export function bytes(n: number): string {
 }
 
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "narrow" });
-const dates = new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const day = { month: "short", day: "numeric" } as const;
+const dates = new Intl.DateTimeFormat(locale, { ...day, hour: "2-digit", minute: "2-digit" });
+const years = new Intl.DateTimeFormat(locale, { ...day, year: "numeric" });
+/** The day and hour; for what is long past the day and year. */
+const dated = (at: number, now: number): string => (Math.abs(now - at) > 300 * 864e5 ? years : dates).format(at);
 export function ago(iso: string | null, now = Date.now()): string {
   if (!iso) return t("time.never");
   const s = (Date.parse(iso) - now) / 1000;
   if (s > -60) return t("time.now");
   if (s > -3600) return relative.format(Math.round(s / 60), "minute");
   if (s > -86400) return relative.format(Math.round(s / 3600), "hour");
-  return s > -7 * 86400 ? relative.format(Math.round(s / 86400), "day") : dates.format(Date.parse(iso));
+  return s > -7 * 86400 ? relative.format(Math.round(s / 86400), "day") : dated(Date.parse(iso), now);
 }
-export const when = (iso: string): string => dates.format(Date.parse(iso));
+export const when = (iso: string): string => dated(Date.parse(iso), Date.now());
