@@ -236,7 +236,8 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
     struct pd_decoder *dec = pd_xalloc(sizeof *dec);
     dec->model = model;
     dec->opts = *opts;
-    dec->opts.compute = pd_compute_resolve(opts->compute);
+    if (opts->train)
+        dec->opts.compute = pd_compute_resolve(opts->compute);
     dec->H = cfg->hidden_size;
     dec->F = cfg->ffn_size;
     dec->V = cfg->vocab_size;

@@ -22,7 +22,8 @@ struct isa {
 static bool has_avx2(void)
 {
 #ifdef PD_HAVE_X86_KERNELS
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
 #else
     return false;
 #endif
@@ -145,7 +146,7 @@ enum pd_rc pd_compute_parse(const char *text, enum pd_compute *out, struct pd_er
                  {"bf16", PD_COMPUTE_BF16}, {"bfloat16", PD_COMPUTE_BF16}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcasecmp(text, names[i].text) == 0) {
-            *out = pd_compute_resolve(names[i].c);
+            *out = names[i].c;
             return PD_OK;
         }
     return PD_FAIL(err, PD_INVALID, "dtype \"%s\" is unknown; use auto, fp32 or bf16", text);

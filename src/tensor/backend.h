@@ -14,9 +14,11 @@
 #include "base/err.h"
 
 enum pd_compute {
-    PD_COMPUTE_AUTO, /* bf16 where the CPU has AVX-512 BF16 or AMX, else fp32 */
+    PD_COMPUTE_AUTO, /* training: bf16 where the CPU has AVX-512 BF16 or AMX, else fp32.
+                        inference: integers (wmul.h), which are finer than bf16 and as fast */
     PD_COMPUTE_F32,
-    PD_COMPUTE_BF16, /* bf16 operands, fp32 accumulation; activations stay fp32 in memory */
+    PD_COMPUTE_BF16, /* bf16 operands, fp32 accumulation; activations stay fp32 in memory. Where
+                        the CPU lacks it: emulated when training, integers in inference */
 };
 
 /* threads <= 0: all online cores (OMP_NUM_THREADS is honoured). May be called again to change the
@@ -28,9 +30,9 @@ void pd_backend_release(void); /* frees scratch and cached primitives (for leak 
 int pd_backend_threads(void);
 const char *pd_backend_isa(void); /* "ref", "avx2", "avx512" */
 bool pd_backend_fast_bf16(void);  /* what PD_COMPUTE_AUTO asks */
-/* "auto", "fp32" | "f32" | "float32", "bf16" | "bfloat16"; AUTO is resolved to F32 or BF16. */
+/* "auto", "fp32" | "f32" | "float32", "bf16" | "bfloat16". */
 PD_CHECKED enum pd_rc pd_compute_parse(const char *text, enum pd_compute *out, struct pd_err *err);
-enum pd_compute pd_compute_resolve(enum pd_compute c);
+enum pd_compute pd_compute_resolve(enum pd_compute c); /* AUTO as training takes it */
 const char *pd_compute_name(enum pd_compute c); /* "auto", "fp32", "bf16" */
 
 #endif

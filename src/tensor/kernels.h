@@ -8,6 +8,7 @@
 
 #include "tensor/attention.h"
 #include "tensor/ops.h"
+#include "tensor/wmul.h"
 
 /* What a chunk of logits adds to a row's running softmax. */
 struct pd_softmax_row {
@@ -62,6 +63,8 @@ struct pd_attn_item {
        int64_t n_items, float *scratch, int64_t per_thread))                                       \
     X(transpose,                                                                                   \
       (int64_t rows, int64_t cols, const float *a, int64_t lda, float *to, int64_t ldt))           \
+    X(wmul_int, (const struct pd_wmul_call *c))                                                    \
+    X(wmul_f32, (const struct pd_wmul_call *c))                                                    \
     X(adamw, (int64_t n, float *p, const float *g, float *m, float *v, const float *c))
 
 struct pd_kernels {
@@ -90,6 +93,8 @@ enum pd_scratch_slot {
     PD_SCRATCH_HEAD,
     PD_SCRATCH_HEAD_GRAD,
     PD_SCRATCH_ROWS,
+    PD_SCRATCH_PANELS,
+    PD_SCRATCH_INTEGERS,
     PD_SCRATCH_COUNT
 };
 PD_CHECKED float *pd_scratch(enum pd_scratch_slot slot, size_t n);

@@ -8,12 +8,14 @@
  *      pack[block][in][BLOCK]     block = BLOCK outputs
  * which at 4 to 64 rows (decoding) is 1.3 to 2 times as fast as the weight as it lies.
  *
- * Inference keeps only the packed copy. Training keeps the parameters as they are and packs when a
- * small forward first comes after a change (generation with live weights), so that a trainer that
- * only sees large batches never pays for it. */
+ * Training keeps the parameters as they are and packs when a small forward first comes after a
+ * change (generation with live weights), so that a trainer that only sees large batches never pays
+ * for it. Inference packs nothing: it multiplies the weights where and as they lie (wmul.h), but
+ * for bf16 on CPUs that have it when it is asked for by name. */
 #include "tensor/linear_int.h"
 #include "base/mem.h"
 #include "tensor/kernels.h"
+#include "tensor/wmul.h"
 
 #include <dnnl.h>
 #include <string.h>
@@ -25,6 +27,8 @@ struct pd_linear_pack {
     float *bias; /* (out), or NULL when no part has one */
     bool fresh;  /* w is what the parameters say */
     struct pd_linear_bf16 bf16;
+    struct pd_wmul wmul;               /* inference */
+    void *turned[PD_LINEAR_MAX_PARTS]; /* copies [out, in] of parts that lie [in, out] */
 };
 
 static bool has_bf16(const struct pd_linear *l) /* true bf16 products */
@@ -33,7 +37,11 @@ static bool has_bf16(const struct pd_linear *l) /* true bf16 products */
 }
 static bool emulates(const struct pd_linear *l)
 {
-    return l->compute == PD_COMPUTE_BF16 && l->pack->bf16.type == PD_MATMUL_NONE;
+    return l->train && l->compute == PD_COMPUTE_BF16 && l->pack->bf16.type == PD_MATMUL_NONE;
+}
+static bool in_place(const struct pd_linear *l)
+{
+    return !l->train && !has_bf16(l);
 }
 
 static int64_t min64(int64_t a, int64_t b)
@@ -290,6 +298,73 @@ static enum pd_rc pack_bias(const struct pd_linear *l, struct pd_err *err)
     return PD_OK;
 }
 
+/* ---- weights in place ---- */
+
+/* A matrix [in, out] of elements of 2 or 4 bytes as [out, in]. */
+static void turn(const void *from, size_t size, int64_t in, int64_t out, void *to)
+{
+    enum { EDGE = 64 }; /* a square of which both sides stay in cache */
+#pragma omp parallel for schedule(static) if (in * out > PD_PARALLEL_FLOATS)
+    for (int64_t o0 = 0; o0 < out; o0 += EDGE)
+        for (int64_t k0 = 0; k0 < in; k0 += EDGE)
+            for (int64_t o = o0; o < min64(o0 + EDGE, out); o++)
+                for (int64_t k = k0; k < min64(k0 + EDGE, in); k++)
+                    memcpy((char *)to + (size_t)(o * in + k) * size,
+                           (const char *)from + (size_t)(k * out + o) * size, size);
+}
+
+/* Part i, which lies [in, out], as rows of outputs; Q formats, whose blocks run along the wrong
+ * side, become fp32. */
+static enum pd_rc turn_part(const struct pd_linear *l, int i, struct pd_wmul_part *to,
+                            struct pd_err *err)
+{
+    const struct pd_param *w = l->part[i].weight;
+    const bool blocks = pd_dtype_info(w->dtype)->block > 1;
+    const void *from = w->data;
+    float *copy = NULL;
+    enum pd_rc rc = PD_OK;
+    to->dtype = blocks ? PD_DTYPE_F32 : w->dtype;
+    const size_t size = pd_dtype_row_bytes(to->dtype, 1);
+    if (!l->pack->turned[i])
+        l->pack->turned[i] = pd_try_aligned(w->n, size);
+    if (blocks)
+        copy = pd_try_aligned(w->n, sizeof *copy);
+    if (!l->pack->turned[i] || (blocks && !copy)) {
+        rc = PD_FAIL(err, PD_NOMEM, "no memory to turn %s", w->name);
+        goto out;
+    }
+    if (blocks) {
+        pd_param_rows(w, 0, w->shape[0], copy);
+        from = copy;
+    }
+    turn(from, size, l->in, to->rows, l->pack->turned[i]);
+    to->w = l->pack->turned[i];
+out:
+    pd_aligned_free(copy);
+    return rc;
+}
+
+static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_wmul *m = &l->pack->wmul;
+    *m = (struct pd_wmul){.in = l->in,
+                          .n_parts = l->n_parts,
+                          .bias = l->pack->bias,
+                          .mode = l->compute == PD_COMPUTE_F32 ? PD_WMUL_F32 : PD_WMUL_INT};
+    for (int i = 0; i < l->n_parts; i++) {
+        const struct pd_param *w = l->part[i].weight;
+        m->part[i] =
+            (struct pd_wmul_part){.w = w->data, .dtype = w->dtype, .rows = rows_of(&l->part[i])};
+        if (l->part[i].in_out)
+            PD_TRY(turn_part(l, i, &m->part[i], err));
+        m->part[i].row_bytes = pd_dtype_row_bytes(m->part[i].dtype, (size_t)l->in);
+        PD_ASSERT(m->part[i].row_bytes > 0);
+    }
+out:
+    return rc;
+}
+
 enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -298,7 +373,7 @@ enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err)
     if (has_bf16(l))
         PD_TRY(pd__bf16_pack(l, &l->pack->bf16, err));
     else if (!l->train)
-        PD_TRY(pack_weights(l, err));
+        PD_TRY(place_weights(l, err));
 out:
     return rc;
 }
@@ -329,8 +404,11 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
                           enum pd_compute compute, bool train, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_linear n = {
-        .n_parts = n_parts, .compute = pd_compute_resolve(compute), .train = train};
+    /* inference chooses integers: as fast as bf16 where that is fast, and they copy nothing */
+    const bool integers = compute == PD_COMPUTE_AUTO && !train;
+    struct pd_linear n = {.n_parts = n_parts,
+                          .compute = integers ? PD_COMPUTE_BF16 : pd_compute_resolve(compute),
+                          .train = train};
     PD_ASSERT(n_parts > 0 && n_parts <= PD_LINEAR_MAX_PARTS);
     n.in = parts[0].weight->ndim == 2 ? cols_of(&parts[0]) : 0;
     for (int i = 0; i < n_parts; i++) {
@@ -339,7 +417,7 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
         n.out += rows_of(&parts[i]);
     }
     n.pack = pd_xalloc(sizeof *n.pack);
-    if (n.compute == PD_COMPUTE_BF16)
+    if (n.compute == PD_COMPUTE_BF16 && !integers)
         n.pack->bf16.type = pd_matmul_type();
     PD_TRY(pd_linear_repack(&n, err));
     *l = n;
@@ -354,6 +432,8 @@ void pd_linear_release(struct pd_linear *l)
     if (l->pack) {
         pd_aligned_free(l->pack->w);
         pd_aligned_free(l->pack->bias);
+        for (int i = 0; i < PD_LINEAR_MAX_PARTS; i++)
+            pd_aligned_free(l->pack->turned[i]);
         pd__bf16_release(&l->pack->bf16);
     }
     pd_free(l->pack);
@@ -378,9 +458,11 @@ enum pd_rc pd__linear_forward_cols(const struct pd_linear *l, int64_t first, int
     const bool add = mode == PD_WRITE_ADD;
     if (T == 0)
         return PD_OK;
+    if (in_place(l))
+        return pd_wmul_run(&l->pack->wmul, first, n, T, x, ldx, y, ldy, add, err);
     if (has_bf16(l)) {
         PD_TRY(pd__bf16_forward(l, &l->pack->bf16, first, n, T, x, ldx, y, ldy, add, err));
-    } else if (!l->train || !is_large(T, n) || emulates(l)) {
+    } else if (!is_large(T, n) || emulates(l)) {
         if (!l->pack->fresh)
             PD_TRY(pack_weights(l, err));
         PD_TRY(operand(l, PD_SCRATCH_LINEAR_A, T, l->in, &x, &ldx, err));

@@ -15,7 +15,7 @@
 #include "tensor/backend.h"
 #include "tensor/params.h"
 
-#define PD_LINEAR_MAX_PARTS 4
+#define PD_LINEAR_MAX_PARTS 4 /* as PD_WMUL_MAX_PARTS */
 
 struct pd_linear_part {
     struct pd_param *weight; /* [out_i, in], or [in, out_i] when in_out */

@@ -298,6 +298,7 @@ static enum pd_rc open_reference(struct ppo *p, struct pd_err *err)
     struct pd_decoder_opts d = {0};
     const char *path = p->o->ref_model ? p->o->ref_model : p->c->model;
     PD_TRY(pd_compute_parse(p->c->dtype, &d.compute, err));
+    d.compute = pd_compute_resolve(d.compute); /* as the policy computes: their difference counts */
     PD_TRY(pd_model_open(&p->ref_model, path, &mo, err));
     if (p->ref_model->cfg.vocab_size != p->policy.model->cfg.vocab_size) {
         rc = PD_FAIL(err, PD_INVALID, "%s has another vocabulary than %s", path, p->c->model);

@@ -1,0 +1,131 @@
+/* What the two panel products share: where outputs lie, and turning rows into columns. */
+#ifndef PD_TENSOR_KERNEL_PANEL_H
+#define PD_TENSOR_KERNEL_PANEL_H
+
+#include "tensor/kernel/block.h"
+#include "tensor/wmul.h"
+
+/* A panel is WIDTH outputs (two vectors); a tile is up to TALL rows of x. Two vectors of sums a
+ * row, two of weights and one value of x fill the registers: 16, or 32 with AVX-512. */
+enum { WIDTH = 2 * PD_LANES, TALL = PD_LANES >= 16 ? 12 : 6 };
+
+/* n <= WIDTH outputs of one part. */
+struct panel {
+    const struct pd_wmul_part *part;
+    const uint8_t *rows[WIDTH]; /* the last one again and again where n < WIDTH */
+    int64_t out;                /* its first output, counted from c->first */
+    int64_t n;
+};
+
+/* Outputs of part i that the call wants: *lo..*hi-1 of the part, *at the first one's place. */
+static inline int64_t wanted(const struct pd_wmul_call *c, int i, int64_t *lo, int64_t *at)
+{
+    int64_t begin = 0;
+    for (int p = 0; p < i; p++)
+        begin += c->m->part[p].rows;
+    const int64_t from = c->first > begin ? c->first : begin;
+    const int64_t end = begin + c->m->part[i].rows;
+    const int64_t to = c->first + c->n < end ? c->first + c->n : end;
+    *lo = from - begin;
+    *at = from - c->first;
+    return to > from ? to - from : 0;
+}
+
+/* How many panels of `width` outputs there are; none crosses from part to part. */
+static inline int64_t count_panels(const struct pd_wmul_call *c, int64_t width)
+{
+    int64_t n = 0, lo, at;
+    for (int i = 0; i < c->m->n_parts; i++)
+        n += (wanted(c, i, &lo, &at) + width - 1) / width;
+    return n;
+}
+
+static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width, int64_t k)
+{
+    for (int i = 0;; i++) {
+        int64_t lo, at;
+        const int64_t n = wanted(c, i, &lo, &at), here = (n + width - 1) / width;
+        if (k >= here) {
+            k -= here;
+            continue;
+        }
+        const struct pd_wmul_part *part = &c->m->part[i];
+        struct panel p = {.part = part, .out = at + k * width};
+        p.n = n - k * width < width ? n - k * width : width;
+        for (int64_t r = 0; r < width; r++) {
+            const int64_t row = lo + k * width + (r < p.n ? r : p.n - 1);
+            p.rows[r] = part->w + (size_t)row * part->row_bytes;
+        }
+        return p;
+    }
+}
+
+/* PD_LANES rows of PD_LANES 32-bit values, turned: row i of `to` (stride ld values) is column i. */
+PD_INLINE void turn(const vf *row, float *to, int64_t ld)
+{
+    enum { N = PD_LANES, G = PD_LANES / 4 };
+    vi lo1, hi1, lo2, hi2;
+    for (int i = 0; i < N; i++) { /* as unpacklo and unpackhi of 4 and of 8 bytes do */
+        const int quarter = i / 4 * 4, k = i % 4;
+        lo1[i] = quarter + k / 2 + k % 2 * N;
+        hi1[i] = quarter + 2 + k / 2 + k % 2 * N;
+        lo2[i] = quarter + k % 2 + k / 2 * N;
+        hi2[i] = quarter + 2 + k % 2 + k / 2 * N;
+    }
+    vf q[4][G]; /* q[j][g]: in quarter l, column 4 l + j of rows 4 g .. 4 g + 3 */
+#pragma GCC unroll 4
+    for (int g = 0; g < G; g++) {
+        const vf *r = row + 4 * g;
+        const vf a = v_shuffle(r[0], r[1], lo1), b = v_shuffle(r[0], r[1], hi1);
+        const vf c = v_shuffle(r[2], r[3], lo1), d = v_shuffle(r[2], r[3], hi1);
+        q[0][g] = v_shuffle(a, c, lo2);
+        q[1][g] = v_shuffle(a, c, hi2);
+        q[2][g] = v_shuffle(b, d, lo2);
+        q[3][g] = v_shuffle(b, d, hi2);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+#pragma GCC unroll 2
+        for (int n = G / 2; n > 0; n /= 2) { /* quarters against groups */
+            vi keep, swap;
+            for (int i = 0; i < N; i++) {
+                const int up = i / 4 & n;
+                keep[i] = up ? i - 4 * n + N : i;
+                swap[i] = up ? i + N : i + 4 * n;
+            }
+#pragma GCC unroll 4
+            for (int g = 0; g < G; g++)
+                if (!(g & n)) {
+                    const vf a = q[j][g], b = q[j][g + n];
+                    q[j][g] = v_shuffle(a, b, keep);
+                    q[j][g + n] = v_shuffle(a, b, swap);
+                }
+        }
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++)
+            v_store(to + (4 * g + j) * ld, q[j][g]);
+    }
+}
+
+/* The sums of a panel, (rows, WIDTH), as the call wants them: bias, set or add. */
+static inline void write_panel(const struct pd_wmul_call *c, const struct panel *p, int64_t t0,
+                               int64_t rows, const float *acc)
+{
+    const float *bias = c->m->bias ? c->m->bias + c->first + p->out : NULL;
+    float b[WIDTH] = {0};
+    if (bias)
+        memcpy(b, bias, (size_t)p->n * sizeof *b);
+    for (int64_t t = 0; t < rows; t++) {
+        float *y = c->y + (t0 + t) * c->ldy + p->out;
+        const float *a = acc + t * WIDTH;
+        for (int64_t v = 0; v < p->n; v += PD_LANES) {
+            const int64_t m = p->n - v < PD_LANES ? p->n - v : PD_LANES;
+            vf s = v_load(a + v) + v_load(b + v);
+            if (c->add)
+                s += v_get(y + v, m);
+            v_put(y + v, m, s);
+        }
+    }
+}
+
+#endif

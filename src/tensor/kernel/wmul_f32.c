@@ -1,0 +1,147 @@
+/* Products in fp32 (wmul.h): a panel is turned into fp32 columns in cache, and every output adds
+ * its products one after another along the row, whatever the number of rows. */
+#include "tensor/kernel/panel.h"
+
+#include <omp.h>
+
+/* 32 values of a row as fp32. */
+PD_INLINE void expand32(const enum pd_dtype dtype, const uint8_t *row, int64_t kb, int64_t left,
+                        float *to)
+{
+    if (is_float(dtype)) {
+        const size_t each = bytes_of_32(dtype) / 32;
+        const uint8_t *p = row + (size_t)kb * bytes_of_32(dtype);
+        uint8_t some[128] = {0};
+        if (left < 32)
+            p = memcpy(some, p, (size_t)left * each);
+        for (int i = 0; i < 4; i++) {
+            const f32x8 v = floats8(dtype, p + 8 * (size_t)i * each);
+            memcpy(to + 8 * i, &v, sizeof v);
+        }
+        return;
+    }
+    const struct block32 b = block_at(dtype, row, kb, left);
+    for (int i = 0; i < 16; i++) {
+        to[i] = (float)b.lo[i] * b.scale + b.min;
+        to[i + 16] = (float)b.hi[i] * b.scale + b.min;
+    }
+}
+
+/* w (32 nb, WIDTH) = the panel's inputs from 32 kb0 on. */
+PD_INLINE void expand(const enum pd_dtype dtype, const struct pd_wmul_call *c,
+                      const struct panel *p, int64_t kb0, int64_t nb, float *w)
+{
+    float row[PD_LANES][32] __attribute__((aligned(64)));
+    for (int64_t b = 0; b < nb; b++)
+        for (int half = 0; half < 2; half++) {
+            for (int r = 0; r < PD_LANES; r++)
+                expand32(dtype, p->rows[half * PD_LANES + r], kb0 + b, c->m->in - 32 * (kb0 + b),
+                         row[r]);
+            for (int k = 0; k < 32; k += PD_LANES) {
+                vf v[PD_LANES];
+#pragma GCC unroll 16
+                for (int r = 0; r < PD_LANES; r++)
+                    v[r] = v_load(row[r] + k);
+                turn(v, w + (b * 32 + k) * WIDTH + half * PD_LANES, WIDTH);
+            }
+        }
+}
+
+static void expand_any(const struct pd_wmul_call *c, const struct panel *p, int64_t kb0, int64_t nb,
+                       float *w){
+#define CALL(t) expand(t, c, p, kb0, nb, w)
+    PD_BY_DTYPE(p->part->dtype, CALL)
+#undef CALL
+}
+
+/* acc (mr, WIDTH) += x (mr, n) w (n, WIDTH) */
+PD_INLINE
+    void micro(const int mr, int64_t n, const float *x, int64_t ldx, const float *w, float *acc)
+{
+    vf s[TALL][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < mr; r++) {
+        s[r][0] = v_load(acc + r * WIDTH);
+        s[r][1] = v_load(acc + r * WIDTH + PD_LANES);
+    }
+#pragma GCC unroll 2
+    for (int64_t k = 0; k < n; k++) {
+        const vf w0 = v_load(w), w1 = v_load(w + PD_LANES);
+#pragma GCC unroll 12
+        for (int r = 0; r < mr; r++) {
+            const vf v = v_set(x[r * ldx + k]);
+            s[r][0] += v * w0;
+            s[r][1] += v * w1;
+        }
+        w += WIDTH;
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < mr; r++) {
+        v_store(acc + r * WIDTH, s[r][0]);
+        v_store(acc + r * WIDTH + PD_LANES, s[r][1]);
+    }
+}
+
+static void sweep(const struct pd_wmul_call *c, int64_t t0, int64_t rows, int64_t k0, int64_t n,
+                  const float *w, float *acc)
+{
+    int64_t left = (rows + TALL - 1) / TALL;
+    for (int64_t r = 0; r < rows; left--) {
+        const int64_t mr = (rows - r + left - 1) / left;
+        const float *x = c->x + (t0 + r) * c->ldx + k0;
+        float *a = acc + r * WIDTH;
+        switch (mr) {
+#define TILE(m)                                                                                    \
+    case m:                                                                                        \
+        micro(m, n, x, c->ldx, w, a);                                                              \
+        break;
+#if PD_LANES >= 16
+            TILE(12)
+            TILE(11)
+            TILE(10)
+            TILE(9)
+            TILE(8)
+            TILE(7)
+#endif
+            TILE(6)
+            TILE(5)
+            TILE(4)
+            TILE(3)
+            TILE(2)
+            TILE(1)
+#undef TILE
+        }
+        r += mr;
+    }
+}
+
+static void product(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t rows,
+                    float *mem)
+{
+    const int64_t in = c->m->in;
+    float *acc = mem + WIDTH * PD_WMUL_DEPTH;
+    memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
+    for (int64_t k = 0; k < in; k += PD_WMUL_DEPTH) {
+        const int64_t n = in - k < PD_WMUL_DEPTH ? in - k : PD_WMUL_DEPTH;
+        expand_any(c, p, k / 32, (n + 31) / 32, mem);
+        sweep(c, t0, rows, k, n, mem, acc);
+    }
+    write_panel(c, p, t0, rows, acc);
+}
+
+void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
+{
+    const int64_t panels = count_panels(c, WIDTH);
+    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
+    const int64_t each = (c->T + cuts - 1) / cuts;
+#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
+    {
+        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+#pragma omp for schedule(dynamic)
+        for (int64_t k = 0; k < panels * cuts; k++) {
+            const struct panel p = panel_at(c, WIDTH, k % panels);
+            const int64_t t0 = k / panels * each;
+            product(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
+        }
+    }
+}

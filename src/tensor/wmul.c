@@ -1,0 +1,55 @@
+#include "tensor/wmul.h"
+#include "tensor/kernels.h"
+
+/* The largest integers of a dtype's weights times 32 times this stay within 32 bits. */
+static float limit_of(enum pd_dtype t)
+{
+    switch (t) {
+    case PD_DTYPE_F32:
+    case PD_DTYPE_F16:
+    case PD_DTYPE_BF16:
+        return 8191.0f; /* weights to 8192 */
+    case PD_DTYPE_Q6_K:
+        return 16383.0f; /* 32 x 128 */
+    default:
+        return 32767.0f; /* 128 at most */
+    }
+}
+
+static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
+{
+    const size_t threads = (size_t)pd_backend_threads();
+    c->scratch = pd_scratch(PD_SCRATCH_PANELS, threads * PD_WMUL_SCRATCH);
+    if (!c->scratch)
+        return PD_FAIL(err, PD_NOMEM, "no memory for panels of weights");
+    if (c->m->mode == PD_WMUL_F32)
+        return PD_OK;
+    c->blocks = (c->m->in + 31) / 32;
+    c->ldq = 32 * c->blocks + 32; /* rows at powers of two would share cache sets */
+    const size_t T = (size_t)c->T, nq = T * (size_t)c->ldq / 2, ns = T * (size_t)c->blocks;
+    float *p = pd_scratch(PD_SCRATCH_INTEGERS, nq + 2 * ns + 64);
+    if (!p)
+        return PD_FAIL(err, PD_NOMEM, "no memory for %zu rows of activations", T);
+    c->q = (int16_t *)(void *)p;
+    c->scale = p + nq;
+    c->sum = c->scale + ns;
+    c->limit = 32767.0f;
+    for (int i = 0; i < c->m->n_parts; i++) {
+        const float limit = limit_of(c->m->part[i].dtype);
+        c->limit = limit < c->limit ? limit : c->limit;
+    }
+    return PD_OK;
+}
+
+enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_t T, const float *x,
+                       int64_t ldx, float *y, int64_t ldy, bool add, struct pd_err *err)
+{
+    struct pd_wmul_call c = {
+        .m = m, .first = first, .n = n, .T = T, .x = x, .ldx = ldx, .y = y, .ldy = ldy, .add = add};
+    if (T == 0 || n == 0)
+        return PD_OK;
+    const enum pd_rc rc = reserve(&c, err);
+    if (rc == PD_OK)
+        (m->mode == PD_WMUL_F32 ? pd_kernels()->wmul_f32 : pd_kernels()->wmul_int)(&c);
+    return rc;
+}

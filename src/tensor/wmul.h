@@ -1,0 +1,68 @@
+/* y = x W^T over weights as they lie in a file: any dtype, rows of `in` values, no copy, no pack.
+ *
+ * Two arithmetics, each with a fixed order of sums, so that what a row gives depends neither on the
+ * rows beside it nor on the number of threads:
+ *  - integer (PD_WMUL_INT): rows of x become 16-bit integers with one scale for 32 values, weights
+ *    stay the integers they are (Q formats) or become 14-bit ones with a power of two for 32 values
+ *    (F32, F16, BF16); the 32 products are summed exactly in 32 bits, then scaled and added in
+ *    fp32, block after block. The rounding of x is at most 2^-14 of the largest of its 32
+ *    neighbours (2^-16 where weights have 8 bits or fewer): finer than bf16, at twice the speed of
+ *    fp32 on AVX2.
+ *  - fp32 (PD_WMUL_F32): weights are turned into fp32, products are added one after another.
+ * Few rows take dot products straight over the weights, bound by memory; many rows unpack a panel
+ * of outputs at a time into cache and run a register tile over all rows.
+ *
+ * Private to the tensor library: linears of inference are made of it (linear.h). One compute
+ * thread; parallel inside. A value that is not finite, in x or W, makes the outputs it touches NaN.
+ */
+#ifndef PD_TENSOR_WMUL_H
+#define PD_TENSOR_WMUL_H
+
+#include "tensor/dtype.h"
+
+enum { PD_WMUL_MAX_PARTS = 4 };
+enum pd_wmul_mode { PD_WMUL_INT, PD_WMUL_F32 };
+
+/* Rows of one dtype, one after another. */
+struct pd_wmul_part {
+    const uint8_t *w;
+    enum pd_dtype dtype;
+    int64_t rows;
+    size_t row_bytes;
+};
+
+struct pd_wmul {
+    int64_t in;
+    int n_parts;
+    struct pd_wmul_part part[PD_WMUL_MAX_PARTS]; /* their rows are the outputs, in order */
+    const float *bias;                           /* (out) or NULL */
+    enum pd_wmul_mode mode;
+};
+
+/* y (T, n; ldy) = or += x (T, in; ldx) W^T + b for outputs first..first+n-1. */
+PD_CHECKED enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_t T,
+                                  const float *x, int64_t ldx, float *y, int64_t ldy, bool add,
+                                  struct pd_err *err);
+
+/* What a kernel gets: the product, and room that the caller reserved. */
+struct pd_wmul_call {
+    const struct pd_wmul *m;
+    int64_t first, n, T;
+    const float *x;
+    int64_t ldx;
+    float *y;
+    int64_t ldy;
+    bool add;
+    /* integer mode: x as integers (T, ldq), and for each 32 of a row the scale and scale * sum */
+    int16_t *q;
+    int64_t ldq, blocks;
+    float *scale, *sum; /* (T, blocks) */
+    float limit;        /* largest integer that x may become, for sums within 32 bits */
+    float *scratch;     /* PD_WMUL_SCRATCH floats a thread */
+};
+/* Depth of a panel, rows of x that pass over it, its widest width (outputs). */
+enum { PD_WMUL_DEPTH = 512, PD_WMUL_ROWS = 192, PD_WMUL_WIDTH = 32 };
+#define PD_WMUL_SCRATCH                                                                            \
+    (PD_WMUL_WIDTH * (PD_WMUL_DEPTH + 2 * PD_WMUL_DEPTH / 32 + PD_WMUL_ROWS + 64))
+
+#endif

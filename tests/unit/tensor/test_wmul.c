@@ -1,0 +1,240 @@
+/* Products over stored weights against a double twin: every dtype, odd sizes, few and many rows,
+ * and that a row's bits depend on nothing but the row. */
+#include "tensor/wmul.h"
+#include "base/mem.h"
+#include "twin.h"
+
+#include <math.h>
+
+/* Rows of a dtype with values of a few tenths: written where that is possible, else made of random
+ * bytes with sane scales. */
+static uint8_t *stored(enum pd_dtype t, int64_t rows, int64_t in)
+{
+    const struct pd_dtype_info *d = pd_dtype_info(t);
+    const size_t bytes = pd_dtype_row_bytes(t, (size_t)in);
+    uint8_t *w = malloc((size_t)rows * bytes);
+    assert_non_null(w);
+    for (int64_t r = 0; r < rows && pd_dtype_can_write(t); r++) {
+        float *x = floats(in, 0.3);
+        pd_dtype_from_f32(t, x, w + (size_t)r * bytes, (size_t)in);
+        free(x);
+    }
+    if (pd_dtype_can_write(t))
+        return w;
+    for (size_t i = 0; i < (size_t)rows * bytes; i++)
+        w[i] = (uint8_t)(uniform() * 128);
+    for (uint8_t *p = w; p < w + (size_t)rows * bytes; p += d->bytes) {
+        const float top = t == PD_DTYPE_Q6_K ? 1e-4f : d->block == 256 ? 4e-4f : 2e-2f;
+        const uint16_t scale = pd_f32_to_f16_1(top * (float)(1.5 + uniform()));
+        const uint16_t min = pd_f32_to_f16_1(top * (float)uniform());
+        memcpy(t == PD_DTYPE_Q6_K ? p + 208 : p, &scale, sizeof scale);
+        if (t != PD_DTYPE_Q6_K && t != PD_DTYPE_Q5_0)
+            memcpy(p + 2, &min, sizeof min);
+    }
+    return w;
+}
+
+enum { OUT_A = 37, OUT_B = 10, OUT = OUT_A + OUT_B, MOST = 200 };
+
+struct fixture {
+    struct pd_wmul m;
+    uint8_t *a, *b;
+    float *bias, *x, *y;
+    int64_t in, ldx, ldy;
+};
+
+static void run(const struct fixture *f, int64_t first, int64_t n, int64_t t0, int64_t T, float *y,
+                bool add)
+{
+    struct pd_err err;
+    ok(pd_wmul_run(&f->m, first, n, T, f->x + t0 * f->ldx, f->ldx, y, f->ldy, add, &err), &err);
+}
+
+/* Two parts, the second of another dtype. */
+static void fixture_init(struct fixture *f, enum pd_dtype t, enum pd_dtype other, int64_t in,
+                         enum pd_wmul_mode mode)
+{
+    *f = (struct fixture){.in = in, .ldx = in + 3, .ldy = OUT + 5};
+    f->a = stored(t, OUT_A, in);
+    f->b = stored(other, OUT_B, in);
+    f->bias = floats(OUT, 1);
+    f->x = floats(MOST * f->ldx, 1);
+    f->y = floats(MOST * f->ldy, 1);
+    f->m = (struct pd_wmul){.in = in, .n_parts = 2, .bias = f->bias, .mode = mode};
+    f->m.part[0] = (struct pd_wmul_part){f->a, t, OUT_A, pd_dtype_row_bytes(t, (size_t)in)};
+    f->m.part[1] = (struct pd_wmul_part){f->b, other, OUT_B, pd_dtype_row_bytes(other, (size_t)in)};
+}
+
+static void fixture_release(struct fixture *f)
+{
+    free(f->a), free(f->b), free(f->bias), free(f->x), free(f->y);
+}
+
+/* Row o of the weights as fp32. */
+static void weight_row(const struct fixture *f, int64_t o, float *w)
+{
+    const struct pd_wmul_part *p = &f->m.part[o >= OUT_A];
+    const int64_t r = o >= OUT_A ? o - OUT_A : o;
+    pd_dtype_to_f32(p->dtype, p->w + (size_t)r * p->row_bytes, w, (size_t)f->in);
+}
+
+static void check_twin(struct fixture *f, double tol)
+{
+    float *w = zeros(f->in);
+    for (int64_t o = 0; o < OUT; o++) {
+        weight_row(f, o, w);
+        for (int64_t t = 0; t < MOST; t += t < 6 ? 1 : 11) {
+            double s = (double)f->bias[o], size = 1e-3;
+            for (int64_t k = 0; k < f->in; k++) {
+                const double x = (double)f->x[t * f->ldx + k];
+                s += (double)w[k] * x;
+                size += fabs((double)w[k]) + 0.5 * fabs(x); /* the other side's largest */
+            }
+            const double got = (double)f->y[t * f->ldy + o];
+            if (!(fabs(got - s) <= tol * size))
+                fail_msg("%s, in %lld (%s, %d threads): y[%lld][%lld] is %.9g, want %.9g",
+                         pd_dtype_info(f->m.part[o >= OUT_A].dtype)->name, (long long)f->in,
+                         pd_backend_isa(), pd_backend_threads(), (long long)t, (long long)o, got,
+                         s);
+        }
+    }
+    free(w);
+}
+
+/* Fewer rows, fewer outputs, adding: the same bits. */
+static void check_alone(struct fixture *f)
+{
+    static const int64_t Ts[] = {1, 2, 3, 4, 5, 6, 7, 13, 65};
+    float *y = zeros(MOST * f->ldy), *sum = zeros(MOST * f->ldy);
+    for (size_t i = 0; i < sizeof Ts / sizeof Ts[0]; i++) {
+        const int64_t t0 = 3 * (int64_t)i, first = 2 * (int64_t)i, n = OUT - first - (int64_t)i;
+        run(f, first, n, t0, Ts[i], y, false);
+        memset(sum, 0, (size_t)(MOST * f->ldy) * sizeof *sum);
+        run(f, first, n, t0, Ts[i], sum, true);
+        for (int64_t t = 0; t < Ts[i]; t++) {
+            same_bits("y alone", y + t * f->ldy, f->y + (t0 + t) * f->ldy + first, n);
+            same_bits("y added to zeros", sum + t * f->ldy, y + t * f->ldy, n);
+        }
+    }
+    free(y), free(sum);
+}
+
+static void all_dtypes(enum pd_wmul_mode mode, double tol)
+{
+    for (enum pd_dtype t = 0; t < PD_DTYPE_COUNT; t++) {
+        const int64_t block = pd_dtype_info(t)->block;
+        const int64_t ins[] = {block == 1 ? 5 : block, block == 1 ? 600 : 3 * block, 1280};
+        for (int i = 0; i < 3; i++) {
+            struct fixture f;
+            const enum pd_dtype other = i == 0   ? PD_DTYPE_F32
+                                        : i == 1 ? (block == 1 ? PD_DTYPE_BF16 : PD_DTYPE_Q8_0)
+                                                 : PD_DTYPE_Q6_K;
+            fixture_init(&f, t, other, ins[i], mode);
+            const double edge = (double)f.y[OUT];
+            run(&f, 0, OUT, 0, MOST, f.y, false);
+            assert_true((double)f.y[OUT] == edge); /* nothing beside the columns was touched */
+            check_twin(&f, tol);
+            check_alone(&f);
+            fixture_release(&f);
+        }
+    }
+}
+
+static void int_body(void)
+{
+    all_dtypes(PD_WMUL_INT, 7e-5);
+}
+static void test_int(void **state)
+{
+    (void)state;
+    everywhere(int_body);
+}
+static void f32_body(void)
+{
+    all_dtypes(PD_WMUL_F32, 1e-6);
+}
+static void test_f32(void **state)
+{
+    (void)state;
+    everywhere(f32_body);
+}
+
+/* The largest sums that a block can have stay within 32 bits. */
+static void bounds_body(void)
+{
+    static const enum pd_dtype types[] = {PD_DTYPE_F32, PD_DTYPE_BF16, PD_DTYPE_Q8_0,
+                                          PD_DTYPE_Q6_K};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct fixture f;
+        fixture_init(&f, types[i], types[i], 256, PD_WMUL_INT);
+        const struct pd_dtype_info *d = pd_dtype_info(types[i]);
+        for (size_t k = 0; k < OUT_A * f.m.part[0].row_bytes; k += (size_t)d->bytes) {
+            uint8_t *p = f.a + k;
+            const uint16_t one = 0x3c00;
+            const float edge = 0.99999994f; /* rounds up to the power of two */
+            if (types[i] == PD_DTYPE_F32)
+                memcpy(p, &edge, sizeof edge);
+            else if (types[i] == PD_DTYPE_BF16)
+                memcpy(p, &(uint16_t){0x3f7f}, 2);
+            else if (types[i] == PD_DTYPE_Q8_0) {
+                memset(p, 0x80, 34);
+                memcpy(p, &one, 2);
+            } else {
+                memset(p, 0, 192);         /* every q is -32 */
+                memset(p + 192, 0x80, 16); /* every scale -128 */
+                memcpy(p + 208, &one, 2);
+            }
+        }
+        for (int64_t k = 0; k < MOST * f.ldx; k++)
+            f.x[k] = k % 3 ? 1.0f : 0.9999f;
+        run(&f, 0, OUT, 0, MOST, f.y, false);
+        check_twin(&f, 7e-5);
+        fixture_release(&f);
+    }
+}
+static void test_bounds(void **state)
+{
+    (void)state;
+    everywhere(bounds_body);
+}
+
+static void nonfinite_body(void)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 3; i++)
+        for (int mode = PD_WMUL_INT; mode <= PD_WMUL_F32; mode++)
+            for (enum pd_dtype t = PD_DTYPE_F32; t <= PD_DTYPE_Q8_0; t++) {
+                struct fixture f;
+                fixture_init(&f, t, t, 96, (enum pd_wmul_mode)mode);
+                const int64_t row = 5, out = 7;
+                f.x[row * f.ldx + 40] = bad[i];
+                if (t == PD_DTYPE_F32)
+                    memcpy(f.a + (size_t)out * f.m.part[0].row_bytes + 4 * 70, &bad[i], 4);
+                else
+                    memcpy(f.a + (size_t)out * f.m.part[0].row_bytes,
+                           t == PD_DTYPE_BF16 ? &(uint16_t){0x7fc0} : &(uint16_t){0x7e00}, 2);
+                run(&f, 0, OUT, 0, 9, f.y, false);
+                run(&f, 0, OUT, row, 1, f.y + 20 * f.ldy, false);
+                for (int64_t r = 0; r < 9; r++)
+                    for (int64_t o = 0; o < OUT; o++)
+                        assert_int_equal(!isfinite(f.y[r * f.ldy + o]), r == row || o == out);
+                for (int64_t o = 0; o < OUT; o++)
+                    assert_false(isfinite(f.y[20 * f.ldy + o]));
+                fixture_release(&f);
+            }
+}
+static void test_nonfinite(void **state)
+{
+    (void)state;
+    everywhere(nonfinite_body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_int), cmocka_unit_test(test_f32),
+                                       cmocka_unit_test(test_bounds),
+                                       cmocka_unit_test(test_nonfinite)};
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pd_backend_release();
+    return failed;
+}
