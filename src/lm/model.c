@@ -4,13 +4,10 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/rng.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-
-enum { MAX_CONFIG_BYTES = 16 << 20 };
 
 static const struct pd_tensor_spec score_spec = {PD_ROLE_SCORE_W, "score.weight", NULL,
                                                  PD_DIM_NONE,     PD_DIM_H,       0};
@@ -202,7 +199,7 @@ static void bind_roles(struct pd_model *m)
     }
 }
 
-static enum pd_rc build_table(struct pd_model *m, struct pd_err *err)
+enum pd_rc pd_model_build_table(struct pd_model *m, struct pd_err *err)
 {
     m->blocks = pd_try_alloc((size_t)m->cfg.n_layers, sizeof *m->blocks);
     if (!m->blocks)
@@ -254,7 +251,7 @@ out:
 
 /* ---- opening ---- */
 
-static struct pd_model *model_new(const char *path)
+struct pd_model *pd_model_new(const char *path)
 {
     struct pd_model *m = pd_xalloc(sizeof *m);
     m->files = pd_xalloc(sizeof *m->files);
@@ -296,7 +293,7 @@ static enum pd_rc read_generation_config(struct pd_model *m, struct pd_err *err)
     char *path = pd_xasprintf("%s/generation_config.json", m->files->dir);
     if (!pd_fs_exists(path))
         goto out;
-    PD_TRY(pd_json_read_file(path, MAX_CONFIG_BYTES, &o, err));
+    PD_TRY(pd_json_read_file(path, PD_MODEL_MAX_CONFIG, &o, err));
     struct json_object *eos = pd_json_get(o, "eos_token_id");
     size_t n = json_object_is_type(eos, json_type_array) ? json_object_array_length(eos) : 0;
     add_eos(&m->cfg, eos);
@@ -316,7 +313,7 @@ static enum pd_rc open_folder(struct pd_model *m, struct pd_err *err)
     struct pd_model_files *f = m->files;
     char *config = pd_xasprintf("%s/config.json", m->path);
     f->dir = pd_xstrdup(m->path);
-    PD_TRY(pd_json_read_file(config, MAX_CONFIG_BYTES, &f->config, err));
+    PD_TRY(pd_json_read_file(config, PD_MODEL_MAX_CONFIG, &f->config, err));
     PD_TRY(pd_config_from_json(f->config, config, &m->cfg, &f->family, err));
     PD_TRY(read_generation_config(m, err));
     PD_TRY(pd_weights_open_dir(&f->weights, m->path, err));
@@ -409,7 +406,7 @@ static enum pd_rc open_base(struct pd_model **out, const char *given, const char
     struct pd_model *m = NULL;
     bool dir = false;
     PD_TRY(resolve(given, &path, &dir, err));
-    m = model_new(path);
+    m = pd_model_new(path);
     PD_TRY(dir ? open_folder(m, err) : open_gguf(m, err));
     m->cfg.tied = pd_model_is_tied(m);
     if (adapter)
@@ -471,7 +468,7 @@ enum pd_rc pd_model_open(struct pd_model **out, const char *path,
     m->heads = opt->heads                        ? opt->heads
                : lora && pd_lora_has_score(lora) ? PD_HEAD_SCORE
                                                  : pd_model_heads_in_files(m);
-    PD_TRY(build_table(m, err));
+    PD_TRY(pd_model_build_table(m, err));
     PD_TRY(pd_model_bind_files(m, opt, err));
     if (opt->purpose == PD_MODEL_TRAINING)
         PD_TRY(make_trainable(m, opt, err));
@@ -544,56 +541,4 @@ int pd_model_eos(const struct pd_model *m, int32_t *ids, int max)
     if (own >= 0 && n < max)
         ids[n++] = own;
     return n;
-}
-
-/* ---- random weights ---- */
-
-void pd_model_random_normal(float *out, size_t n, double sd, uint64_t seed, uint64_t stream)
-{
-    struct pd_rng rng;
-    pd_rng_seed(&rng, seed, stream);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (float)(sd * pd_rng_normal(&rng));
-}
-
-static void init_param(struct pd_param *p, const struct pd_param_at *at, double sd, uint64_t seed,
-                       uint64_t stream)
-{
-    enum pd_role role = at->spec->role;
-    float *data = p->data;
-    if (at->spec->cols != PD_DIM_NONE)
-        pd_model_random_normal(data, p->n, sd, seed, stream);
-    else if (role == PD_ROLE_NORM1_W || role == PD_ROLE_NORM2_W || role == PD_ROLE_FINAL_W ||
-             role == PD_ROLE_Q_NORM || role == PD_ROLE_K_NORM)
-        for (size_t i = 0; i < p->n; i++)
-            data[i] = 1;
-    else
-        memset(data, 0, p->n * sizeof *data);
-}
-
-enum pd_rc pd_model_init_like(struct pd_model **out, const char *config_json, unsigned heads,
-                              uint64_t seed, struct pd_tokenizer *tok, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct pd_model *m = model_new(config_json);
-    m->heads = heads ? heads : PD_HEAD_LM;
-    PD_TRY(pd_json_read_file(config_json, MAX_CONFIG_BYTES, &m->files->config, err));
-    PD_TRY(pd_config_from_json(m->files->config, config_json, &m->cfg, &m->files->family, err));
-    if (tok && pd_tokenizer_size(tok) > m->cfg.vocab_size) {
-        rc = PD_FAIL(err, PD_INVALID, "%s: vocab_size %d is smaller than the tokenizer's %d",
-                     config_json, m->cfg.vocab_size, pd_tokenizer_size(tok));
-        goto out;
-    }
-    PD_TRY(build_table(m, err));
-    PD_TRY(pd_params_alloc_data(&m->params, err));
-    for (size_t i = 0; i < m->params.n; i++)
-        init_param(&m->params.v[i], &m->files->at[i], m->cfg.initializer_range, seed, i);
-    if (tok)
-        PD_TRY(pd_chat_init(&m->chat, pd_tokenizer_chat_template(tok), tok, err));
-    m->tok = tok;
-    *out = m;
-    m = NULL;
-out:
-    pd_model_free(m);
-    return rc;
 }

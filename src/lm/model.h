@@ -89,7 +89,8 @@ struct pd_model {
 PD_CHECKED enum pd_rc pd_model_open(struct pd_model **out, const char *path,
                                     const struct pd_model_options *opt, struct pd_err *err);
 /* Random weights at the shape of a config.json: matrices normal(0, initializer_range), norms one,
- * biases zero. tok may be NULL; the model takes it. fp32 data in one slab, no gradients. */
+ * biases zero. tok may be NULL; the model takes it. The parameters have no data: the weights are
+ * drawn while pd_model_save_hf writes them, which is all that may be done with it. */
 PD_CHECKED enum pd_rc pd_model_init_like(struct pd_model **out, const char *config_json,
                                          unsigned heads, uint64_t seed, struct pd_tokenizer *tok,
                                          struct pd_err *err);

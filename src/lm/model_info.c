@@ -2,28 +2,13 @@
 
 #include "base/json.h"
 #include "lm/model_int.h"
+#include "lm/plan.h"
 
 #include <inttypes.h>
-
-/* Bytes for a purpose. Activations and the packed copies of weights depend on the batch and are
- * not counted; the figures are lower bounds. */
-struct needs {
-    int64_t weights, kv_per_token, training;
-};
 
 static int64_t n_params(const struct pd_model *m)
 {
     return (int64_t)pd_params_count(&m->params, false);
-}
-
-static struct needs needs_of(const struct pd_model *m)
-{
-    const struct pd_config *c = &m->cfg;
-    return (struct needs){
-        .weights = n_params(m) * 4,
-        .kv_per_token = (int64_t)2 * 4 * c->n_layers * c->n_kv_heads * c->head_dim,
-        .training = n_params(m) * 16, /* fp32 weights, gradients, two moments */
-    };
 }
 
 static size_t count_dtypes(const struct pd_model *m, size_t count[PD_DTYPE_COUNT])
@@ -89,11 +74,48 @@ static void put_tokenizer(struct pd_jw *w, const struct pd_model *m)
     pd_buf_release(&text);
 }
 
+static void put_plan_row(struct pd_jw *w, const struct pd_plan_row *r, int64_t available)
+{
+    pd_jw_object(w);
+    pd_jw_kstrz(w, "job", r->job);
+    pd_jw_kstrz(w, "dtype", r->compute == PD_COMPUTE_BF16 ? "bf16" : "fp32");
+    pd_jw_kf64(w, "freeze_layers", r->freeze);
+    pd_jw_ki64(w, "packed", r->packed);
+    pd_jw_ki64(w, "weights", r->weights);
+    pd_jw_ki64(w, "gradients", r->gradients);
+    pd_jw_ki64(w, "moments", r->moments);
+    pd_jw_ki64(w, "activations", r->activations);
+    pd_jw_ki64(w, "cache", r->cache);
+    pd_jw_ki64(w, "total", r->total);
+    if (available > 0)
+        pd_jw_kbool(w, "fits", r->total <= available);
+    pd_jw_object_end(w);
+}
+
+static void put_plan(struct pd_jw *w, const struct pd_model *m)
+{
+    struct pd_plan plan;
+    const struct pd_config *c = &m->cfg;
+    pd_plan_make(m, &plan);
+    pd_jw_key(w, "memory");
+    pd_jw_object(w);
+    pd_jw_ki64(w, "available", plan.available);
+    pd_jw_ki64(w, "kv_fp32_per_token", (int64_t)2 * 4 * c->n_layers * c->n_kv_heads * c->head_dim);
+    pd_jw_ki64(w, "answers", PD_PLAN_ANSWERS);
+    pd_jw_ki64(w, "tokens_per_answer", plan.tokens);
+    pd_jw_ki64(w, "micro_batch_tokens", PD_PLAN_MICRO);
+    pd_jw_key(w, "jobs");
+    pd_jw_array(w);
+    for (int i = 0; i < plan.n; i++)
+        put_plan_row(w, &plan.rows[i], plan.available);
+    pd_jw_array_end(w);
+    pd_jw_object_end(w);
+}
+
 void pd_model_info_json(const struct pd_model *m, struct pd_buf *out)
 {
     struct pd_jw w;
     size_t count[PD_DTYPE_COUNT], bytes, n_files = pd_weights_files(&m->files->weights, &bytes);
-    struct needs need = needs_of(m);
     (void)count_dtypes(m, count);
     pd_jw_init(&w, out);
     pd_jw_object(&w);
@@ -119,12 +141,7 @@ void pd_model_info_json(const struct pd_model *m, struct pd_buf *out)
     pd_jw_array_end(&w);
     put_tokenizer(&w, m);
     pd_jw_kstrz(&w, "chat_template", chat_name(m));
-    pd_jw_key(&w, "memory");
-    pd_jw_object(&w);
-    pd_jw_ki64(&w, "weights_fp32", need.weights);
-    pd_jw_ki64(&w, "kv_fp32_per_token", need.kv_per_token);
-    pd_jw_ki64(&w, "training_fp32", need.training);
-    pd_jw_object_end(&w);
+    put_plan(&w, m);
     pd_jw_object_end(&w);
 }
 
@@ -211,9 +228,49 @@ static void text_tokenizer(const struct pd_model *m, struct pd_buf *out)
         pd_buf_addf(out, "a template (%s)\n", chat_name(m));
 }
 
+static void text_row(const struct pd_plan_row *r, int64_t available, struct pd_buf *out)
+{
+    const struct {
+        const char *name;
+        int64_t bytes;
+    } parts[] = {{"packed weights", r->packed},   {"fp32 weights", r->weights},
+                 {"gradients", r->gradients},     {"moments", r->moments},
+                 {"activations", r->activations}, {"key/value cache", r->cache}};
+    char job[64];
+    (void)snprintf(job, sizeof job, "%s %s%s", r->job,
+                   r->compute == PD_COMPUTE_BF16 ? "bf16" : "fp32",
+                   r->freeze > 0 ? ", half frozen" : "");
+    pd_buf_addf(out, "  %-32s", job);
+    add_size(out, r->total);
+    if (available > 0)
+        pd_buf_adds(out, r->total <= available ? ", fits" : ", DOES NOT FIT");
+    const char *sign = " = ";
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].bytes) {
+            pd_buf_addf(out, "%s%s ", sign, parts[i].name);
+            add_size(out, parts[i].bytes);
+            sign = " + ";
+        }
+    pd_buf_addc(out, '\n');
+}
+
+static void text_plan(const struct pd_model *m, struct pd_buf *out)
+{
+    struct pd_plan plan;
+    pd_plan_make(m, &plan);
+    pd_buf_adds(out, "memory      ");
+    if (plan.available > 0) {
+        add_size(out, plan.available);
+        pd_buf_adds(out, " to be had here; ");
+    }
+    pd_buf_addf(out, "%d answers of %lld tokens at once, micro batches of %d tokens\n",
+                PD_PLAN_ANSWERS, (long long)plan.tokens, PD_PLAN_MICRO);
+    for (int i = 0; i < plan.n; i++)
+        text_row(&plan.rows[i], plan.available, out);
+}
+
 void pd_model_info_text(const struct pd_model *m, struct pd_buf *out)
 {
-    struct needs need = needs_of(m);
     pd_buf_addf(out, "model       %s\n", m->path);
     pd_buf_addf(out, "family      %s", m->cfg.family);
     if (strcmp(m->cfg.family, m->cfg.model_type) != 0)
@@ -223,11 +280,5 @@ void pd_model_info_text(const struct pd_model *m, struct pd_buf *out)
     text_files(m, out);
     text_shape(&m->cfg, out);
     text_tokenizer(m, out);
-    pd_buf_adds(out, "memory      at least ");
-    add_size(out, need.weights);
-    pd_buf_adds(out, " to generate (fp32) + ");
-    add_size(out, need.kv_per_token);
-    pd_buf_adds(out, " a token in flight; ");
-    add_size(out, need.training);
-    pd_buf_adds(out, " + activations to train all of it\n");
+    text_plan(m, out);
 }

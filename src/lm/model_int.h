@@ -1,4 +1,4 @@
-/* Shared by model.c, model_load.c and model_save.c. */
+/* Shared by model.c, model_*.c. */
 #ifndef PD_LM_MODEL_INT_H
 #define PD_LM_MODEL_INT_H
 
@@ -20,8 +20,18 @@ struct pd_model_files {
     struct pd_param_at *at;     /* params.n */
     void **owned;               /* pd_try_aligned buffers that params point into */
     size_t n_owned;
+    uint64_t random_seed; /* of a model of random weights, whose parameters have no data */
+    float *quantiles;     /* what they are drawn from */
 };
 
+enum { PD_MODEL_MAX_CONFIG = 16 << 20 };
+
+struct pd_model *pd_model_new(const char *path);
+/* The table of parameters and the roles, from cfg, heads and the family. */
+PD_CHECKED enum pd_rc pd_model_build_table(struct pd_model *m, struct pd_err *err);
+/* Rows of parameter `index` of a model of random weights. */
+void pd_model_random_rows(const struct pd_model *m, size_t index, int64_t first, int64_t n,
+                          float *dst);
 /* Which heads the files hold. */
 unsigned pd_model_heads_in_files(const struct pd_model *m);
 /* Is the output matrix the embedding? Asks the files where they hold both. */

@@ -153,9 +153,19 @@ out:
 
 /* ---- weights ---- */
 
+struct fill {
+    const struct pd_model *m;
+    size_t param;
+};
+
 static void fill_rows(void *ctx, int64_t first, int64_t n, float *dst)
 {
-    pd_param_rows(ctx, first, n, dst);
+    const struct fill *f = ctx;
+    const struct pd_param *p = &f->m->params.v[f->param];
+    if (p->data)
+        pd_param_rows(p, first, n, dst);
+    else
+        pd_model_random_rows(f->m, f->param, first, n, dst);
 }
 
 static bool is_written(const struct pd_param_at *at)
@@ -166,17 +176,24 @@ static bool is_written(const struct pd_param_at *at)
 static enum pd_rc save_weights(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
                                size_t max_shard_bytes, struct pd_err *err)
 {
+    enum pd_rc rc = PD_OK;
     struct pd_st_out *list = pd_try_alloc(m->params.n + 1, sizeof *list);
+    struct fill *fills = pd_try_alloc(m->params.n + 1, sizeof *fills);
     size_t n = 0;
-    if (!list)
-        return PD_FAIL(err, PD_NOMEM, "no memory to list %zu tensors", m->params.n);
-    for (size_t i = 0; i < m->params.n; i++) {
-        struct pd_param *p = &m->params.v[i];
-        if (is_written(&m->files->at[i]))
-            list[n++] = (struct pd_st_out){p->name, p->ndim, p->shape, fill_rows, p};
+    if (!list || !fills) {
+        rc = PD_FAIL(err, PD_NOMEM, "no memory to list %zu tensors", m->params.n);
+        goto out;
     }
-    enum pd_rc rc = pd_st_write_dir(dir, list, n, dtype, max_shard_bytes, err);
+    for (size_t i = 0; i < m->params.n; i++) {
+        const struct pd_param *p = &m->params.v[i];
+        fills[i] = (struct fill){m, i};
+        if (is_written(&m->files->at[i]))
+            list[n++] = (struct pd_st_out){p->name, p->ndim, p->shape, fill_rows, &fills[i]};
+    }
+    PD_TRY(pd_st_write_dir(dir, list, n, dtype, max_shard_bytes, err));
+out:
     pd_free(list);
+    pd_free(fills);
     return rc;
 }
 

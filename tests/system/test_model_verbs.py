@@ -59,7 +59,17 @@ def test_info(podium):
     info = json.loads(podium("model", "info", TINY, "--json"))
     assert info["family"] == "llama" and info["layers"] == 2 and info["chat_template"] == "chatml"
     assert info["dtypes"] == {"F32": 20} and info["head"] == "lm" and info["eos"] == [2]
-    assert info["memory"]["training_fp32"] == 16 * info["parameters"]
+    jobs = {(j["job"], j["dtype"], j["freeze_layers"]): j for j in info["memory"]["jobs"]}
+    assert len(jobs) == 10 and all(j["fits"] for j in jobs.values()) and info["memory"]["available"] > 1 << 20
+    full, half = jobs["train reward", "fp32", 0], jobs["train reward", "fp32", 0.5]
+    trained = info["parameters"] + info["hidden_size"]  # tied: the score head comes on top
+    assert full["weights"] == full["gradients"] == 4 * trained and full["moments"] == 8 * trained
+    assert half["weights"] == full["weights"] and half["gradients"] < full["gradients"]
+    assert half["activations"] < full["activations"]
+    assert jobs["generate", "fp32", 0]["cache"] == 64 * info["memory"]["tokens_per_answer"] * info["memory"]["kv_fp32_per_token"]
+    ppo = jobs["train ppo", "bf16", 0]
+    assert ppo["total"] > jobs["train reward", "bf16", 0]["total"] + jobs["generate", "bf16", 0]["total"]
+    assert ppo["total"] == sum(ppo[k] for k in ("packed", "weights", "gradients", "moments", "activations", "cache"))
     text = podium("model", "info", FIXTURES / "models" / "tiny-gpt2-reward")
     assert "a reward model" in text and "gpt2" in text and "LayerNorm" in text
 
