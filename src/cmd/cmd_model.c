@@ -26,26 +26,32 @@ static enum pd_rc print(struct pd_buf *b, struct pd_err *err)
 static enum pd_rc model_info(const struct pd_cmd *self, int argc, char **argv, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    bool json = false, help = false;
+    bool json = false, check = false, help = false;
     struct pd_opt_list args = {0};
     struct pd_model *m = NULL;
     struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE};
     struct pd_buf out;
     struct pd_opt table[] = {
         {.name = "json", .type = PD_OPT_FLAG, .value = &json, .help = "one JSON object"},
+        {.name = "check",
+         .type = PD_OPT_FLAG,
+         .value = &check,
+         .help = "read every weight; one that is NaN or infinite is an error that names it"},
         {0},
     };
     pd_buf_init(&out, 0);
     PD_TRY(pd_opt_parse(table, argc, argv, 1, 1, &args, &help, err));
     if (help) {
         pd_cmd_help(
-            self, "podium model info M [--json]",
+            self, "podium model info M [--json] [--check]",
             "Shape, parameters, files, tokenizer and chat template of a model, and the memory\n"
             "it takes. M is a Hugging Face folder, a .gguf file or a run folder.",
             table, NULL);
         goto out;
     }
     PD_TRY(pd_model_open(&m, args.items[0], &options, err));
+    if (check)
+        PD_TRY(pd_model_check_finite(m, err));
     if (json) {
         pd_model_info_json(m, &out);
         pd_buf_addc(&out, '\n');

@@ -1,10 +1,12 @@
 #include "lm/model_info.h"
 
 #include "base/json.h"
+#include "base/mem.h"
 #include "lm/model_int.h"
 #include "lm/plan.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 static int64_t n_params(const struct pd_model *m)
 {
@@ -281,4 +283,38 @@ void pd_model_info_text(const struct pd_model *m, struct pd_buf *out)
     text_shape(&m->cfg, out);
     text_tokenizer(m, out);
     text_plan(m, out);
+}
+
+static enum pd_rc check_tensor(const struct pd_model *m, const struct pd_param *p, float *rows,
+                               size_t chunk, struct pd_err *err)
+{
+    size_t n = p->ndim > 1 ? (size_t)p->shape[0] : 1, row = p->n / n;
+    for (size_t first = 0; first < n; first += chunk) {
+        size_t k = n - first < chunk ? n - first : chunk;
+        if (p->ndim > 1)
+            pd_param_rows(p, (int64_t)first, (int64_t)k, rows);
+        else
+            pd_dtype_to_f32(p->dtype, p->data, rows, row);
+        for (size_t i = 0; i < k * row; i++)
+            if (!isfinite(rows[i]))
+                return PD_FAIL(err, PD_NONFINITE, "%s: tensor %s is %s at value %zu of %zu",
+                               m->path, p->name, isnan(rows[i]) ? "NaN" : "infinite",
+                               first * row + i, p->n);
+    }
+    return PD_OK;
+}
+
+enum pd_rc pd_model_check_finite(const struct pd_model *m, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    for (size_t i = 0; i < m->params.n && rc == PD_OK; i++) {
+        const struct pd_param *p = &m->params.v[i];
+        size_t row = p->ndim > 1 ? p->n / (size_t)p->shape[0] : p->n;
+        size_t chunk = ((size_t)1 << 18) / row + 1;
+        float *rows = pd_try_alloc(chunk * row, sizeof *rows);
+        rc = rows ? check_tensor(m, p, rows, chunk, err)
+                  : PD_FAIL(err, PD_NOMEM, "no memory to check %s", p->name);
+        pd_free(rows);
+    }
+    return rc;
 }

@@ -220,3 +220,19 @@ def test_a_reward_adapter_brings_its_head(podium, tmp_path):
 )
 def test_adapters_that_do_not_fit_are_refused(tmp_path, config, says):
     assert says in fails("model", "info", adapter_copy(tmp_path, "llama", **config))
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize("bits, says", [(b"\x00\x00\xc0\x7f", "NaN"), (b"\x00\x00\x80\xff", "infinite")])
+def test_weights_that_are_not_finite_are_named_on_demand(podium, tmp_path, bits, says):
+    folder = tmp_path / "m"
+    shutil.copytree(MODELS / "tiny-llama", folder)
+    assert "parameters" in podium("model", "info", folder, "--check")
+    raw = bytearray((folder / "model.safetensors").read_bytes())
+    raw[-4:] = bits  # the last value of the tensor that lies last
+    (folder / "model.safetensors").write_bytes(raw)
+    line = fails("model", "info", folder, "--check")
+    assert f"is {says} at value" in line and "model." in line
+    assert "parameters" in podium("model", "info", folder)
