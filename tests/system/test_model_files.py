@@ -1,7 +1,9 @@
 """Checkpoints as they come and go: torch files, shards, GGUF, folders, adapters."""
 import json
 import shutil
+import struct
 import subprocess
+import zipfile
 
 import pytest
 import torch_writer
@@ -51,6 +53,53 @@ def test_a_torch_file_that_calls_is_refused(tmp_path):
     assert "pytorch_model.bin" in line and "posix.system" in line and "refused" in line
     (folder / "pytorch_model.bin").unlink()
     assert "neither model.safetensors nor pytorch_model.bin" in fails("model", "info", folder)
+
+
+def test_a_torch_file_of_zip64(logprobs, tmp_path, monkeypatch):
+    folder = tmp_path / "m"
+    shutil.copytree(MODELS / "tiny-llama", folder)
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # what a file of more than 4 GiB has, in a small one
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
+    torch_writer.to_torch(folder)
+    assert b"PK\x06\x06" in (folder / "pytorch_model.bin").read_bytes()
+    assert logprobs(folder) == logprobs(MODELS / "tiny-llama")
+
+
+def local_header(name, size):
+    return struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, 0, 0, 0, 0, 0, size, size, len(name), 0) + name
+
+
+def central(name, size, at, method=0):
+    return struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, 0, method, 0, 0, 0, size, size, len(name), 0, 0, 0, 0, 0, at) + name
+
+
+def raw_zip(data, entries):
+    directory = b"".join(entries)
+    return data + directory + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, len(entries), len(entries), len(directory), len(data), 0)
+
+
+INNER = local_header(b"m/b", 4) + b"data"
+OUTER = local_header(b"m/a", len(INNER)) + INNER
+HOSTILE_ZIPS = {
+    "over each other": raw_zip(OUTER, [central(b"m/a", len(INNER), 0), central(b"m/b", 4, len(OUTER) - len(INNER))]),
+    "two members are called m/a": raw_zip(OUTER, [central(b"m/a", len(INNER), 0), central(b"m/a", len(INNER), 0)]),
+    "compressed": raw_zip(OUTER, [central(b"m/a", len(INNER), 0, method=8)]),
+    "reach past": raw_zip(OUTER, [central(b"m/a", 1 << 30, 0)]),
+    "no local header": raw_zip(OUTER, [central(b"m/a", len(INNER), 1 << 30)]),
+    "zip64 sizes are cut off": raw_zip(OUTER, [central(b"m/a", 0xFFFFFFFF, 0)]),
+    "says something else": raw_zip(OUTER, [central(b"m/c", len(INNER), 0)]),
+    "no data.pkl": raw_zip(OUTER, [central(b"m/a", len(INNER), 0)]),
+}
+
+
+@pytest.mark.parametrize("says", HOSTILE_ZIPS)
+def test_hostile_archives(tmp_path, says):
+    folder = tmp_path / "m"
+    shutil.copytree(MODELS / "tiny-llama", folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(HOSTILE_ZIPS[says])
+    line = fails("model", "info", folder)
+    assert says in line and "pytorch_model.bin" in line
 
 
 # ---- GGUF ----
