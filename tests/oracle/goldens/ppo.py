@@ -31,7 +31,8 @@ import copy
 import sys
 import tempfile
 
-from .common import MODELS, json, load_tiny, load_tokenizer, number, numbers, os, pathlib, torch, write_json, write_jsonl
+from . import families
+from .common import json, load_tiny, load_tokenizer, number, numbers, os, pathlib, torch, write_json, write_jsonl
 
 R = 12
 COMMON = f"--preset trl --value-head model --response-length {R} --mini-batches 1 --no-shuffle --dtype fp32 --max-grad-norm 0"
@@ -55,6 +56,14 @@ RUNS = {
         dict(learning_rate=1e-3, num_ppo_epochs=2, temperature=0.9, kl_coef=0.1, vf_coef=0.2, missing_eos_penalty=0.5),
         "--learning-rate 1e-3 --ppo-epochs 2 --temperature 0.9 --kl-coef 0.1 --vf-coef 0.2 --missing-eos-penalty 0.5",
     ),
+    **{
+        name: (
+            f"families/{name}", f"families/{name}", True,
+            dict(learning_rate=1e-3, num_ppo_epochs=2, temperature=1.0, kl_coef=0.1, vf_coef=0.2, missing_eos_penalty=0.5),
+            "--learning-rate 1e-3 --ppo-epochs 2 --temperature 1 --kl-coef 0.1 --vf-coef 0.2 --missing-eos-penalty 0.5",
+        )
+        for name in ("gptj", "neox")
+    },
 }
 UPDATES = 3
 PROMPTS = [
@@ -63,6 +72,17 @@ PROMPTS = [
 ]
 ENDS = [None, 4, 1, None, R, 7, 2, 11]  # tokens of each answer, eos included; None: R tokens without eos
 DROPPED = {"eps", "policy/entropy_avg"}
+
+
+def load(name, reward=False):
+    """(model, tokenizer's folder); a model "families/NAME" is that of its golden.json."""
+    from transformers import AutoModelForSequenceClassification
+
+    if not name.startswith("families/"):
+        return load_tiny(name, AutoModelForSequenceClassification if reward else None), name
+    name = name.removeprefix("families/")
+    policy = families.build(name, dtype=torch.bfloat16)
+    return families.classifier(name, policy) if reward else policy, families.TOKENIZER
 
 
 def sample(model, prompt_ids, eos, pad, end, temperature, seed):
@@ -166,14 +186,12 @@ def responses(rollouts, pad):
 
 def run(name):
     from datasets import Dataset
-    from transformers import AutoModelForSequenceClassification
 
     policy_name, reward_name, scored, arguments, flags = RUNS[name]
     PPOConfig, PPOTrainer, module = trl()
-    policy, ref = load_tiny(policy_name), load_tiny(policy_name)
-    reward = load_tiny(reward_name, AutoModelForSequenceClassification)
+    (policy, tokenizer), (ref, _), (reward, _) = load(policy_name), load(policy_name), load(reward_name, reward=True)
     value = copy.deepcopy(reward)
-    tok = load_tokenizer(policy_name)
+    tok = load_tokenizer(tokenizer)
     if tok.pad_token is None:  # any id that occurs nowhere: TRL tells pads by id
         tok.pad_token = tok.convert_ids_to_tokens(1)
     pad = tok.pad_token_id
@@ -251,8 +269,8 @@ def final(policy, value, rollouts, T):
     return {"rollouts": out, "policy_weight_norms": weights(policy), "value_weight_norms": weights(value)}
 
 
-def make():
-    for name in RUNS:
+def make(names=tuple(RUNS)):
+    for name in names:
         rollouts, golden = run(name)
         write_jsonl(f"ppo/{name}.rollouts.jsonl", rollouts)
         write_json(f"ppo/{name}.json", golden)
