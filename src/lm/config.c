@@ -4,27 +4,28 @@
 #include <math.h>
 
 /* No dimension of a real model comes near; products of three of them stay inside int64. */
-#define DIM_MAX (1 << 24)
+#define DIM_MAX    (1 << 24)
+#define FACTOR_MAX 1e6
 
-void pd_config_set_qkv_blocks(struct pd_config *cfg)
+static struct pd_qkv_layout blocks(const struct pd_config *cfg)
 {
     int64_t q = (int64_t)cfg->n_heads * cfg->head_dim,
             kv = (int64_t)cfg->n_kv_heads * cfg->head_dim;
-    cfg->qkv = (struct pd_qkv_layout){
+    return (struct pd_qkv_layout){
         .q_off = 0,
         .k_off = q,
         .v_off = q + kv,
-        .q_group_stride = cfg->n_kv_heads > 0 ? q / cfg->n_kv_heads : 0,
+        .q_group_stride = q / cfg->n_kv_heads,
         .kv_stride = cfg->head_dim,
         .width = q + 2 * kv,
         .blocks = true,
     };
 }
 
-void pd_config_set_qkv_groups(struct pd_config *cfg)
+static struct pd_qkv_layout groups(const struct pd_config *cfg)
 {
-    int64_t D = cfg->head_dim, group = cfg->n_kv_heads > 0 ? cfg->n_heads / cfg->n_kv_heads : 0;
-    cfg->qkv = (struct pd_qkv_layout){
+    int64_t D = cfg->head_dim, group = cfg->n_heads / cfg->n_kv_heads;
+    return (struct pd_qkv_layout){
         .q_off = 0,
         .k_off = group * D,
         .v_off = (group + 1) * D,
@@ -32,6 +33,12 @@ void pd_config_set_qkv_groups(struct pd_config *cfg)
         .kv_stride = (group + 2) * D,
         .width = (group + 2) * D * cfg->n_kv_heads,
     };
+}
+
+void pd_config_set_qkv(struct pd_config *cfg)
+{
+    /* a single group is in blocks */
+    cfg->qkv = cfg->qkv_grouped && cfg->n_kv_heads > 1 ? groups(cfg) : blocks(cfg);
 }
 
 int pd_config_window(const struct pd_config *cfg, int layer)
@@ -63,9 +70,9 @@ static enum pd_rc check_rope(const struct pd_config *cfg, struct pd_err *err)
                        r->dim, cfg->head_dim);
     if (!(r->theta > 0) || !isfinite(r->theta))
         return PD_FAIL(err, PD_INVALID, "rope_theta is %g; expected a positive number", r->theta);
-    if (r->scaling != PD_LM_SCALE_NONE && (!(r->factor > 0) || !isfinite(r->factor)))
-        return PD_FAIL(err, PD_INVALID, "rope scaling factor is %g; expected a positive number",
-                       r->factor);
+    if (r->scaling != PD_LM_SCALE_NONE && !(r->factor > 0 && r->factor <= FACTOR_MAX))
+        return PD_FAIL(err, PD_INVALID, "rope scaling factor is %g; expected more than 0, up to %g",
+                       r->factor, FACTOR_MAX);
     if (r->scaling == PD_LM_SCALE_LLAMA3 &&
         (!(r->low_freq_factor > 0) || !(r->high_freq_factor > r->low_freq_factor)))
         return PD_FAIL(err, PD_INVALID, "rope scaling: low_freq_factor %g, high_freq_factor %g",

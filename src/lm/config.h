@@ -81,7 +81,8 @@ struct pd_config {
     bool alibi_bf16;          /* PD_LM_POS_ALIBI: see alibi_bf16 in tensor/attention.h */
     int sliding_window;       /* query t sees keys t-W+1..t; 0 = all */
     uint8_t sees_all[PD_CONFIG_MAX_LAYERS / 8]; /* bit l % 8 of byte l / 8: no window in layer l */
-    struct pd_qkv_layout qkv;
+    bool qkv_grouped;         /* fused q, k, v stand by key/value head, not in blocks */
+    struct pd_qkv_layout qkv; /* follows from the heads: pd_config_set_qkv */
 
     int32_t eos_ids[PD_CONFIG_MAX_EOS];
     int n_eos;
@@ -92,11 +93,9 @@ struct pd_config {
     double initializer_range;
 };
 
-/* Fills cfg->qkv for [all q | all k | all v]. */
-void pd_config_set_qkv_blocks(struct pd_config *cfg);
-/* The same for [its queries | key | value] of one key/value head after the other: Falcon, and with
- * as many key/value heads as heads NeoX. */
-void pd_config_set_qkv_groups(struct pd_config *cfg);
+/* Fills cfg->qkv: [all q | all k | all v], or with qkv_grouped [its queries | key | value] of one
+ * key/value head after the other (Falcon, and with as many key/value heads as heads NeoX). */
+void pd_config_set_qkv(struct pd_config *cfg);
 
 /* PD_INVALID naming the first field that cannot be (zero sizes, A not a multiple of K, products
  * past what a tensor may have...). Called by every opener before anything is allocated. */

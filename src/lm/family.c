@@ -134,11 +134,10 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     f->from_json(&r, &c);
     if (r.rc != PD_OK)
         return r.rc;
-    if (c.qkv.width == 0)
-        pd_config_set_qkv_blocks(&c);
     enum pd_rc rc = pd_config_check(&c, err);
     if (rc != PD_OK)
         return pd_err_prefix(err, "%s", path);
+    pd_config_set_qkv(&c);
     *cfg = c;
     *family = f;
     return PD_OK;
@@ -174,11 +173,10 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
     f->from_gguf(&r, &c);
     if (r.rc != PD_OK)
         return r.rc;
-    if (c.qkv.width == 0)
-        pd_config_set_qkv_blocks(&c);
     enum pd_rc rc = pd_config_check(&c, err);
     if (rc != PD_OK)
         return pd_err_prefix(err, "%s", g->path);
+    pd_config_set_qkv(&c);
     *cfg = c;
     *family = f;
     return PD_OK;

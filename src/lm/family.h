@@ -68,14 +68,13 @@ enum pd_dim {
 };
 
 enum {
-    PD_SPEC_IN_OUT = 1,      /* Conv1D: stands (in, out) in Hugging Face files, (out, in) in GGUF */
-    PD_SPEC_PERMUTED_Q = 2,  /* GGUF interleaves the halves of each head's rows: A heads */
-    PD_SPEC_PERMUTED_KV = 4, /* the same, K heads */
-    PD_SPEC_FUSED_ROWS = 8,  /* rows lie as cfg.qkv says; GGUF regroups them to [q | k | v] */
+    PD_SPEC_IN_OUT = 1,     /* Conv1D: stands (in, out) in Hugging Face files, (out, in) in GGUF */
+    PD_SPEC_PERMUTED = 2,   /* GGUF interleaves the halves of each head's rows */
+    PD_SPEC_FUSED_ROWS = 4, /* rows lie as cfg.qkv says; GGUF regroups them to [q | k | v] */
     /* Rows of the table that stand for the same role under different names: which of them counts
      * in a model of "twin" blocks (parallel, a norm of their own for attention and MLP). */
-    PD_SPEC_IF_TWIN = 16,
-    PD_SPEC_UNLESS_TWIN = 32,
+    PD_SPEC_IF_TWIN = 8,
+    PD_SPEC_UNLESS_TWIN = 16,
 };
 
 struct pd_tensor_spec {

@@ -49,10 +49,7 @@ static void common(struct pd_config *cfg)
     cfg->pos = PD_LM_POS_ROPE;
     cfg->rope.dim = cfg->head_dim;
     cfg->rope.theta = 10000;
-    if (cfg->n_kv_heads == 1)
-        pd_config_set_qkv_blocks(cfg); /* one group is [all q | k | v] */
-    else
-        pd_config_set_qkv_groups(cfg);
+    cfg->qkv_grouped = true;
 }
 
 /* Key/value heads and the shape of a block, from four switches that the files set in many ways. */

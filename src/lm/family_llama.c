@@ -8,7 +8,7 @@
 #include <math.h>
 
 static const struct pd_tensor_spec specs[] = {
-    PD_LLAMA_SPECS(PD_SPEC_PERMUTED_Q, PD_SPEC_PERMUTED_KV),
+    PD_LLAMA_SPECS(PD_SPEC_PERMUTED),
 };
 
 static void common(struct pd_config *cfg)

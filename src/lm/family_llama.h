@@ -1,5 +1,5 @@
 /* What the Llama lineage shares: Llama, Mistral, SmolLM, and Qwen, whose tensors and keys are named
- * alike. Q_ROWS and KV_ROWS are the quirks of q and k in GGUF files. */
+ * alike. QK_ROWS are the quirks of q and k in GGUF files. */
 #ifndef PD_LM_FAMILY_LLAMA_H
 #define PD_LM_FAMILY_LLAMA_H
 
@@ -12,13 +12,13 @@
     }
 
 /* clang-format off */
-#define PD_LLAMA_SPECS(Q_ROWS, KV_ROWS)                                                             \
+#define PD_LLAMA_SPECS(QK_ROWS)                                                                    \
     {PD_ROLE_EMBED, "model.embed_tokens.weight", "token_embd.weight", PD_DIM_V, PD_DIM_H, 0},      \
     PD_LLAMA_ROW(NORM1_W, "input_layernorm.weight", "attn_norm.weight", H, NONE, 0),               \
-    PD_LLAMA_ROW(Q_W, "self_attn.q_proj.weight", "attn_q.weight", Q, H, Q_ROWS),                   \
-    PD_LLAMA_ROW(Q_B, "self_attn.q_proj.bias", "attn_q.bias", Q, NONE, Q_ROWS),                    \
-    PD_LLAMA_ROW(K_W, "self_attn.k_proj.weight", "attn_k.weight", KV, H, KV_ROWS),                 \
-    PD_LLAMA_ROW(K_B, "self_attn.k_proj.bias", "attn_k.bias", KV, NONE, KV_ROWS),                  \
+    PD_LLAMA_ROW(Q_W, "self_attn.q_proj.weight", "attn_q.weight", Q, H, QK_ROWS),                  \
+    PD_LLAMA_ROW(Q_B, "self_attn.q_proj.bias", "attn_q.bias", Q, NONE, QK_ROWS),                   \
+    PD_LLAMA_ROW(K_W, "self_attn.k_proj.weight", "attn_k.weight", KV, H, QK_ROWS),                 \
+    PD_LLAMA_ROW(K_B, "self_attn.k_proj.bias", "attn_k.bias", KV, NONE, QK_ROWS),                  \
     PD_LLAMA_ROW(V_W, "self_attn.v_proj.weight", "attn_v.weight", KV, H, 0),                       \
     PD_LLAMA_ROW(V_B, "self_attn.v_proj.bias", "attn_v.bias", KV, NONE, 0),                        \
     PD_LLAMA_ROW(OUT_W, "self_attn.o_proj.weight", "attn_output.weight", H, Q, 0),                 \

@@ -39,7 +39,7 @@ static void common(struct pd_config *cfg)
     cfg->attn_scale = 1 / sqrt(cfg->head_dim);
     cfg->pos = PD_LM_POS_ROPE;
     cfg->rope.theta = 10000;
-    pd_config_set_qkv_groups(cfg);
+    cfg->qkv_grouped = true;
 }
 
 static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)

@@ -3,7 +3,7 @@
  * leave the rows of q and k in Hugging Face's order. */
 #include "lm/family_llama.h"
 
-static const struct pd_tensor_spec specs[] = {PD_LLAMA_SPECS(0, 0)};
+static const struct pd_tensor_spec specs[] = {PD_LLAMA_SPECS(0)};
 
 static bool is_qwen3(const struct pd_config *cfg)
 {

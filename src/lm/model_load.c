@@ -154,13 +154,12 @@ static enum pd_rc bind_f32(struct pd_model *m, struct pd_param *p, const struct 
 
 bool pd_model_rows_move(const struct pd_config *cfg, unsigned quirks)
 {
-    return quirks & (PD_SPEC_PERMUTED_Q | PD_SPEC_PERMUTED_KV) ||
-           (quirks & PD_SPEC_FUSED_ROWS && !cfg->qkv.blocks);
+    return quirks & PD_SPEC_PERMUTED || (quirks & PD_SPEC_FUSED_ROWS && !cfg->qkv.blocks);
 }
 
-/* Where a row of ours stands in a GGUF file.
- *   fused     ours [its queries | key | value] of each key/value head, theirs [all q | all k | all
- * v] permuted  within a head of D rows, ours half*D/2 + i is theirs 2*i + half */
+/* Where a row of ours stands in a GGUF file. Fused: ours [its queries | key | value] of each
+ * key/value head, theirs [all q | all k | all v]. Permuted: within a head of D rows, ours
+ * half*D/2 + i is theirs 2*i + half. */
 size_t pd_model_row_in_file(const struct pd_config *cfg, unsigned quirks, size_t row)
 {
     size_t D = (size_t)cfg->head_dim, A = (size_t)cfg->n_heads, K = (size_t)cfg->n_kv_heads;

@@ -97,7 +97,7 @@ static void move_rows(const struct pd_config *c, const struct pd_tensor_spec *s,
                 for (size_t h = part == 0 ? 0 : G + part - 1; h < (part == 0 ? G : G + part); h++)
                     for (size_t d = 0; d < D; d++, at++)
                         memcpy(out + at * cols, w + ((g * (G + 2) + h) * D + d) * cols, bytes);
-    } else if (s->quirks & (PD_SPEC_PERMUTED_Q | PD_SPEC_PERMUTED_KV)) {
+    } else if (s->quirks & PD_SPEC_PERMUTED) {
         for (size_t h = 0; h < rows / D; h++) /* view [2][D/2] -> [D/2][2] */
             for (size_t i = 0; i < D / 2; i++)
                 for (size_t half = 0; half < 2; half++, at++)

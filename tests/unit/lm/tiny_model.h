@@ -250,10 +250,8 @@ static struct pd_model *tiny_make(const struct tiny_spec *s, uint64_t seed)
                             .sliding_window = s->window};
     for (int l = 0; l < s->first_windowed; l++)
         c->sees_all[0] |= (uint8_t)(1 << l);
-    if (s->qkv == BLOCKS)
-        pd_config_set_qkv_blocks(c);
-    else
-        pd_config_set_qkv_groups(c);
+    c->qkv_grouped = s->qkv != BLOCKS;
+    pd_config_set_qkv(c);
     pd_params_init(&m->params);
     tiny_add(m, -1, "embed", TINY_V, H);
     if (s->pos == PD_LM_POS_LEARNED)
