@@ -30,7 +30,7 @@ static void format_duration(double s, char out[32])
 static void show(struct pd_progress *p, const char *extra, bool last)
 {
     double s = (double)(pd_time_mono_ns() - p->start_ns) / 1e9;
-    double rate = s > 0 ? (double)p->done / s : 0;
+    double rate = s > 0 ? (double)(p->done - p->before) / s : 0;
     char eta[48] = "", took[32];
     if (last) {
         format_duration(s, took);

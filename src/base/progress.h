@@ -9,6 +9,7 @@
 struct pd_progress {
     const char *label, *unit; /* "generating", "answers" */
     int64_t total, done;      /* total 0 = unknown */
+    int64_t before; /* of done: what an earlier run did, no part of the rate; set after init */
     int64_t start_ns, last_ns;
     bool tty, quiet, shown;
 };

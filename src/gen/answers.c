@@ -186,8 +186,7 @@ static enum pd_rc name_culprit(const struct pd__job *j, struct pd_err *err)
     const struct pd__item *it = pd_gen_culprit(j->gen);
     struct pd_err why = {0};
     if (pd_model_damage(j->model, &why) != PD_NONFINITE)
-        (void)snprintf(why.msg, sizeof why.msg,
-                       "all weights are finite, so that a sum overflowed: try --dtype fp32");
+        (void)snprintf(why.msg, sizeof why.msg, "all weights are finite: a sum overflowed");
     const char *id = it ? json_object_get_string(pd_json_get(it->row, "id")) : "?";
     char *said = pd_xstrdup(err ? err->msg : "");
     enum pd_rc rc = PD_FAIL(err, PD_NONFINITE, "%s: prompt %.60s: %.200s (%s)", j->opts->model_name,
@@ -209,6 +208,7 @@ static enum pd_rc run_all(struct pd__job *j, struct pd_err *err)
     j->start_ns = pd_time_mono_ns();
     pd_progress_init(&j->progress, "generating", "answers", j->n_items * j->opts->n,
                      j->opts->quiet);
+    j->progress.before = j->sum->resumed * j->opts->n;
     while (busy && !pd_sig_stop()) {
         rc = pd_gen_step(j->gen, &busy, err);
         if (rc == PD_NONFINITE)

@@ -332,6 +332,7 @@ static void watch(struct collect *c)
     struct pd__job *j = c->j;
     bool running = true;
     pd_progress_init(&j->progress, "asking", "answers", j->n_items * j->opts->n, j->opts->quiet);
+    j->progress.before = j->sum->resumed * j->opts->n;
     while (running) {
         pd_sleep_ms(50);
         if (pd_sig_stop())

@@ -64,6 +64,22 @@ def test_logprobs_alone_and_greedy(podium, tmp_path):
     assert done.returncode == 2 and "--logprobs" in done.stderr
 
 
+@MODELS
+@pytest.mark.parametrize("flags,k,limit", [(["--seed", 42], 50, 50), (["--seed", 42, "--top-k", 10], 10, 50), (["--top-k", 10], 10, 100)],
+                         ids=["label-studio", "both", "argilla"])
+def test_tutorials_draw_from_the_top_k(podium, tmp_path, model, flags, k, limit):
+    """The jobs of the tutorials: 2 answers, --max-length counts the prompt, every token one of the k likeliest."""
+    rows = generate(podium, tmp_path, model, make_prompts(6), "--n", 2, "--max-length", limit, "--chat", "off", "--logprobs", k, *flags)
+    ranks = []
+    for row in rows:
+        room = limit - len(tokenize(podium, model, row["prompt"]))
+        assert len(row["answers"]) == 2 and row["answers"][0]["ids"] != row["answers"][1]["ids"]
+        for a in row["answers"]:
+            assert a["tokens"] == room if a["finish_reason"] == "length" else a["tokens"] <= room
+            ranks += [[i for i, _ in top].index(token) for token, top in zip(a["ids"], a["top_logprobs"], strict=True)]
+    assert 0 in ranks and max(ranks) > k // 2
+
+
 # ---- bad words ----
 
 
@@ -185,6 +201,19 @@ def test_bad_ids_are_named(tmp_path):
 
 
 # ---- models that are broken ----
+
+
+def test_overflow_is_told_from_damage(tmp_path):
+    """A weight that is finite and far too large: no tensor is to blame."""
+    model = tmp_path / "huge"
+    shutil.copytree(LLAMA, model)
+    (model / "model.safetensors").chmod(0o600)
+    poke(model, "model.norm.weight", 3e38)
+    poke(model, "model.embed_tokens.weight", 3e38)
+    given = write_jsonl(tmp_path / "p.jsonl", [{"ids": [0, 5]}])
+    done = run("generate", "--model", model, "--prompts", given, "--max-new-tokens", 4, "--quiet", "--dtype", "fp32")
+    assert done.returncode == 1
+    assert "prompt 1" in done.stderr and "all weights are finite" in done.stderr
 
 
 def poke(model, tensor, value):

@@ -47,7 +47,8 @@ def test_logprobs_equal_transformers(podium, model_path, tmp_path, name):
 
 
 FLAGS = {"repetition_penalty": "--repetition-penalty", "no_repeat_ngram": "--no-repeat-ngram-size",
-         "max_new_tokens": "--max-new-tokens", "max_length": "--max-length", "min_new_tokens": "--min-new-tokens"}
+         "max_new_tokens": "--max-new-tokens", "max_length": "--max-length", "min_new_tokens": "--min-new-tokens",
+         "bad_words": "--bad-words"}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -59,7 +60,7 @@ def test_greedy_answers_equal_transformers(podium, model_path, tmp_path, name):
             groups.setdefault((chat, json.dumps(row["settings"], sort_keys=True)), []).append(row)
     assert len(groups) >= 3
     for (chat, settings), rows in groups.items():
-        flags = [x for k, v in json.loads(settings).items() for x in (FLAGS[k], v)]
+        flags = [x for k, v in json.loads(settings).items() for one in (v if isinstance(v, list) else [v]) for x in (FLAGS[k], one)]
         prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": r["prompt"]} for r in rows])
         out = tmp_path / "answers.jsonl"
         podium("generate", "--model", model_path(name), "--prompts", prompts, "--out", out, "--greedy", "--n", 1,

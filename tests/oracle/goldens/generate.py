@@ -1,7 +1,7 @@
 """Greedy continuations by transformers' generate(): tests/fixtures/generate/{tiny-*,smollm2}.jsonl.
 
 A row is {"prompt" | "prompt_ids", "ids", "settings", "new_ids", "finish", "logprob"}: a prompt that is a list of messages goes through
-the ChatML template (which puts a system message in front). ids are the prompt's, post-processor applied; new_ids include the eos that ended them ("stop") or are all that max_new_tokens or max_length
+the ChatML template (which puts a system message in front). bad_words are texts, forbidden as tokenized alone and behind a space. ids are the prompt's, post-processor applied; new_ids include the eos that ended them ("stop") or are all that max_new_tokens or max_length
 allowed ("length"); max_length counts the prompt. logprob is the sum of the new ids' log-probs under the raw model.
 Greedy choices are only as good as the gap between the two best tokens: rows end before a step whose gap is
 below 0.002 (settings then carry the shorter max_new_tokens), so that rounding cannot flip one.
@@ -9,9 +9,9 @@ below 0.002 (settings then carry the shorter max_new_tokens), so that rounding c
 from .common import TINY, load_tiny, load_tokenizer, number, smollm2_model, smollm2_tokenizer, torch, write_jsonl
 
 GAP = 0.002
-NAMES = {"no_repeat_ngram": "no_repeat_ngram_size"}
+NAMES = {"no_repeat_ngram": "no_repeat_ngram_size", "bad_words": "bad_words_ids"}
 PROMPTS = ["What is the capital of Norway?", "The lighthouse keeper", "1, 2, 3,", "def count(words):\n"]
-SETTINGS = [{}, {"repetition_penalty": 1.3}, {"no_repeat_ngram": 2}]
+SETTINGS = [{}, {"repetition_penalty": 1.3}, {"no_repeat_ngram": 2}, {"repetition_penalty": 1.2, "no_repeat_ngram": 3, "min_new_tokens": 6}]
 MESSAGES = [{"role": "user", "content": "Name three planets."}]
 
 
@@ -53,11 +53,19 @@ def chatml(prompt):
     return template.render(messages=prompt, add_generation_prompt=True)
 
 
-def rows_for(model, encode, eos, prompts, longest):
+def rows_for(model, encode, plain, decode, eos, prompts, longest):
     for prompt in prompts:
+        ids = encode(chatml(prompt))
         for settings in SETTINGS:
-            ids = encode(chatml(prompt))
-            yield {"prompt": prompt, "ids": ids, **generate(model, ids, eos, {**settings, "max_new_tokens": longest})}
+            row = {"prompt": prompt, "ids": ids, **generate(model, ids, eos, {**settings, "max_new_tokens": longest})}
+            if not settings:
+                said = [decode([t]).strip() for t in row["new_ids"]]
+            yield row
+        words = list(dict.fromkeys(w for w in said if w.isascii() and w.isalnum()))[:2]
+        if words:
+            bad = [form for w in words for form in (plain(w), plain(" " + w))]
+            row = generate(model, ids, eos, {"bad_words": bad, "max_new_tokens": longest})
+            yield {"prompt": prompt, "ids": ids, **row, "settings": {**row["settings"], "bad_words": words}}
     ids = encode(prompts[-1])
     yield {"prompt": prompts[-1], "ids": ids, **generate(model, ids, eos, {"max_length": len(ids) + 5})}
 
@@ -83,9 +91,11 @@ def make():
         model, tok = load_tiny(name), load_tokenizer(name)
         eos = [tok.eos_token_id]
         prompts = [MESSAGES, *PROMPTS] if tok.chat_template else PROMPTS
-        rows = list(rows_for(model, lambda s: tok(s)["input_ids"], eos, prompts, 24))
+        rows = list(rows_for(model, lambda s: tok(s)["input_ids"], lambda s: tok(s, add_special_tokens=False)["input_ids"],
+                             tok.decode, eos, prompts, 24))
         rows += stopping(model, eos, model.config.vocab_size, 4)
         write_jsonl(f"generate/{name}.jsonl", [r for r in rows if r["new_ids"]])
     model, tok = smollm2_model(), smollm2_tokenizer()
-    rows = rows_for(model, lambda s: tok.encode(s).ids, [2], [MESSAGES, *PROMPTS], 40)
+    rows = rows_for(model, lambda s: tok.encode(s).ids, lambda s: tok.encode(s, add_special_tokens=False).ids, tok.decode, [2],
+                    [MESSAGES, *PROMPTS], 40)
     write_jsonl("generate/smollm2.jsonl", [dict(r, text=tok.decode(r["new_ids"], skip_special_tokens=True)) for r in rows])
