@@ -290,8 +290,9 @@ enum pd_rc pd_dataset_set_overlap(struct pd_db *db, int64_t id, int64_t min_subm
         return PD_FAIL(err, PD_INVALID, "min_submitted is at least 1, not %lld",
                        (long long)min_submitted);
     PD_TRY(pd_db_run(db, &n, err,
-                     "UPDATE dataset SET min_submitted = ?2, updated_at = ?3 WHERE id = ?1", "iii",
-                     id, min_submitted, pd_time_us()));
+                     "UPDATE dataset SET min_submitted = ?2, updated_at = ?3, full_until = 0 WHERE "
+                     "id = ?1",
+                     "iii", id, min_submitted, pd_time_us()));
     PD_TRY(touched(PD_OK, n, err));
     PD_TRY(pd_db_run(db, NULL, err,
                      "UPDATE record SET completed = (submitted >= ?2) WHERE dataset_id = ?1 AND "

@@ -34,5 +34,7 @@ void *pd__list_slot(struct pd_arena *a, void **items, size_t n, size_t *cap, siz
 
 /* response.c: a lease on the record went away; a surplus answer may count now. */
 PD_CHECKED enum pd_rc pd__settle_surplus(struct pd_db *db, int64_t record_id, struct pd_err *err);
+/* A record has room again for somebody: the queue may not have it behind its hint. */
+enum pd_rc pd__room_at(struct pd_db *db, int64_t dataset_id, int64_t record_id, struct pd_err *err);
 
 #endif

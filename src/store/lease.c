@@ -8,6 +8,8 @@
 /* A lease renewed less than this ago is left as it is: asking for the next task writes nothing. */
 #define FRESH_US ((int64_t)60 * 1000000)
 
+enum { FULL_STEP = 128 }; /* records stepped over before the hint moves */
+
 static _Atomic int64_t test_clock;
 
 void pd_lease_set_clock(int64_t us)
@@ -21,6 +23,29 @@ int64_t pd_lease_now(void)
     return t ? t : pd_time_us();
 }
 
+enum pd_rc pd__room_at(struct pd_db *db, int64_t dataset_id, int64_t record_id, struct pd_err *err)
+{
+    return pd_db_run(db, NULL, err,
+                     "UPDATE dataset SET full_until = ?2 - 1 WHERE id = ?1 AND full_until >= ?2",
+                     "ii", dataset_id, record_id);
+}
+
+/* What is about to expire gives room to others: in one dataset, or (0) in all. */
+static enum pd_rc make_room(struct pd_db *db, int64_t dataset_id, int64_t now, struct pd_err *err)
+{
+    int64_t first = 0;
+    if (!dataset_id)
+        return pd_db_run(db, NULL, err,
+                         "UPDATE dataset SET full_until = 0 WHERE id IN (SELECT dataset_id FROM "
+                         "lease WHERE expires_at <= ?1)",
+                         "i", now);
+    enum pd_rc rc = pd_db_i64(db, &first, NULL, err,
+                              "SELECT coalesce(min(record_id), 0) FROM lease WHERE dataset_id = ?1 "
+                              "AND expires_at <= ?2",
+                              "ii", dataset_id, now);
+    return rc == PD_OK && first ? pd__room_at(db, dataset_id, first, err) : rc;
+}
+
 /* Deletes expired leases (of one dataset, or 0 = all); surplus answers on their records may count.
  */
 static enum pd_rc expire(struct pd_db *db, int64_t dataset_id, struct pd_err *err)
@@ -30,23 +55,33 @@ static enum pd_rc expire(struct pd_db *db, int64_t dataset_id, struct pd_err *er
     struct pd_rows *rows = NULL;
     void *items = NULL;
     size_t n = 0, cap = 0;
-    int64_t gone = 0, now = pd_lease_now();
+    int64_t now = pd_lease_now();
     bool more = false;
     pd_arena_init(&a);
-    PD_TRY(pd_db_query(db, &rows, err,
-                       "SELECT DISTINCT l.record_id FROM lease l JOIN record r ON r.id = "
-                       "l.record_id WHERE l.expires_at <= ?1 AND (?2 = 0 OR l.dataset_id = ?2) "
-                       "AND r.surplus > 0",
-                       "ii", now, dataset_id));
+    /* Two texts, not one with an OR: each walks the index of what has expired and nothing else. */
+    rc = dataset_id ? pd_db_query(db, &rows, err,
+                                  "SELECT l.record_id FROM lease l JOIN record r ON r.id = "
+                                  "l.record_id WHERE l.dataset_id = ?2 AND l.expires_at <= ?1 AND "
+                                  "r.surplus > 0",
+                                  "ii", now, dataset_id)
+                    : pd_db_query(db, &rows, err,
+                                  "SELECT l.record_id FROM lease l JOIN record r ON r.id = "
+                                  "l.record_id WHERE l.expires_at <= ?1 AND r.surplus > 0",
+                                  "i", now);
+    PD_TRY(rc);
     for (;;) {
         PD_TRY(pd_rows_next(rows, &more, err));
         if (!more)
             break;
         *(int64_t *)pd__list_slot(&a, &items, n++, &cap, sizeof(int64_t)) = pd_row_i64(rows, 0);
     }
-    PD_TRY(pd_db_run(db, &gone, err,
-                     "DELETE FROM lease WHERE expires_at <= ?1 AND (?2 = 0 OR dataset_id = ?2)",
-                     "ii", now, dataset_id));
+    PD_TRY(make_room(db, dataset_id, now, err));
+    rc = dataset_id
+             ? pd_db_run(db, NULL, err,
+                         "DELETE FROM lease WHERE dataset_id = ?2 AND expires_at <= ?1", "ii", now,
+                         dataset_id)
+             : pd_db_run(db, NULL, err, "DELETE FROM lease WHERE expires_at <= ?1", "i", now);
+    PD_TRY(rc);
     for (size_t i = 0; i < n; i++)
         PD_TRY(pd__settle_surplus(db, ((int64_t *)items)[i], err));
 out:
@@ -138,8 +173,30 @@ static enum pd_rc insert_lease(struct pd_db *db, int64_t dataset_id, int64_t use
     "AND p.status <> 'draft') "                                                                    \
     "AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.record_id = r.id AND l.account_id = ?2) "
 
+/* Where many take at once, the lowest open records are all in hand, and every take would step over
+ * them. Once a take went far beyond the hint, the hint moves up to the first record that has room.
+ */
+static enum pd_rc advance_full(struct pd_db *db, int64_t dataset_id, int64_t cap, int64_t full,
+                               struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    int64_t first = 0;
+    bool found = false;
+    PD_TRY(pd_db_i64(db, &first, &found, err,
+                     "SELECT r.id FROM record r WHERE r.dataset_id = ?1 AND r.completed = 0 AND "
+                     "r.id > ?2 AND r.submitted + (SELECT count(*) FROM lease l WHERE l.record_id "
+                     "= r.id AND l.expires_at > ?3) < ?4 ORDER BY r.id LIMIT 1",
+                     "iiii", dataset_id, full, pd_lease_now(), cap));
+    if (found && first - 1 >= full + FULL_STEP / 4)
+        PD_TRY(pd_db_run(db, NULL, err, "UPDATE dataset SET full_until = ?2 WHERE id = ?1", "ii",
+                         dataset_id, first - 1));
+out:
+    return rc;
+}
+
 static enum pd_rc new_leases(struct pd_db *db, int64_t dataset_id, int64_t user_id, int64_t cap,
-                             size_t want, struct pd_lease *out, size_t *n, struct pd_err *err)
+                             int64_t full, size_t want, struct pd_lease *out, size_t *n,
+                             struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_rows *rows = NULL;
@@ -147,6 +204,8 @@ static enum pd_rc new_leases(struct pd_db *db, int64_t dataset_id, int64_t user_
     size_t first = *n;
     bool more = false;
     PD_TRY(advance_cursor(db, dataset_id, user_id, cap > 0, &cursor, err));
+    if (cursor < full)
+        cursor = full;
     rc = cap > 0
              ? pd_db_query(db, &rows, err,
                            "SELECT r.id FROM record r WHERE r.dataset_id = ?1 AND r.completed = 0 "
@@ -167,6 +226,8 @@ static enum pd_rc new_leases(struct pd_db *db, int64_t dataset_id, int64_t user_
     }
     for (size_t i = first; i < *n; i++)
         PD_TRY(insert_lease(db, dataset_id, user_id, out[i].record_id, err));
+    if (cap > 0 && *n > first && out[first].record_id - full >= FULL_STEP)
+        PD_TRY(advance_full(db, dataset_id, cap, full, err));
 out:
     pd_rows_close(rows);
     return rc;
@@ -204,14 +265,17 @@ enum pd_rc pd_lease_take(struct pd_db *db, int64_t dataset_id, int64_t user_id, 
                          struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    int64_t cap = 0;
+    int64_t cap = 0, full = 0;
     size_t got = 0;
+    PD_TRY(expire(db, dataset_id, err));
     PD_TRY(pd_db_i64(db, &cap, NULL, err, "SELECT min_submitted FROM dataset WHERE id = ?1", "i",
                      dataset_id));
-    PD_TRY(expire(db, dataset_id, err));
+    if (cap > 0)
+        PD_TRY(pd_db_i64(db, &full, NULL, err, "SELECT full_until FROM dataset WHERE id = ?1", "i",
+                         dataset_id));
     PD_TRY(own_leases(db, dataset_id, user_id, want, out, &got, err));
     if (got < want)
-        PD_TRY(new_leases(db, dataset_id, user_id, cap, want, out, &got, err));
+        PD_TRY(new_leases(db, dataset_id, user_id, cap, full, want, out, &got, err));
     if (reserved)
         *reserved = 0;
     if (retry_us)

@@ -322,6 +322,10 @@ static enum pd_rc settle(struct pd_db *db, struct scene *s, enum pd_answer_statu
         PD_TRY(promote(db, s, &t.surplus, err));
     PD_TRY(settle_record(db, s, at, &t.completed, err));
     PD_TRY(settle_dataset(db, s->dataset_id, &t, at, err));
+    /* a submission taken back, or a lease given up by a skip */
+    bool taken_back = s->old == PD_ANSWER_SUBMITTED && st != PD_ANSWER_SUBMITTED;
+    if (taken_back || st == PD_ANSWER_DISCARDED)
+        PD_TRY(pd__room_at(db, s->dataset_id, s->record_id, err));
 out:
     return rc;
 }

@@ -173,6 +173,8 @@ static const struct step {
         "ALTER TABLE dataset ADD COLUMN n_flagged INTEGER NOT NULL DEFAULT 0;"
         "UPDATE dataset SET n_flagged = (SELECT count(*) FROM response p WHERE p.dataset_id ="
         " dataset.id AND p.flagged = 1);"},
+    /* a hint of the queue: no open record at or below it has room for anyone */
+    {3, "ALTER TABLE dataset ADD COLUMN full_until INTEGER NOT NULL DEFAULT 0;"},
 };
 
 enum { N_STEPS = sizeof steps / sizeof *steps };

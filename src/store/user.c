@@ -362,6 +362,10 @@ enum pd_rc pd_user_remove(struct pd_db *db, int64_t id, struct pd_err *err)
     PD_TRY(end_sessions(db, id, err));
     PD_TRY(pd_db_run(db, NULL, err, "DELETE FROM signin_link WHERE account_id = ?1", "i", id));
     PD_TRY(pd_db_run(db, NULL, err, "DELETE FROM membership WHERE account_id = ?1", "i", id));
+    PD_TRY(pd_db_run(db, NULL, err,
+                     "UPDATE dataset SET full_until = 0 WHERE id IN (SELECT dataset_id FROM lease "
+                     "WHERE account_id = ?1)",
+                     "i", id));
     PD_TRY(pd_db_run(db, NULL, err, "DELETE FROM lease WHERE account_id = ?1", "i", id));
 out:
     return rc;

@@ -229,6 +229,9 @@ static inline void check_counters(struct world *w)
         "SELECT count(*) FROM answer_count c WHERE discarded <> (SELECT count(*) FROM response p "
         "WHERE p.dataset_id = c.dataset_id AND (c.account_id = 0 OR p.account_id = c.account_id) "
         "AND p.updated_at / 900000000 = c.quarter AND p.status = 'discarded')",
+        "SELECT count(*) FROM record r JOIN dataset d ON d.id = r.dataset_id WHERE d.min_submitted "
+        "> 0 AND r.completed = 0 AND r.id <= d.full_until AND r.submitted + (SELECT count(*) FROM "
+        "lease l WHERE l.record_id = r.id) < d.min_submitted",
         "SELECT (SELECT coalesce(sum(submitted + discarded), 0) FROM answer_count WHERE account_id "
         "<> 0) <> (SELECT count(*) FROM response WHERE status <> 'draft')",
     };

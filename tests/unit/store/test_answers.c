@@ -267,6 +267,46 @@ static void random_walk_keeps_counters(void **state)
     world_close(&w);
 }
 
+/* With many records in hand the queue's hint moves up; whatever makes room is found again. */
+static void the_hint_never_hides_a_record_with_room(void **state)
+{
+    enum { RECORDS = 700, MANY = 160 };
+    struct world w;
+    struct pd_lease l[MANY];
+    struct pd_rng rng;
+    int64_t reserved = 0, moved = 0;
+    (void)state;
+    for (int cap = 1; cap <= 2; cap++) {
+        world_open(&w);
+        world_fill(&w, 4, cap, RECORDS);
+        pd_rng_seed(&rng, 11, 0);
+        for (int i = 0; i < 120; i++) {
+            int64_t user = w.user[pd_rng_below(&rng, 4)];
+            size_t n = take(&w, user, pd_rng_below(&rng, MANY), l, &reserved);
+            uint64_t what = pd_rng_below(&rng, 8);
+            for (size_t k = 0; k < n && what < 3; k += 1 + pd_rng_below(&rng, 40))
+                put(&w, l[k].record_id, user, (enum pd_answer_status)what, NULL);
+            if (what == 3 && n) { /* undo */
+                put(&w, l[n / 2].record_id, user, PD_ANSWER_SUBMITTED, NULL);
+                put(&w, l[n / 2].record_id, user, PD_ANSWER_DRAFT, NULL);
+            }
+            if (what == 4) {
+                struct pd_tx tx = {0};
+                OK(pd_tx_begin(&tx, w.store, PD_TX_RELAXED, err));
+                OK(pd_lease_return(tx.db, 0, user, n ? l[n - 1].record_id : 0, err));
+                OK(pd_tx_commit(&tx, err));
+            }
+            if (what == 5)
+                pd_lease_set_clock(pd_lease_now() + PD_LEASE_TTL_US / 3);
+            check_counters(&w);
+            moved += number(&w, "SELECT full_until > 0 FROM dataset");
+        }
+        pd_lease_set_clock(0);
+        world_close(&w);
+    }
+    assert_true(moved > 20); /* it was in use */
+}
+
 /* "Today" is a sum of quarters: an answer counts once, when it was last given. */
 static void answers_since_a_moment(void **state)
 {
@@ -312,6 +352,7 @@ int main(void)
         cmocka_unit_test(drafts_come_back),
         cmocka_unit_test(random_walk_keeps_counters),
         cmocka_unit_test(answers_since_a_moment),
+        cmocka_unit_test(the_hint_never_hides_a_record_with_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

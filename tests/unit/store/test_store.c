@@ -66,6 +66,7 @@ static void older_schema_is_brought_up(void **state)
     OK(pd_db_script(tx.db,
                     "DROP TABLE answer_count; ALTER TABLE response DROP COLUMN flagged;"
                     "ALTER TABLE dataset DROP COLUMN n_flagged;"
+                    "ALTER TABLE dataset DROP COLUMN full_until;"
                     "DELETE FROM schema_version; INSERT INTO schema_version(version) VALUES(1)",
                     err));
     OK(pd_tx_commit(&tx, err));
