@@ -194,8 +194,10 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
     curl.easy_setopt(h, CURLOPT_WRITEDATA, &st);
     set_limits(h, &st);
     curl.easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
-    if (c->unix_path)
+    if (c->unix_path) {
         curl.easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->unix_path);
+        curl.easy_setopt(h, CURLOPT_PROXY, ""); /* whatever the environment says */
+    }
     if (upload) {
         curl.easy_setopt(h, CURLOPT_UPLOAD, 1L);
         curl.easy_setopt(h, CURLOPT_READFUNCTION, on_read);
