@@ -5,28 +5,27 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from harness import PEERS, peer_python, run
+from harness import PEERS, run
 
 PRECISIONS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1")
 
 
 class LlamaCpp:
-    def __init__(self, threads):
+    def __init__(self, podium, threads):
         self.home = pathlib.Path(run([PEERS / "llama-cpp"]).stdout.strip())
-        self.threads = threads
+        self.podium, self.threads = podium, threads
 
     def tool(self, name):
         return self.home / "bin" / name
 
     def gguf(self, folder, precision):
-        """FOLDER, a Hugging Face folder, as FOLDER.PRECISION.gguf beside it, made by llama.cpp's own programs. Every matrix in the one
-        precision (`--pure`): by default some stay wider, which is slower."""
+        """FOLDER, a Hugging Face folder, as FOLDER.PRECISION.gguf beside it: in f32 by podium, then quantised by llama.cpp itself. Every matrix
+        in the one precision (`--pure`): by default some stay wider, which is slower."""
         whole = folder.with_name(f"{folder.name}.f32.gguf")
         if not whole.exists():
-            converter = self.home / "source" / "convert_hf_to_gguf.py"
-            made = whole.with_suffix(".partial")
-            run([peer_python(), converter, folder, "--outfile", made, "--outtype", "f32"])
-            made.rename(whole)
+            run([self.podium, "model", "convert", folder, "--out", whole, "--dtype", "fp32"])
+        if precision == "f32":
+            return whole
         out = folder.with_name(f"{folder.name}.{precision}.gguf")
         if not out.exists():
             made = out.with_suffix(".partial")
