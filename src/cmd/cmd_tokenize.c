@@ -2,9 +2,12 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/time.h"
 #include "cmd/cmd.h"
 #include "lm/chat.h"
 #include "lm/model.h"
+
+#include <time.h>
 
 enum { MAX_LINE = 256 << 20 };
 
@@ -14,6 +17,10 @@ struct run {
     unsigned flags;
     struct pd_ids ids;
     struct pd_buf text, out;
+    struct {
+        int64_t lines, bytes, tokens;
+        double seconds, cpu_seconds;
+    } stats;
 };
 
 static void write_ids(struct run *r)
@@ -52,6 +59,46 @@ static enum pd_rc encode_line(struct run *r, struct json_object *v, struct pd_er
         return rc;
     write_ids(r);
     return PD_OK;
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec t = {0};
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Counts and times instead of writing ids. */
+static enum pd_rc stats_line(struct run *r, struct json_object *v, struct pd_err *err)
+{
+    struct pd_str text = pd_json_value_str(v);
+    if (!json_object_is_type(v, json_type_string))
+        return PD_FAIL(err, PD_INVALID, "%s; expected a JSON string", pd_json_type_name(v));
+    r->ids.len = 0;
+    int64_t start = pd_time_mono_ns();
+    double cpu = cpu_seconds();
+    enum pd_rc rc = pd_tokenizer_encode(r->tok, text, r->flags, &r->ids, err);
+    r->stats.seconds += (double)(pd_time_mono_ns() - start) / 1e9;
+    r->stats.cpu_seconds += cpu_seconds() - cpu;
+    r->stats.lines++;
+    r->stats.bytes += (int64_t)text.len;
+    r->stats.tokens += (int64_t)r->ids.len;
+    return rc;
+}
+
+static void write_stats(struct run *r)
+{
+    struct pd_jw w;
+    pd_buf_clear(&r->out);
+    pd_jw_init(&w, &r->out);
+    pd_jw_object(&w);
+    pd_jw_ki64(&w, "lines", r->stats.lines);
+    pd_jw_ki64(&w, "bytes", r->stats.bytes);
+    pd_jw_ki64(&w, "tokens", r->stats.tokens);
+    pd_jw_kf64(&w, "seconds", r->stats.seconds);
+    pd_jw_kf64(&w, "cpu_seconds", r->stats.cpu_seconds);
+    pd_jw_object_end(&w);
+    printf("%s\n", pd_buf_cstr(&r->out));
 }
 
 static enum pd_rc decode_line(struct run *r, struct json_object *v, struct pd_err *err)
@@ -112,6 +159,8 @@ static enum pd_rc run_lines(struct run *r, line_fn *one, bool skip_bad, struct p
             (void)pd_err_prefix(err, "stdin:%zu", pd_lines_number(lines));
             goto out;
         }
+        if (r->out.len == 0)
+            continue; /* --stats */
         pd_buf_addc(&r->out, '\n');
         if (r->out.failed || fwrite(r->out.ptr, 1, r->out.len, stdout) != r->out.len) {
             rc = PD_FAIL_SYS(err, PD_IO, "cannot write to stdout");
@@ -130,7 +179,7 @@ int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
     enum pd_rc rc = PD_OK;
     const char *model = NULL;
     bool decode = false, special = false, add_special = false, chat = false, skip_bad = false;
-    bool help = false;
+    bool stats = false, help = false;
     struct pd_tokenizer *tok = NULL;
     struct pd_opt_list args = {0};
     struct pd_err err = {0};
@@ -158,6 +207,11 @@ int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
          .type = PD_OPT_FLAG,
          .value = &chat,
          .help = "message lists to ids by the model's chat template"},
+        {.name = "stats",
+         .type = PD_OPT_FLAG,
+         .value = &stats,
+         .help = "in place of ids one line: lines, bytes, tokens, seconds (and processor time) of "
+                 "encoding"},
         {.name = "skip-bad",
          .type = PD_OPT_FLAG,
          .value = &skip_bad,
@@ -184,13 +238,20 @@ int pd_cmd_tokenize(const struct pd_cmd *self, int argc, char **argv)
     PD_TRY(pd_model_open_tokenizer(&tok, model, &err));
     r.tok = tok;
     r.flags = (special ? PD_TOK_PARSE_SPECIAL : 0u) | (add_special ? PD_TOK_ADD_SPECIAL : 0u);
-    if (decode && chat) {
-        rc = PD_FAIL(&err, PD_USAGE, "--decode and --chat exclude each other");
+    if (decode + chat + stats > 1) {
+        rc = PD_FAIL(&err, PD_USAGE, "--decode, --chat and --stats exclude each other");
         goto out;
     }
     if (chat)
         PD_TRY(pd_chat_init(&r.chat, pd_tokenizer_chat_template(tok), tok, &err));
-    PD_TRY(run_lines(&r, decode ? decode_line : chat ? chat_line : encode_line, skip_bad, &err));
+    PD_TRY(run_lines(&r,
+                     decode  ? decode_line
+                     : chat  ? chat_line
+                     : stats ? stats_line
+                             : encode_line,
+                     skip_bad, &err));
+    if (stats)
+        write_stats(&r);
 out:
     pd_chat_release(&r.chat);
     pd_tokenizer_free(tok);

@@ -71,7 +71,8 @@ const struct pd_added *pd_added_next(const struct pd_added_set *s, struct pd_str
 {
     size_t len, i = at;
     while (s->n > 0 && i < text.len) {
-        const struct pd_added *m = pd_added_at(s, text, i);
+        unsigned char c = (unsigned char)text.ptr[i];
+        const struct pd_added *m = s->first[c] < s->first[c + 1] ? pd_added_at(s, text, i) : NULL;
         if (!m) {
             i++;
             continue;

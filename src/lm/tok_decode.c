@@ -142,7 +142,7 @@ static void detok_piece(struct pd_detok *d, const struct pd_tokenizer *t, int32_
         bytes.ptr++;
         bytes.len--;
     }
-    d->begun = d->begun || t->bpe.bytes[id].len > 0;
+    d->begun = d->begun || t->bpe.bytes[id].len > 0 || t->join.drop;
     if (!is_byte(t, id))
         pd_detok_finish(d, out);
     detok_bytes(d, bytes, out);

