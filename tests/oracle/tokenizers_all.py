@@ -3,7 +3,7 @@
 
     tokenizers_all.py [-n 200000] [--seed S] [--podium PATH] [--keep DIR] [PIPELINE...]
 
-Every pipeline of pipelines.py, SmolLM2's and GPT-2's real vocabularies, and those of the tiny models. For each: plain
+Every pipeline of pipelines.py, those of GGUF keys, SmolLM2's and GPT-2's real vocabularies, and those of the tiny models. For each: plain
 ids, ids with special tokens read, with the post-processor, and the decoded text of ids. SentencePiece, which reads no
 special tokens, is compared on plain ids, with bos before them, and decoded. The last line is `N passed, N failed`; a
 pass is one (pipeline, way). --keep keeps the trained vocabularies for the next run. Environment: tests/oracle/venv.
@@ -50,8 +50,64 @@ def compare(title, inputs, want, got):
 REAL = ["real-smollm2", "real-gpt2", "tiny-gpt2", "tiny-llama", "tiny-llama-untied"]
 
 
+# a GGUF file's keys: name -> the pipeline whose vocabulary it carries, tokenizer.ggml.pre
+GGUF = {
+    "gguf-gpt2": ("gpt2", "gpt-2"), "gguf-smollm": ("smollm2", "smollm"), "gguf-falcon": ("falcon", "falcon"),
+    "gguf-llama3": ("llama3", "llama-bpe"), "gguf-qwen2": ("qwen2", "qwen2"), "gguf-neox": ("neox", "olmo"), "gguf-llama": ("spm-llama", None),
+}
+
+
+def write_gguf(path, ref, folder, pre):
+    """A file with the keys of a tokenizer and nothing else."""
+    import gguf
+
+    w = gguf.GGUFWriter(path, "llama")
+    if pre is None:
+        sp, normal, unknown, control, byte = ref.sp, 1, 2, 3, 6
+        ids = range(sp.get_piece_size())
+        w.add_tokenizer_model("llama")
+        w.add_token_list([sp.id_to_piece(i) for i in ids])
+        w.add_token_scores([sp.get_score(i) for i in ids])
+        w.add_token_types([unknown if sp.is_unknown(i) else control if sp.is_control(i) else byte if sp.is_byte(i) else normal for i in ids])
+        w.add_bos_token_id(sp.bos_id())
+    else:
+        made = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        tokens = {i: t for t, i in made["model"]["vocab"].items()} | {a["id"]: a["content"] for a in made["added_tokens"]}
+        kinds = {a["id"]: 3 if a["special"] else 4 for a in made["added_tokens"]}
+        w.add_tokenizer_model("gpt2")
+        w.add_tokenizer_pre(pre)
+        w.add_token_list([tokens[i] for i in range(len(tokens))])
+        w.add_token_types([kinds.get(i, 1) for i in range(len(tokens))])
+        w.add_token_merges([" ".join(m) for m in made["model"]["merges"]])
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+class WithoutPost:
+    """A GGUF file does not carry a post-processor's template."""
+
+    def __init__(self, ref):
+        self.ref, self.sp, self.decode = ref, getattr(ref, "sp", None), ref.decode
+
+    def encode(self, texts):
+        plain, special, added = self.ref.encode(texts)
+        return plain, special, added if special is None else special
+
+
+def gguf_reference(name, base):
+    of, pre = GGUF[name]
+    ref = pipelines.make(of, base / of)
+    path = base / f"{name}.gguf"
+    write_gguf(path, ref, base / of, pre)
+    return path, WithoutPost(ref)
+
+
 def reference(name, base):
     """(folder or file for podium, reference)"""
+    if name in GGUF:
+        return gguf_reference(name, base)
     if name not in REAL:
         return base / name, pipelines.make(name, base / name)
     from goldens import common
@@ -103,7 +159,7 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--podium", default=os.environ.get("PODIUM_BIN", str(ROOT / "build/release/podium")))
     ap.add_argument("--keep", type=pathlib.Path)
-    ap.add_argument("pipelines", nargs="*", default=[*pipelines.NAMES, *REAL])
+    ap.add_argument("pipelines", nargs="*", default=[*pipelines.NAMES, *GGUF, *REAL])
     args = ap.parse_args()
     texts = nasty.HAND + list(nasty.strings(max(args.n - len(nasty.HAND), 0), args.seed))
     passed = failed = 0
