@@ -132,7 +132,7 @@ static void end_all(struct collect *c, enum pd_rc rc, const struct pd_err *err)
     c->stop = true;
 }
 
-/* The item has no answer: it is reported once. Lock held. */
+/* The item has no answer: it is reported once. tries 0: it was refused. Lock held. */
 static void fail_item(struct collect *c, struct pd__item *it, int tries, const struct pd_err *err)
 {
     if (it->failed)
@@ -143,6 +143,10 @@ static void fail_item(struct collect *c, struct pd__item *it, int tries, const s
         pd_prompts_bad(c->prompts, it->line_no, "%s (%d tries)", err->msg, tries);
     else
         pd_prompts_bad(c->prompts, it->line_no, "%s", err->msg);
+    if (tries == 0) { /* the endpoint is well: it is this prompt that it does not take */
+        c->failed_in_a_row = 0;
+        return;
+    }
     if (++c->failed_in_a_row < MAX_FAILED_IN_A_ROW)
         return;
     struct pd_err e;
@@ -198,7 +202,7 @@ static bool judge(struct asker *a, struct pd__item *it, int64_t slot, int *try,
         c->new_max_name = true;
         over = !again;
         if (over)
-            fail_item(c, it, 1, err);
+            fail_item(c, it, 0, err);
         break;
     case PD_ENDPOINT_RETRY:
         over = *try >= c->ep->retries;
@@ -207,7 +211,7 @@ static bool judge(struct asker *a, struct pd__item *it, int64_t slot, int *try,
             fail_item(c, it, *try + 1, err);
         break;
     case PD_ENDPOINT_REFUSED:
-        fail_item(c, it, 1, err);
+        fail_item(c, it, 0, err);
         break;
     case PD_ENDPOINT_FATAL:
         end_all(c, PD_IO, err);
