@@ -296,6 +296,7 @@ static enum pd_rc logprobs(struct job *j, struct pd_err *err)
     enum pd_rc rc = PD_OK;
     enum pd_compute compute_as;
     PD_TRY(pd_compute_parse(j->dtype, &compute_as, err));
+    compute_as = pd_compute_resolve(compute_as); /* measured as exactly as training computes */
     PD_TRY(pd_backend_init((int)j->threads, err));
     PD_TRY(pd_model_open(&j->model, j->model_path,
                          &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));

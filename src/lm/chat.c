@@ -57,11 +57,14 @@ static void add(void *ctx, struct pd_str text, bool trusted)
     p->items[p->len++] = (struct pd_chat_part){{NULL, text.len}, trusted};
 }
 
+/* Role and content as the message has them now (it may have been cut), the rest as its row. */
 static struct json_object *message(const struct pd_chat_msg *m)
 {
-    if (m->row)
-        return json_object_get(m->row);
     struct json_object *o = json_object_new_object();
+    if (m->row) {
+        json_object_object_foreach(m->row, key, value)
+            json_object_object_add(o, key, json_object_get(value));
+    }
     json_object_object_add(o, "role", json_object_new_string_len(m->role.ptr, (int)m->role.len));
     json_object_object_add(o, "content",
                            json_object_new_string_len(m->content.ptr, (int)m->content.len));

@@ -14,8 +14,8 @@
 #include "base/err.h"
 
 enum pd_compute {
-    PD_COMPUTE_AUTO, /* training: bf16 where the CPU has AVX-512 BF16 or AMX, else fp32.
-                        inference: integers (wmul.h), which are finer than bf16 and as fast */
+    PD_COMPUTE_AUTO, /* training, and what measures: bf16 where the CPU has AVX-512 BF16 or AMX,
+                        else fp32. generation: integers (wmul.h), finer than bf16 and as fast */
     PD_COMPUTE_F32,
     PD_COMPUTE_BF16, /* bf16 operands, fp32 accumulation; activations stay fp32 in memory. Where
                         the CPU lacks it: emulated when training, integers in inference */
@@ -33,6 +33,6 @@ bool pd_backend_fast_bf16(void);  /* what PD_COMPUTE_AUTO asks */
 /* "auto", "fp32" | "f32" | "float32", "bf16" | "bfloat16". */
 PD_CHECKED enum pd_rc pd_compute_parse(const char *text, enum pd_compute *out, struct pd_err *err);
 enum pd_compute pd_compute_resolve(enum pd_compute c); /* AUTO as training takes it */
-const char *pd_compute_name(enum pd_compute c); /* "auto", "fp32", "bf16" */
+const char *pd_compute_name(enum pd_compute c);        /* "auto", "fp32", "bf16" */
 
 #endif

@@ -11,6 +11,7 @@ enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const ch
     struct pd_decoder_opts d = {0};
     struct pd_model *m = NULL;
     PD_TRY(pd_compute_parse(dtype, &d.compute, err));
+    d.compute = pd_compute_resolve(d.compute); /* a reward is a measurement: as exact as training */
     PD_TRY(pd_model_open(&m, path, &mo, err));
     if (!m->score.w || m->score.w->shape[0] != 1) {
         rc = PD_FAIL(err, PD_INVALID,
