@@ -18,6 +18,7 @@
 #include "store/lease.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -195,6 +196,9 @@ static enum pd_rc open_store(struct pd_store **store, const char *dir, struct pd
 /* The model is the child's to open; a path that leads nowhere is said at once. */
 static enum pd_rc check_model(const struct serve *o, struct pd_err *err)
 {
+    if (!o->model && (o->model_name || o->model_threads || strcmp(o->model_dtype, "auto") != 0))
+        return PD_FAIL(err, PD_USAGE,
+                       "--model-name, --model-dtype and --model-threads need --model M");
     if (o->model && access(o->model, R_OK) != 0)
         return PD_FAIL_SYS(err, PD_NOTFOUND, "--model %s", o->model);
     return PD_OK;
@@ -213,6 +217,8 @@ static enum pd_rc serve(const struct serve *o, struct pd_err *err)
     char *models = o->models ? pd_xstrdup(o->models) : pd_models_default_dir();
     set_up_children(&children, o, models);
     PD_TRY(check_model(o, err));
+    /* of a server on its own (`podium generate --serve`): the child would ask us for it */
+    (void)unsetenv("PODIUM_API_KEY");
     PD_TRY(open_store(&store, o->data, err));
     PD_TRY(make_owner(o, store, &first, password, err));
     pd_api_init(&api, store, &pd_assets_table, PD_VERSION, o->url, models);
@@ -275,8 +281,8 @@ int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
                    "also run this model; owners and admins reach it at /v1/ (docs/serving.md)"),
         PD_OPT_ROW("model-name", PD_OPT_STR, &o.model_name, "NAME",
                    "what requests call it; the last part of M unless given"),
-        PD_OPT_ROW("model-dtype", PD_OPT_STR, &o.model_dtype, "T",
-                   "precision of its matrix products, as in `podium generate --dtype`"),
+        PD_OPT_ROW("model-dtype", PD_OPT_CHOICE, &o.model_dtype, "T",
+                   "precision of its matrix products", .choices = "auto|bf16|fp32"),
         PD_OPT_ROW("model-threads", PD_OPT_I64, &o.model_threads, "N",
                    "of the model; 0 = all cores", .min = 0, .max = 4096),
         PD_OPT_ROW("owner", PD_OPT_STR, &o.owner, "NAME",

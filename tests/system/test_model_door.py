@@ -53,8 +53,9 @@ class Door:
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory):
+    # a key meant for a model server on its own is nothing to the one behind these accounts
     s = Server(tmp_path_factory.mktemp("door") / "data", "--no-worker", "--model", TINY, "--model-dtype", "fp32",
-               "--model-name", "policy").start()
+               "--model-name", "policy", env={"PODIUM_API_KEY": "of-another-server"}).start()
     yield Door(s).ready()
     assert s.stop() == 0 and not children(s)
 
@@ -167,3 +168,15 @@ def test_a_model_that_cannot_be_opened(tmp_path):
         assert requests.get(s.url + "/healthz", timeout=30).status_code == 200
     finally:
         assert s.stop() == 0
+
+
+@pytest.mark.parametrize("args, word", [
+    (["--model", TINY, "--model-dtype", "int3"], "--model-dtype"),
+    (["--model-name", "policy"], "--model"),
+    (["--model-threads", "1"], "--model"),
+])
+def test_usage(tmp_path, args, word):
+    data = tmp_path / "data"
+    r = subprocess.run([podium_bin(), "serve", "--data", data, "--listen", "127.0.0.1:0", *args], capture_output=True,
+                       text=True, timeout=60)
+    assert r.returncode == 2 and word in r.stderr and not data.exists(), r.stderr
