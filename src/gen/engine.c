@@ -120,7 +120,7 @@ static enum pd_rc add_prompts(struct pd_engine *e, struct pd_call *c, struct pd_
             before += ask->prompts[k].n == ask->prompts[i].n &&
                       memcmp(ask->prompts[k].ids, ask->prompts[i].ids,
                              (size_t)ask->prompts[i].n * sizeof(int32_t)) == 0;
-        int64_t room = e->model->cfg.max_positions - ask->prompts[i].n;
+        int64_t room = pd_config_context(&e->model->cfg) - ask->prompts[i].n;
         struct pd_gen_prompt p = {.ids = ask->prompts[i].ids,
                                   .n = ask->prompts[i].n,
                                   .key = pd_gen_key(ask->prompts[i], before),
@@ -316,7 +316,7 @@ void pd_engine_stop(struct pd_engine *e)
 
 static enum pd_rc check(const struct pd_engine *e, const struct pd_ask *ask, struct pd_err *err)
 {
-    int64_t context = e->model->cfg.max_positions, vocab = e->model->cfg.vocab_size;
+    int64_t context = pd_config_context(&e->model->cfg), vocab = e->model->cfg.vocab_size;
     for (size_t i = 0; i < ask->n_prompts; i++) {
         struct pd_id_span p = ask->prompts[i];
         if (p.n < 1)

@@ -123,7 +123,7 @@ static void write_model(const struct pd__server *s, struct pd_jw *w)
     pd_jw_kstrz(w, "object", "model");
     pd_jw_ki64(w, "created", s->started);
     pd_jw_kstrz(w, "owned_by", "podium");
-    pd_jw_ki64(w, "max_model_len", s->model->cfg.max_positions);
+    pd_jw_ki64(w, "max_model_len", pd_config_context(&s->model->cfg));
     pd_jw_object_end(w);
 }
 

@@ -148,6 +148,33 @@ static void test_refusals(void **state)
     assert_int_equal(pd_engine_ask(engine, &ask, &c, &err), PD_INVALID);
 }
 
+/* Dynamic rope scaling reads past max_positions, here as in `podium generate`. */
+static void test_stretched_context(void **state)
+{
+    static const int32_t ids[TINY_CTX + 1] = {1, 2, 3};
+    const struct pd_id_span prompt = {ids, TINY_CTX + 1};
+    struct pd_decoder_opts opts = {.compute = PD_COMPUTE_F32};
+    struct pd_engine_opts eo = {.batch = 2};
+    struct pd_model *m = tiny_make(&tiny_specs[0], 8);
+    struct pd_decoder *d;
+    struct pd_engine *e;
+    struct pd_call *c;
+    struct pd_err err;
+    m->cfg.rope.scaling = PD_LM_SCALE_DYNAMIC;
+    m->cfg.rope.factor = 2;
+    assert_int_equal(pd_config_context(&m->cfg), 2 * TINY_CTX);
+    assert_int_equal(pd_decoder_new(m, &opts, &d, &err), PD_OK);
+    assert_int_equal(pd_engine_start(&e, d, &eo, &err), PD_OK);
+    struct pd_ask ask = ask_of(&prompt, 1, 1);
+    assert_int_equal(pd_engine_ask(e, &ask, &c, &err), PD_OK);
+    finish(c);
+    assert_int_equal(c->rc, PD_OK);
+    pd_call_end(c);
+    pd_engine_stop(e);
+    pd_decoder_free(d);
+    tiny_free(m);
+}
+
 static void test_a_failed_step(void **state)
 {
     struct pd_ask ask = ask_of(two, 2, 3);
@@ -189,6 +216,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_many_callers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
+        cmocka_unit_test(test_stretched_context),
         cmocka_unit_test_setup_teardown(test_a_failed_step, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
     };
