@@ -22,6 +22,7 @@ struct reply {
     const struct pd__wish *w;
     struct pd_call *call;
     struct view *views;
+    const char *id;
     int64_t created;
 };
 
@@ -39,8 +40,9 @@ static void look(struct reply *r, struct view *v, const struct pd_choice *c)
         pd_detok_finish(&v->detok, &v->text);
         v->decoded = true;
     }
-    v->shown = c->done ? pd_stops_find(&r->w->ask.stops, pd_buf_str(&v->text))
-                       : pd_stops_clear(&r->w->ask.stops, pd_buf_str(&v->text));
+    const struct pd_stops *stops = &r->w->ask.stops;
+    struct pd_str rest = {pd_buf_cstr(&v->text) + v->shown, v->text.len - v->shown};
+    v->shown += c->done ? pd_stops_find(stops, rest) : pd_stops_clear(stops, rest);
 }
 
 /* ---- pieces of JSON */
@@ -51,9 +53,7 @@ static void write_head(const struct reply *r, struct pd_jw *w, bool chunk)
                        : chunk     ? "chat.completion.chunk"
                                    : "chat.completion";
     pd_jw_object(w);
-    pd_jw_kstrz(
-        w, "id",
-        pd_arena_printf(&r->req->arena, "%s-%s", r->w->chat ? "chatcmpl" : "cmpl", r->req->id));
+    pd_jw_kstrz(w, "id", r->id);
     pd_jw_kstrz(w, "object", kind);
     pd_jw_ki64(w, "created", r->created);
     pd_jw_kstrz(w, "model", r->s->opts->model_name);
@@ -261,10 +261,8 @@ static enum pd_rc send_whole(struct reply *r, struct pd_err *err)
 
 /* ---- events */
 
-static void end_event(const struct reply *r, struct pd_jw *w, struct pd_buf *json,
-                      struct pd_buf *out)
+static void end_event(struct pd_jw *w, struct pd_buf *json, struct pd_buf *out)
 {
-    (void)r;
     pd_jw_object_end(w);
     pd_buf_adds(out, "data: ");
     pd_buf_addstr(out, pd_buf_str(json));
@@ -306,7 +304,7 @@ static void add_event(struct reply *r, size_t i, const struct event *e, struct p
         pd_jw_key(&w, "usage");
         pd_jw_null(&w);
     }
-    end_event(r, &w, json, out);
+    end_event(&w, json, out);
 }
 
 /* What is new of one choice. */
@@ -344,7 +342,7 @@ static void add_end(struct reply *r, struct pd_buf *json, struct pd_buf *out)
     if (r->call->rc != PD_OK) {
         pd_jw_object(&w);
         pd__serve_error_body(&w, pd_rc_http(r->call->rc), r->call->err.msg, NULL, NULL);
-        end_event(r, &w, json, out);
+        end_event(&w, json, out);
         return;
     }
     if (r->w->include_usage) {
@@ -353,7 +351,7 @@ static void add_end(struct reply *r, struct pd_buf *json, struct pd_buf *out)
         pd_jw_array(&w);
         pd_jw_array_end(&w);
         write_usage(r, &w);
-        end_event(r, &w, json, out);
+        end_event(&w, json, out);
     }
     pd_buf_adds(out, "data: [DONE]\n\n");
 }
@@ -399,6 +397,7 @@ enum pd_rc pd__reply(struct pd__server *s, struct pd_req *req, const struct pd__
                      struct pd_call *call, struct pd_err *err)
 {
     struct reply r = {.s = s, .req = req, .w = w, .call = call, .created = pd_time_us() / 1000000};
+    r.id = pd_arena_printf(&req->arena, "%s-%s", w->chat ? "chatcmpl" : "cmpl", req->id);
     r.views = pd_xalloc(call->n_choices * sizeof *r.views);
     for (size_t i = 0; i < call->n_choices; i++)
         pd_buf_init(&r.views[i].text, 0);

@@ -34,9 +34,8 @@ bool pd_stops_seen(const struct pd_stops *s, const struct pd_tokenizer *tok, con
     int64_t from = n, want = (int64_t)s->longest;
     while (from > 0 && want > 0) {
         from--;
-        struct pd_str bytes = pd_tokenizer_bytes(tok, ids[from]);
-        if (from < n - 1)
-            want -= (int64_t)bytes.len;
+        if (from < n - 1 && !pd_tokenizer_is_special(tok, ids[from]))
+            want -= (int64_t)pd_tokenizer_bytes(tok, ids[from]).len;
     }
     for (int64_t i = from; i < n; i++)
         if (!pd_tokenizer_is_special(tok, ids[i]))

@@ -99,6 +99,16 @@ static void test_seen(void **state)
         seen += got;
     }
     assert_true(seen >= 4);
+    /* special tokens are no part of the text, however many stand in between */
+    ids.len = 0;
+    assert_int_equal(pd_tokenizer_encode(tok, PD_STR("the the"), 0, &ids, &err), PD_OK);
+    int32_t last = ids.ptr[--ids.len], special = 0;
+    while (!pd_tokenizer_is_special(tok, special) || pd_tokenizer_bytes(tok, special).len == 0)
+        special++;
+    for (int i = 0; i < 9; i++)
+        pd_ids_push(&ids, special);
+    pd_ids_push(&ids, last);
+    assert_true(pd_stops_seen(&s, tok, ids.ptr, (int64_t)ids.len));
     pd_stops_init(&s, NULL, 0);
     assert_false(pd_stops_seen(&s, tok, ids.ptr, (int64_t)ids.len));
     pd_buf_release(&so_far);
