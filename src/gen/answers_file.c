@@ -26,6 +26,8 @@ static char *partial_head(const struct pd__job *j)
     pd_jw_key(&w, "params");
     pd_jw_raw(&w, pd_buf_str(&j->settings));
     pd_jw_ki64(&w, "seed", (int64_t)j->opts->seed);
+    pd_jw_ki64(&w, "resample", j->opts->resamples);
+    pd_jw_ki64(&w, "logprobs", j->opts->logprobs ? j->opts->top_logprobs : -1);
     pd_jw_ki64(&w, "prompts", j->n_items);
     pd_jw_ki64(&w, "hash", (int64_t)hash);
     pd_jw_object_end(&w);

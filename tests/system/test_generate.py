@@ -252,8 +252,9 @@ def test_interrupt_and_resume(podium, tmp_path, how):
 
     refused = run(*cmd)
     assert refused.returncode == 1 and "--resume" in refused.stderr
-    other = run(*cmd, "--resume", "--temperature", "0.5")
-    assert other.returncode == 1 and "other settings" in other.stderr
+    for change in (["--temperature", "0.5"], ["--logprobs", "2"], ["--resample", "1"]):
+        other = run(*cmd, "--resume", *change)
+        assert other.returncode == 1 and "other settings" in other.stderr
     summary = json.loads(podium(*cmd, "--resume", "--json"))
     assert summary["resumed"] == done - (how == signal.SIGKILL)
     got = read_jsonl(out)
