@@ -80,12 +80,10 @@ static void wait_turn(struct collect *c)
 
 /* 0.5 s, 1 s, 2 s ..., between half and all of it so that threads do not come back together; an
  * endpoint that says how long is not asked by anybody before. */
-static void back_off(struct asker *a, int try, int64_t retry_after_s)
+static void back_off(struct asker *a, int tries, int64_t retry_after_s)
 {
     struct collect *c = a->c;
-    int64_t most = try < 8 ? (int64_t)FIRST_WAIT_MS <<
-    try : LAST_WAIT_MS
-        ;
+    int64_t most = tries < 8 ? (int64_t)FIRST_WAIT_MS << tries : LAST_WAIT_MS;
     most = most < LAST_WAIT_MS ? most : LAST_WAIT_MS;
     int64_t now = pd_time_mono_ns();
     int64_t at = now + (int64_t)((double)most * (0.5 + pd_rng_f64(&a->rng) / 2) * 1e6);

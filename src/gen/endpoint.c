@@ -5,7 +5,12 @@
 #include <string.h>
 #include <strings.h>
 
-enum { REPLY_MAX = 16 << 20, CONNECT_MS = 10000 };
+enum {
+    REPLY_MAX = 16 << 20,
+    CONNECT_MS = 10000,
+    SECRET_MIN = 6,          /* a shorter key ("none") hides nothing */
+    MAX_TOKENS = 1000000000, /* of one request; a count past it is none */
+};
 
 enum pd_rc pd_endpoint_check(const struct pd_endpoint *e, struct pd_err *err)
 {
@@ -76,12 +81,18 @@ void pd_endpoint_body(const struct pd_endpoint *e, const struct pd_endpoint_ask 
 
 /* ---- the reply */
 
-/* The first line of a text from outside, fit for a message. */
-static void printable(struct pd_str text, char *out, size_t room)
+/* The first line of a text from outside, fit for a message. Some endpoints say in it which key they
+ * were given. */
+static void printable(struct pd_str text, const char *key, char *out, size_t room)
 {
-    size_t n = 0;
+    size_t n = 0, secret = key && strlen(key) >= SECRET_MIN ? strlen(key) : 0;
     for (size_t i = 0; i < text.len && n + 1 < room; i++) {
         char c = text.ptr[i];
+        if (secret && text.len - i >= secret && memcmp(text.ptr + i, key, secret) == 0) {
+            out[n++] = '*';
+            i += secret - 1;
+            continue;
+        }
         if (c == '\n' || c == '\r') {
             if (n)
                 break;
@@ -93,7 +104,7 @@ static void printable(struct pd_str text, char *out, size_t room)
 }
 
 /* {"error":{"message"}} and its relatives, or the text itself. */
-static void error_text(struct pd_str body, char *out, size_t room)
+static void error_text(struct pd_str body, const char *key, char *out, size_t room)
 {
     struct json_object *o = NULL;
     struct pd_str text = body;
@@ -104,16 +115,18 @@ static void error_text(struct pd_str body, char *out, size_t room)
         struct pd_str plain = pd_json_str(o, "message");
         text = nested.ptr ? nested : plain.ptr ? plain : body;
     }
-    printable(text, out, room);
+    printable(text, key, out, room);
     json_object_put(o);
 }
 
-static enum pd_endpoint_verdict refused(const char *url, int status, struct pd_str body,
+static enum pd_endpoint_verdict refused(const struct pd_endpoint *e,
+                                        const struct pd_http_call *call, struct pd_str body,
                                         struct pd_err *err)
 {
     char why[200];
-    error_text(body, why, sizeof why);
-    (void)PD_FAIL(err, PD_IO, "%s: status %d: %s", url, status, why);
+    int status = call->status;
+    error_text(body, e->api_key, why, sizeof why);
+    (void)PD_FAIL(err, PD_IO, "%s: status %d: %s", call->url, status, why);
     if (status == 408 || status == 409 || status == 425 || status == 429 || status >= 500)
         return PD_ENDPOINT_RETRY;
     if (status == 400 && strstr(why, "max_completion_tokens"))
@@ -122,24 +135,32 @@ static enum pd_endpoint_verdict refused(const char *url, int status, struct pd_s
     return one ? PD_ENDPOINT_REFUSED : PD_ENDPOINT_FATAL; /* redirects are among the last */
 }
 
-static enum pd_endpoint_verdict rubbish(const char *url, const char *type, struct pd_str body,
+static enum pd_endpoint_verdict rubbish(const struct pd_endpoint *e,
+                                        const struct pd_http_call *call, struct pd_str body,
                                         const char *what, struct pd_err *err)
 {
     char begin[80];
-    printable(body, begin, sizeof begin);
-    (void)PD_FAIL(err, PD_PARSE, "%s: the reply %s (%s): %s", url, what, type[0] ? type : "no type",
-                  begin);
+    printable(body, e->api_key, begin, sizeof begin);
+    (void)PD_FAIL(err, PD_PARSE, "%s: the reply %s (%s): %s", call->url, what,
+                  call->type[0] ? call->type : "no type", begin);
     return PD_ENDPOINT_RETRY;
 }
 
-static enum pd_endpoint_verdict read_reply(const struct pd_http_call *call, bool chat,
+static int64_t tokens(struct json_object *usage, const char *key)
+{
+    int64_t n = pd_json_i64(usage, key, -1);
+    return n >= 0 && n <= MAX_TOKENS ? n : -1;
+}
+
+static enum pd_endpoint_verdict read_reply(const struct pd_endpoint *e,
+                                           const struct pd_http_call *call, bool chat,
                                            struct pd_str body, struct pd_endpoint_answer *out,
                                            struct pd_err *err)
 {
     struct json_object *o = NULL;
     enum pd_endpoint_verdict v = PD_ENDPOINT_OK;
     if (pd_json_parse(body, &o, NULL) != PD_OK || !json_object_is_type(o, json_type_object)) {
-        v = rubbish(call->url, call->type, body, "is not a JSON object", err);
+        v = rubbish(e, call, body, "is not a JSON object", err);
         goto out;
     }
     struct json_object *choices = pd_json_get(o, "choices"), *usage = pd_json_get(o, "usage");
@@ -151,18 +172,18 @@ static enum pd_endpoint_verdict read_reply(const struct pd_http_call *call, bool
         chat ? pd_json_str(pd_json_get(first, "message"), "content") : pd_json_str(first, "text");
     struct pd_str finish = pd_json_str(first, "finish_reason");
     if (!first) {
-        v = rubbish(call->url, call->type, body, "has no choices", err);
+        v = rubbish(e, call, body, "has no choices", err);
     } else if (pd_str_eqz(finish, "content_filter")) {
         (void)PD_FAIL(err, PD_IO, "%s: the answer was withheld by a content filter", call->url);
         v = PD_ENDPOINT_REFUSED;
     } else if (!text.ptr || pd_str_trim(text).len == 0) {
-        v = rubbish(call->url, call->type, body, "has no text", err);
+        v = rubbish(e, call, body, "has no text", err);
     } else {
         out->text = pd_xstrndup(text.ptr, text.len);
         out->text_len = text.len;
         out->finish = pd_str_eqz(finish, "length") ? PD_FINISH_LENGTH : PD_FINISH_STOP;
-        out->prompt_tokens = pd_json_i64(usage, "prompt_tokens", -1);
-        out->new_tokens = pd_json_i64(usage, "completion_tokens", -1);
+        out->prompt_tokens = tokens(usage, "prompt_tokens");
+        out->new_tokens = tokens(usage, "completion_tokens");
     }
 out:
     json_object_put(o);
@@ -202,8 +223,8 @@ enum pd_endpoint_verdict pd_endpoint_answer(const struct pd_endpoint *e, struct 
                                  : rc == PD_UNSUPPORTED ? PD_ENDPOINT_FATAL
                                  : rc != PD_OK          ? PD_ENDPOINT_RETRY
                                  : call.status != 200
-                                     ? refused(url, call.status, pd_buf_str(&reply), err)
-                                     : read_reply(&call, chat, pd_buf_str(&reply), out, err);
+                                     ? refused(e, &call, pd_buf_str(&reply), err)
+                                     : read_reply(e, &call, chat, pd_buf_str(&reply), out, err);
     pd_buf_release(&reply);
     if (auth)
         explicit_bzero(auth, strlen(auth));

@@ -118,6 +118,13 @@ class Handler(BaseHTTPRequestHandler):
     def nochoices(self, prompt, body, n):
         self.reply(200, {"object": "list", "choices": []})
 
+    def toldkey(self, prompt, body, n):
+        self.reply(200, b"<html>" + b"." * 55 + self.headers["Authorization"].encode(), "text/html")  # cut inside the key
+
+    def manytokens(self, prompt, body, n):
+        self.reply(200, {"choices": [{"message": {"content": "told"}}],
+                         "usage": {"prompt_tokens": 2**62, "completion_tokens": 2**62 if n % 2 else -3}})
+
     def empty(self, prompt, body, n):
         self.answer("  \n")
 
@@ -146,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(302, b"", Location=self.server.url.replace("/v1", "/elsewhere"))
 
     def nokey(self, prompt, body, n):
-        self.reply(401, {"error": {"message": "Incorrect API key provided"}})
+        self.reply(401, {"error": {"message": "Incorrect API key provided: " + self.headers["Authorization"]}})
 
     def newname(self, prompt, body, n):
         if "max_tokens" in body:
@@ -263,6 +270,18 @@ def test_what_no_try_can_mend_ends_it(endpoint, tmp_path, word, reason):
     assert done.returncode == 1 and reason in done.stderr and endpoint.url in done.stderr
     assert sum(endpoint.tries.values()) <= 4 and len(done.stderr.splitlines()) <= 2
     assert KEY not in done.stderr
+
+
+def test_what_an_endpoint_says_of_the_key_is_not_printed(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["toldkey"], "--n", 1, "--retries", 0)
+    assert done.returncode == 1 and "is not a JSON object" in done.stderr and KEY[:6] not in done.stderr
+
+
+def test_counts_that_cannot_be_are_none(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, [f"manytokens {i}" for i in range(4)], "--n", 1, "--json", "--token-rate", 1000)
+    assert done.returncode == 0 and "4 answers came without a count" in done.stderr, done.stderr
+    assert json.loads(done.stdout)["new_tokens"] == json.loads(done.stdout)["prompt_tokens"] == 0
+    assert all(a["tokens"] is None for r in read_jsonl(tmp_path / "a.jsonl") for a in r["answers"])
 
 
 def test_nobody_there(endpoint, tmp_path):
