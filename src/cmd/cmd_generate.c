@@ -34,8 +34,8 @@ static const char text[] =
     "With --serve the model answers OpenAI-compatible requests instead (/v1/chat/completions,\n"
     "/v1/completions, /v1/models), streamed or whole, many at once, until SIGTERM or Ctrl-C:\n"
     "docs/serving.md. Sampling is then the request's own; of the options above it takes\n"
-    "--model-name, --dtype, --batch, --kv-memory, --threads and --max-new-tokens (for chats\n"
-    "that do not say).";
+    "--model-name, --dtype, --batch, --kv-memory, --threads, --max-new-tokens (for chats that\n"
+    "do not say) and --quiet; others are refused.";
 static const char examples[] =
     "  podium generate --model $(podium model pull smollm2-135m-instruct) \\\n"
     "      --prompts prompts.jsonl --n 2 --temperature 0.9 --top-p 0.95 --out answers.jsonl\n"
@@ -119,15 +119,39 @@ out:
     return rc;
 }
 
+/* What the other way of running has no use for is refused, not passed over. */
+static enum pd_rc check_way(const struct pd_generate_args *a, struct pd_err *err)
+{
+    static const char *const served[] = {
+        "serve",   "listen",         "api-key", "max-requests", "access-log", /* its own */
+        "model",   "model-name",     "dtype",   "batch",        "kv-memory",
+        "threads", "max-new-tokens", "quiet"};
+    enum { OWN = 5 };
+    for (const struct pd_opt *o = a->options; o->name || o->help; o++) {
+        size_t i = 0, n = sizeof served / sizeof *served;
+        if (!o->name || !o->was_set)
+            continue;
+        while (i < n && strcmp(o->name, served[i]) != 0)
+            i++;
+        if (a->serve && i == n)
+            return PD_FAIL(err, PD_USAGE,
+                           "--serve takes no --%s: what is asked, and how, is in the requests",
+                           o->name);
+        if (!a->serve && i < OWN)
+            return PD_FAIL(err, PD_USAGE, "--%s needs --serve", o->name);
+    }
+    return PD_OK;
+}
+
 static enum pd_rc check_args(struct pd_generate_args *a, struct pd_err *err)
 {
     enum pd_rc rc = check_grid(a, err);
+    if (rc == PD_OK)
+        rc = check_way(a, err);
     if (rc != PD_OK)
         return rc;
     if (!a->serve && !a->prompts)
         return PD_FAIL(err, PD_USAGE, "--prompts FILE is missing (or --serve)");
-    if (a->serve && a->prompts)
-        return PD_FAIL(err, PD_USAGE, "--serve takes no --prompts");
     a->so.max_new = a->o.max_new_tokens;
     if (a->o.max_new_tokens == 0 && a->o.max_length == 0)
         a->o.max_new_tokens = 256;

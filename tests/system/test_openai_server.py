@@ -356,3 +356,18 @@ def test_usage_errors(podium):
     podium("generate", "--model", TINY, code=2)
     podium("generate", "--model", TINY, "--serve", "--prompts", "x.jsonl", code=2)
     podium("generate", "--model", TINY, "--serve", "--listen", "nowhere:x", code=2)
+
+
+@pytest.mark.parametrize("args", [["--temperature", "0.5"], ["--n", "3"], ["--stop", "x"], ["--out", "a.jsonl"], ["--greedy"],
+                                  ["--seed", "1"], ["--resume"]])
+def test_what_serving_has_no_use_for(args):
+    done = subprocess.run([podium_bin(), "generate", "--model", TINY, "--serve", "--listen", "nowhere:x", *args],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and args[0] in done.stderr, done.stderr
+
+
+def test_what_needs_serving(tmp_path):
+    given = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "x"}])
+    done = subprocess.run([podium_bin(), "generate", "--model", TINY, "--prompts", given, "--max-new-tokens", "1", "--listen",
+                           "127.0.0.1:0"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "--listen needs --serve" in done.stderr
