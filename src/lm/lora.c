@@ -13,7 +13,7 @@
 
 #define CONFIG "adapter_config.json"
 #define PREFIX "base_model.model."
-enum { MAX_CONFIG_BYTES = 1 << 24, MAX_PATH_TEXT = 512 };
+enum { MAX_CONFIG_BYTES = 1 << 24, MAX_PATH_TEXT = 512, MAX_RANK = 1 << 16 };
 
 struct pd_lora {
     char *dir;
@@ -272,6 +272,9 @@ static enum pd_rc check_pair(const struct pd_lora *l, const struct pair *pair,
         return PD_FAIL(err, PD_INVALID,
                        "%s: module %s has rank %" PRId64 ", but " CONFIG " makes it %g", a->file,
                        pair->module, a->shape[0], r);
+    if (r > MAX_RANK) /* a torch view of stride 0 has any shape for no bytes */
+        return PD_FAIL(err, PD_TOOBIG, "%s: module %s has rank %g; more than %d is not read",
+                       a->file, pair->module, r, (int)MAX_RANK);
     return PD_OK;
 }
 
@@ -405,8 +408,9 @@ out:
 static enum pd_rc apply_tensor(const struct pd_lora *l, struct pd_model *m, const char *full,
                                struct pd_err *err)
 {
-    if (strncmp(full, PREFIX, strlen(PREFIX)) != 0)
-        return no_place(l, full, err);
+    size_t prefix = strlen(PREFIX);
+    if (strncmp(full, PREFIX, prefix) != 0 || strncmp(full + prefix, "lora_", 5) == 0)
+        return no_place(l, full, err); /* of no model, or of no module */
     if (strstr(full, ".lora_A."))
         return apply_a(l, m, full, false, err);
     if (strstr(full, ".lora_embedding_A"))

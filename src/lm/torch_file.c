@@ -22,6 +22,7 @@ static const struct {
     {"torch.ByteStorage", "U8", 1},       {"torch.BoolStorage", "BOOL", 1},
 };
 enum { N_STORAGES = sizeof storages / sizeof *storages };
+#define MAX_VALUES ((int64_t)1 << 46)
 
 static const char *const globals[] = {
     ORDERED_DICT,
@@ -99,10 +100,13 @@ static enum pd_rc read_storage(const struct reader *r, struct pd_str name, const
 static enum pd_rc check_view(const struct reader *r, const struct pd_torch_tensor *t,
                              int64_t offset, int64_t count)
 {
-    int64_t last = offset, reach = 0;
+    int64_t last = offset, reach = 0, values = 1;
     for (int d = 0; d < t->ndim; d++)
         if (t->shape[d] == 0)
             return PD_OK;
+    for (int d = 0; d < t->ndim; d++) /* a stride of 0 reaches nowhere, whatever the shape */
+        if (__builtin_mul_overflow(values, t->shape[d], &values) || values > MAX_VALUES)
+            return bad_tensor(r, t->name, "its dimensions multiply past 2^46");
     for (int d = 0; d < t->ndim; d++)
         if (__builtin_mul_overflow(t->shape[d] - 1, t->stride[d], &reach) ||
             __builtin_add_overflow(last, reach, &last))
@@ -146,11 +150,11 @@ static enum pd_rc read_tensor(const struct reader *r, struct pd_torch_tensor *t,
     enum pd_rc rc = read_storage(r, t->name, args->items[0], t, &count, &value_bytes);
     if (rc != PD_OK)
         return rc;
-    rc = offset <= count ? check_view(r, t, offset, count)
-                         : bad_tensor(r, t->name, "it begins past its storage");
+    if (offset > count)
+        return bad_tensor(r, t->name, "it begins past its storage");
     t->contiguous = is_contiguous(t);
     t->data = (const char *)t->data + (size_t)offset * value_bytes;
-    return rc;
+    return check_view(r, t, offset, count);
 }
 
 /* The tensor call that a value of the dict is, through nn.Parameter, or NULL. */

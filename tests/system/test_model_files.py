@@ -271,6 +271,35 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path, config, says):
     assert says in fails("model", "info", adapter_copy(tmp_path, "llama", **config))
 
 
+Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+
+
+@pytest.mark.parametrize("rank", [1 << 40, 1 << 62])
+def test_adapters_of_huge_rank_are_refused(tmp_path, rank):
+    """A view of stride 0 has any shape for a few bytes: nothing may be sized by it."""
+    folder = adapter_copy(tmp_path, "llama", r=rank)
+    old = torch_writer.read_safetensors(folder / "adapter_model.safetensors")
+    inputs, outputs = old[Q_PROJ.format("A")][1][1], old[Q_PROJ.format("B")][1][0]
+    (folder / "adapter_model.safetensors").unlink()
+    torch_writer.write(
+        folder / "adapter_model.bin",
+        {
+            Q_PROJ.format("A"): ("F32", [rank, inputs], bytes(4 * inputs)),
+            Q_PROJ.format("B"): ("F32", [outputs, rank], bytes(4 * outputs)),
+        },
+        strides={Q_PROJ.format("A"): [0, 1], Q_PROJ.format("B"): [1, 0]},
+    )
+    assert "adapter_model.bin" in fails("score", "--model", folder, "--in", "-", "--out", "-")
+
+
+@pytest.mark.parametrize("name", ["lora_A.weight", "lora_embedding_A", "lora_B.weight", "lora_E"])
+def test_an_adapter_of_no_module_is_refused(tmp_path, name):
+    folder = adapter_copy(tmp_path, "llama")
+    (folder / "adapter_model.safetensors").unlink()
+    torch_writer.write(folder / "adapter_model.bin", {f"base_model.model.{name}": ("F32", [4, 4], bytes(64))})
+    assert f"base_model.model.{name} has no place" in fails("score", "--model", folder, "--in", "-", "--out", "-")
+
+
 # ---- values ----
 
 

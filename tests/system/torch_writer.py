@@ -31,24 +31,25 @@ def numbers(values):
     return b"(" + b"".join(map(integer, values)) + b"t"
 
 
-def tensor(key, dtype, shape, offset=0):
+def tensor(key, dtype, shape, offset=0, strides=None):
     storage, size = STORAGES[dtype]
-    count = 1
-    for d in shape:
-        count *= d
-    strides = [1] * len(shape)
-    for d in range(len(shape) - 2, -1, -1):
-        strides[d] = strides[d + 1] * shape[d + 1]
+    if strides is None:
+        strides = [1] * len(shape)
+        for d in range(len(shape) - 2, -1, -1):
+            strides[d] = strides[d + 1] * shape[d + 1]
+    count = 1  # values that the storage holds: a stride of 0 takes none
+    for d, stride in zip(shape, strides):
+        count *= d if stride else 1
     persistent = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n" + text(key) + text("cpu") + integer(count) + b"tQ"
     hooks = b"ccollections\nOrderedDict\n)R"
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + persistent + integer(offset) + numbers(shape) + numbers(strides) + b"\x89" + hooks + b"tR"
 
 
-def write(path, tensors):
+def write(path, tensors, strides=None):
     pickled = b"\x80\x02ccollections\nOrderedDict\n)R("
     with zipfile.ZipFile(path, "w") as z:
         for i, (name, (dtype, shape, data)) in enumerate(tensors.items()):
-            pickled += text(name) + tensor(str(i), dtype, shape)
+            pickled += text(name) + tensor(str(i), dtype, shape, strides=(strides or {}).get(name))
             z.writestr(f"m/data/{i}", data)
         z.writestr("m/data.pkl", pickled + b"u.")
 
