@@ -76,7 +76,7 @@ static enum pd_rc filter_length(struct pd_j_run *r, struct pd_j_val v, struct pd
     switch (v.type) {
     case PD_J_T_STR:
         *out = pd_j_int((int64_t)pd_j_chars(v.u.str.s));
-        return pd_j_step(r, v.u.str.s.len / 64);
+        return pd_j_step_text(r, v.u.str.s);
     case PD_J_T_LIST:
         *out = pd_j_int((int64_t)v.u.list->n);
         return PD_OK;
@@ -421,7 +421,6 @@ static enum pd_rc filter_int(struct pd_j_run *r, struct pd_j_val v, struct pd_j_
     const struct pd_j_val *other = pd_j_arg(args, 0, "default");
     int64_t i;
     double f;
-    (void)r;
     *out = other ? *other : pd_j_int(0);
     if (v.type == PD_J_T_BOOL)
         *out = pd_j_int(v.u.b);
@@ -433,7 +432,7 @@ static enum pd_rc filter_int(struct pd_j_run *r, struct pd_j_val v, struct pd_j_
         *out = pd_j_int(i);
     else if (v.type == PD_J_T_STR && pd_str_to_f64(pd_str_trim(v.u.str.s), &f) && fabs(f) < 9e18)
         *out = pd_j_int((int64_t)f);
-    return PD_OK;
+    return v.type == PD_J_T_STR ? pd_j_step_text(r, v.u.str.s) : PD_OK;
 }
 
 static enum pd_rc filter_float(struct pd_j_run *r, struct pd_j_val v, struct pd_j_args *args,
@@ -442,7 +441,6 @@ static enum pd_rc filter_float(struct pd_j_run *r, struct pd_j_val v, struct pd_
     const struct pd_j_val *other = pd_j_arg(args, 0, "default");
     double f = 0;
     bool ok = true;
-    (void)r;
     if (v.type == PD_J_T_INT)
         f = (double)v.u.i;
     else if (v.type == PD_J_T_BOOL)
@@ -452,7 +450,7 @@ static enum pd_rc filter_float(struct pd_j_run *r, struct pd_j_val v, struct pd_
     else
         ok = v.type == PD_J_T_STR && pd_str_to_f64(pd_str_trim(v.u.str.s), &f);
     *out = !ok && other ? *other : (struct pd_j_val){.type = PD_J_T_FLOAT, .u.f = ok ? f : 0};
-    return PD_OK;
+    return v.type == PD_J_T_STR ? pd_j_step_text(r, v.u.str.s) : PD_OK;
 }
 
 static enum pd_rc filter_abs(struct pd_j_run *r, struct pd_j_val v, struct pd_j_args *args,
@@ -550,13 +548,16 @@ static int plain_test(struct pd_str name, const struct pd_j_val *v)
     return 2;
 }
 
-static bool same(const struct pd_j_val *a, const struct pd_j_val *b)
+static enum pd_rc same(struct pd_j_run *r, const struct pd_j_val *a, const struct pd_j_val *b,
+                       bool *yes)
 {
+    *yes = false;
     if (a->type != b->type)
-        return false;
-    if (a->type == PD_J_T_LIST || a->type == PD_J_T_MAP)
-        return a->u.list == b->u.list;
-    return pd_j_equal(a, b, 0);
+        return PD_OK;
+    if (a->type != PD_J_T_LIST && a->type != PD_J_T_MAP)
+        return pd_j_equal(r, a, b, yes);
+    *yes = a->u.list == b->u.list;
+    return PD_OK;
 }
 
 static enum pd_rc order_test(struct pd_j_run *r, struct pd_str name, const struct pd_j_val *v,
@@ -587,18 +588,20 @@ enum pd_rc pd_j_test(struct pd_j_run *r, struct pd_str name, const struct pd_j_v
         return pd_j_fail(r, PD_UNSUPPORTED, "the test %.*s without argument is not known here",
                          PD_STR_ARG(name));
     if (pd_str_eqz(name, "equalto") || pd_str_eqz(name, "eq"))
-        *out = pd_j_equal(v, x, 0);
-    else if (pd_str_eqz(name, "ne"))
-        *out = !pd_j_equal(v, x, 0);
-    else if (pd_str_eqz(name, "sameas"))
-        *out = same(v, x);
-    else if (pd_str_eqz(name, "in"))
+        return pd_j_equal(r, v, x, out);
+    if (pd_str_eqz(name, "ne")) {
+        enum pd_rc rc = pd_j_equal(r, v, x, out);
+        *out = !*out;
+        return rc;
+    }
+    if (pd_str_eqz(name, "sameas"))
+        return same(r, v, x, out);
+    if (pd_str_eqz(name, "in"))
         return pd_j_contains(r, x, v, out);
-    else if (pd_str_eqz(name, "divisibleby") && v->type == PD_J_T_INT && x->type == PD_J_T_INT &&
-             x->u.i != 0)
-        *out = x->u.i == -1 || v->u.i % x->u.i == 0;
-    else
+    if (!pd_str_eqz(name, "divisibleby") || v->type != PD_J_T_INT || x->type != PD_J_T_INT ||
+        x->u.i == 0)
         return order_test(r, name, v, x, out);
+    *out = x->u.i == -1 || v->u.i % x->u.i == 0;
     return PD_OK;
 }
 

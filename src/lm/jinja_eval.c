@@ -29,6 +29,7 @@ static struct pd_j_val *look_up(struct pd_j_run *r, struct pd_str name)
 {
     for (struct pd_j_frame *f = r->frame; f; f = f->up) {
         struct pd_j_val *v = pd_j_map_get(&f->vars, name);
+        r->steps += f->vars.n / 8; /* the next step looks whether they are too many */
         if (v)
             return v;
     }
@@ -120,9 +121,9 @@ static enum pd_rc repeat(struct pd_j_run *r, struct pd_j_str s, int64_t times, s
     return PD_OK;
 }
 
-static int64_t floor_div(int64_t a, int64_t b)
+static bool rounds_down(int64_t a, int64_t b)
 {
-    return a / b - (a % b != 0 && (a < 0) != (b < 0));
+    return a % b != 0 && (a < 0) != (b < 0);
 }
 
 static enum pd_rc whole(struct pd_j_run *r, char op, int64_t a, int64_t b, struct pd_j_val *out)
@@ -138,7 +139,7 @@ static enum pd_rc whole(struct pd_j_run *r, char op, int64_t a, int64_t b, struc
     else if (op == '*')
         over = __builtin_mul_overflow(a, b, &v);
     else
-        v = op == '/' ? floor_div(a, b) : a - b * floor_div(a, b);
+        v = op == '/' ? a / b - rounds_down(a, b) : a % b + (rounds_down(a, b) ? b : 0);
     *out = pd_j_int(v);
     return over ? pd_j_fail(r, PD_INVALID, "a number out of range") : PD_OK;
 }
@@ -231,7 +232,8 @@ static enum pd_rc one_comparison(struct pd_j_run *r, struct pd_str op, const str
     enum pd_rc rc = PD_OK;
     int order = 0;
     if (pd_str_eqz(op, "==") || pd_str_eqz(op, "!=")) {
-        *yes = pd_j_equal(a, b, 0) == (op.ptr[0] == '=');
+        PD_TRY(pd_j_equal(r, a, b, yes));
+        *yes = *yes == (op.ptr[0] == '=');
     } else if (pd_str_ends(op, PD_STR("in"))) {
         PD_TRY(pd_j_contains(r, b, a, yes));
         *yes = *yes == (op.len == 2);
@@ -277,7 +279,7 @@ static enum pd_rc nth(struct pd_j_run *r, const struct pd_j_val *v, int64_t at,
     }
     size_t from = pd_j_offset(v->u.str.s, (size_t)at), to = pd_j_offset(v->u.str.s, (size_t)at + 1);
     *out = (struct pd_j_val){.type = PD_J_T_STR, .u.str = pd_j_sub(v->u.str, from, to)};
-    return pd_j_step(r, v->u.str.s.len / 64);
+    return pd_j_step_text(r, v->u.str.s);
 }
 
 static enum pd_rc index_of(struct pd_j_run *r, struct pd_j_val *v, const struct pd_j_val *key,

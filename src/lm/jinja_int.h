@@ -189,9 +189,12 @@ struct pd_j_args { /* of a call, filter or test */
     struct pd_j_map named;
 };
 
-/* Fails with "line N: ..."; count steps and refuse to go on without end. */
+/* Fails with "line N: ..."; count steps and refuse to go on without end. What walks over something
+ * that a template can make long counts as well: a step for a few names, for 64 bytes of a text. */
 enum pd_rc pd_j_fail(struct pd_j_run *r, enum pd_rc rc, const char *fmt, ...) PD_PRINTF(3, 4);
 PD_CHECKED enum pd_rc pd_j_step(struct pd_j_run *r, size_t n);
+PD_CHECKED enum pd_rc pd_j_step_text(struct pd_j_run *r, struct pd_str s);
+PD_CHECKED enum pd_rc pd_j_step_names(struct pd_j_run *r, const struct pd_j_map *m);
 /* n zeroed bytes that live as long as the rendering; NULL past its memory. */
 PD_CHECKED void *pd_j_alloc(struct pd_j_run *r, size_t n);
 
@@ -204,7 +207,8 @@ struct pd_j_val pd_j_undefined(const char *what);
 extern const struct pd_j_val pd_j_none;
 const char *pd_j_type_name(const struct pd_j_val *v); /* "a string" */
 bool pd_j_truth(const struct pd_j_val *v);
-bool pd_j_equal(const struct pd_j_val *a, const struct pd_j_val *b, int depth);
+PD_CHECKED enum pd_rc pd_j_equal(struct pd_j_run *r, const struct pd_j_val *a,
+                                 const struct pd_j_val *b, bool *yes);
 PD_CHECKED enum pd_rc pd_j_compare(struct pd_j_run *r, const struct pd_j_val *a,
                                    const struct pd_j_val *b, int *order);
 PD_CHECKED enum pd_rc pd_j_contains(struct pd_j_run *r, const struct pd_j_val *in,

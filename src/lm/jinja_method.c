@@ -22,6 +22,12 @@ static struct pd_j_val text(struct pd_j_str s)
 
 /* ---- strings ---- */
 
+/* Before what may look at all of b for each byte of a. */
+static enum pd_rc step_product(struct pd_j_run *r, struct pd_str a, struct pd_str b)
+{
+    return pd_j_step(r, (a.len / 64 + 1) * (b.len / 64 + 1));
+}
+
 static enum pd_rc strip(struct pd_j_run *r, const char *name, struct pd_j_str s,
                         struct pd_j_args *args, struct pd_j_val *out)
 {
@@ -29,8 +35,10 @@ static enum pd_rc strip(struct pd_j_run *r, const char *name, struct pd_j_str s,
     const struct pd_j_str *chars = text_arg(args, 0, "chars");
     if (given && !chars && given->type != PD_J_T_NONE)
         return bad_argument(r, name);
-    *out = text(pd_j_strip(s, chars ? &chars->s : NULL, name[0] != 'r', name[0] != 'l'));
-    return pd_j_step(r, s.s.len / 64);
+    enum pd_rc rc = step_product(r, s.s, chars ? chars->s : PD_STR(""));
+    if (rc == PD_OK)
+        *out = text(pd_j_strip(s, chars ? &chars->s : NULL, name[0] != 'r', name[0] != 'l'));
+    return rc;
 }
 
 static size_t find(struct pd_str s, size_t from, struct pd_str piece)
@@ -81,7 +89,7 @@ static enum pd_rc split(struct pd_j_run *r, struct pd_j_str s, struct pd_j_args 
     if ((sep && sep->s.len == 0) || (given && !sep && given->type != PD_J_T_NONE))
         return bad_argument(r, "split");
     PD_TRY(pd_j_list_new(r, out));
-    PD_TRY(pd_j_step(r, s.s.len / 64));
+    PD_TRY(pd_j_step_text(r, s.s));
     if (!sep)
         return split_at_spaces(r, s, most, out);
     size_t from = 0;
@@ -112,8 +120,8 @@ static enum pd_rc rsplit(struct pd_j_run *r, struct pd_j_str s, struct pd_j_args
     PD_TRY(pd_j_list_new(r, &backwards));
     PD_TRY(pd_j_list_new(r, out));
     for (int64_t n = 0; n < max->u.i; n++) {
+        PD_TRY(step_product(r, s.s, sep->s));
         size_t at = find_last(s.s, sep->s);
-        PD_TRY(pd_j_step(r, s.s.len / 64));
         if (at > s.s.len)
             break;
         PD_TRY(add(r, &backwards, pd_j_sub(s, at + sep->s.len, s.s.len)));
@@ -162,6 +170,9 @@ static enum pd_rc has_end(struct pd_j_run *r, const char *name, struct pd_j_str 
         const struct pd_j_val *piece = list ? &list->v[i] : v;
         if (piece->type != PD_J_T_STR)
             return bad_argument(r, name);
+        enum pd_rc rc = pd_j_step(r, 1 + piece->u.str.s.len / 64);
+        if (rc != PD_OK)
+            return rc;
         yes = yes || (front ? pd_str_starts : pd_str_ends)(s.s, piece->u.str.s);
     }
     *out = pd_j_bool(yes);
@@ -202,11 +213,14 @@ static enum pd_rc find_method(struct pd_j_run *r, const char *name, struct pd_j_
     const struct pd_j_str *piece = text_arg(args, 0, "sub");
     if (!piece || args->n != 1)
         return bad_argument(r, name);
+    enum pd_rc rc = step_product(r, s.s, piece->s);
+    if (rc != PD_OK)
+        return rc;
     size_t at = name[0] == 'r'      ? find_last(s.s, piece->s)
                 : piece->s.len == 0 ? 0
                                     : find(s.s, 0, piece->s);
     *out = pd_j_int(at > s.s.len ? -1 : (int64_t)pd_j_chars((struct pd_str){s.s.ptr, at}));
-    return pd_j_step(r, s.s.len / 64);
+    return PD_OK;
 }
 
 static enum pd_rc count(struct pd_j_run *r, struct pd_j_str s, struct pd_j_args *args,
@@ -220,7 +234,7 @@ static enum pd_rc count(struct pd_j_run *r, struct pd_j_str s, struct pd_j_args 
          at = find(s.s, at + piece->s.len, piece->s))
         n++;
     *out = pd_j_int(n);
-    return pd_j_step(r, s.s.len / 64);
+    return pd_j_step_text(r, s.s);
 }
 
 static enum pd_rc join(struct pd_j_run *r, struct pd_j_str s, struct pd_j_args *args,
@@ -248,6 +262,7 @@ static enum pd_rc splitlines(struct pd_j_run *r, struct pd_j_str s, struct pd_j_
 {
     enum pd_rc rc = PD_OK;
     PD_TRY(pd_j_list_new(r, out));
+    PD_TRY(pd_j_step_text(r, s.s));
     for (size_t from = 0; from < s.s.len;) {
         size_t to = from;
         while (to < s.s.len && s.s.ptr[to] != '\n' && s.s.ptr[to] != '\r')
@@ -269,7 +284,7 @@ static enum pd_rc remove_end(struct pd_j_run *r, const char *name, struct pd_j_s
     bool there = (front ? pd_str_starts : pd_str_ends)(s.s, piece->s);
     size_t n = there ? piece->s.len : 0;
     *out = text(pd_j_sub(s, front ? n : 0, s.s.len - (front ? 0 : n)));
-    return PD_OK;
+    return pd_j_step_text(r, piece->s);
 }
 
 /* isdigit, isalpha, isspace, isalnum of a text that is not empty */
@@ -315,7 +330,7 @@ static enum pd_rc string_method(struct pd_j_run *r, const char *name, struct pd_
         return remove_end(r, name, s, args, out);
     if (strncmp(name, "is", 2) == 0) {
         *out = pd_j_bool(all_are(name, s.s));
-        return PD_OK;
+        return pd_j_step(r, s.s.len / 16);
     }
     return change_case(r, name, s, out);
 }
@@ -331,7 +346,7 @@ static enum pd_rc get(struct pd_j_run *r, const struct pd_j_map *m, struct pd_j_
         return bad_argument(r, "get");
     const struct pd_j_val *v = key ? pd_j_map_get(m, key->s) : NULL;
     *out = v ? *v : other ? *other : pd_j_none;
-    return PD_OK;
+    return pd_j_step_names(r, m);
 }
 
 /* items, keys, values */
@@ -360,11 +375,14 @@ static enum pd_rc list_method(struct pd_j_run *r, const char *name, const struct
     int64_t n = 0, first = -1;
     if (args->n != 1)
         return bad_argument(r, name);
-    for (size_t i = 0; i < l->n; i++)
-        if (pd_j_equal(&l->v[i], &args->v[0], 0)) {
-            first = first < 0 ? (int64_t)i : first;
-            n++;
-        }
+    for (size_t i = 0; i < l->n; i++) {
+        bool yes = false;
+        enum pd_rc rc = pd_j_equal(r, &l->v[i], &args->v[0], &yes);
+        if (rc != PD_OK)
+            return rc;
+        first = yes && first < 0 ? (int64_t)i : first;
+        n += yes;
+    }
     *out = pd_j_int(name[0] == 'c' ? n : first);
     return name[0] == 'i' && first < 0
                ? pd_j_fail(r, PD_INVALID, "index() of what is not in the list")
@@ -450,6 +468,9 @@ enum pd_rc pd_j_attr(struct pd_j_run *r, struct pd_j_val *v, struct pd_str name,
     bool map = v->type == PD_J_T_MAP || v->type == PD_J_T_NAMESPACE;
     const struct pd_j_val *item = map ? pd_j_map_get(v->u.map, name) : NULL;
     const char *method = item && !dotted ? NULL : pd_j_method_name(v, name);
+    enum pd_rc rc = map ? pd_j_step_names(r, v->u.map) : PD_OK;
+    if (rc != PD_OK)
+        return rc;
     if (item && !method) {
         *out = *item;
     } else if (method) {

@@ -269,22 +269,27 @@ out:
 }
 
 /* The index of the smallest key above `after` (NULL: of all). */
-static size_t next_key(const struct pd_j_map *m, const struct pd_j_val *after)
+static enum pd_rc next_key(struct pd_j_run *r, const struct pd_j_map *m,
+                           const struct pd_j_val *after, size_t *best)
 {
-    size_t best = m->n;
+    enum pd_rc rc = PD_OK;
+    struct pd_j_val least = pd_j_none;
+    *best = m->n;
+    PD_TRY(pd_j_step(r, m->n));
     for (size_t i = 0; i < m->n; i++) {
-        struct pd_j_val key = {.type = PD_J_T_STR, .u.str = m->v[i].key}, least;
-        int order = 1;
-        if (after && (pd_j_compare(NULL, &key, after, &order) != PD_OK || order <= 0))
-            continue;
-        if (best < m->n) {
-            least = (struct pd_j_val){.type = PD_J_T_STR, .u.str = m->v[best].key};
-            if (pd_j_compare(NULL, &key, &least, &order) != PD_OK || order >= 0)
-                continue;
+        struct pd_j_val key = {.type = PD_J_T_STR, .u.str = m->v[i].key};
+        int above = 1, below = -1;
+        if (after)
+            PD_TRY(pd_j_compare(r, &key, after, &above));
+        if (above > 0 && *best < m->n)
+            PD_TRY(pd_j_compare(r, &key, &least, &below));
+        if (above > 0 && below < 0) {
+            *best = i;
+            least = key;
         }
-        best = i;
     }
-    return best;
+out:
+    return rc;
 }
 
 static enum pd_rc json(struct pd_j_run *r, struct pd_j_out *o, const struct pd_j_val *v,
@@ -314,8 +319,9 @@ static enum pd_rc json_map(struct pd_j_run *r, struct pd_j_out *o, const struct 
     struct pd_j_val last = pd_j_none;
     PD_TRY(pd_j_out_z(r, o, "{"));
     for (size_t i = 0; i < m->n; i++) {
-        size_t at = style->sort ? next_key(m, i ? &last : NULL) : i;
-        PD_TRY(pd_j_step(r, style->sort ? m->n : 1));
+        size_t at = i;
+        if (style->sort)
+            PD_TRY(next_key(r, m, i ? &last : NULL, &at));
         last = (struct pd_j_val){.type = PD_J_T_STR, .u.str = m->v[at].key};
         PD_TRY(pd_j_out_z(r, o, i ? style->item : ""));
         PD_TRY(newline(r, o, style, depth + 1));

@@ -27,6 +27,16 @@ enum pd_rc pd_j_step(struct pd_j_run *r, size_t n)
     return PD_OK;
 }
 
+enum pd_rc pd_j_step_text(struct pd_j_run *r, struct pd_str s)
+{
+    return pd_j_step(r, s.len / 64);
+}
+
+enum pd_rc pd_j_step_names(struct pd_j_run *r, const struct pd_j_map *m)
+{
+    return pd_j_step(r, m->n / 8);
+}
+
 void *pd_j_alloc(struct pd_j_run *r, size_t n)
 {
     if (n > PD_J_MAX_MEMORY || r->arena.used_bytes + n > PD_J_MAX_MEMORY) {
@@ -125,7 +135,7 @@ enum pd_rc pd_j_map_put(struct pd_j_run *r, struct pd_j_map *m, struct pd_j_str 
                         struct pd_j_val v)
 {
     struct pd_j_val *there = pd_j_map_get(m, key.s);
-    enum pd_rc rc = pd_j_step(r, m->n / 8);
+    enum pd_rc rc = pd_j_step_names(r, m);
     if (rc != PD_OK)
         return rc;
     if (there) {
@@ -191,9 +201,13 @@ enum pd_rc pd_j_from_json(struct pd_j_run *r, struct json_object *o, bool truste
     case json_type_double:
         *out = (struct pd_j_val){.type = PD_J_T_FLOAT, .u.f = json_object_get_double(o)};
         break;
-    case json_type_string:
-        *out = pd_j_str_val(pd_json_value_str(o), !trusted);
+    case json_type_string: { /* the text of a token may be any bytes */
+        struct pd_str text = pd_json_value_str(o);
+        if (pd_utf8_valid_prefix(text) != text.len)
+            return pd_j_fail(r, PD_INVALID, "a text given to the template is not UTF-8");
+        *out = pd_j_str_val(text, !trusted);
         break;
+    }
     case json_type_array:
         return list_from_json(r, o, trusted, depth, out);
     case json_type_object:
@@ -246,50 +260,69 @@ static bool number(const struct pd_j_val *v, double *x)
     return v->type == PD_J_T_BOOL || v->type == PD_J_T_INT || v->type == PD_J_T_FLOAT;
 }
 
-static bool maps_equal(const struct pd_j_map *a, const struct pd_j_map *b, int depth)
+static enum pd_rc equal(struct pd_j_run *r, const struct pd_j_val *a, const struct pd_j_val *b,
+                        int depth, bool *yes);
+
+static enum pd_rc maps_equal(struct pd_j_run *r, const struct pd_j_map *a, const struct pd_j_map *b,
+                             int depth, bool *yes)
 {
-    if (a->n != b->n)
-        return false;
-    for (size_t i = 0; i < a->n; i++) {
+    enum pd_rc rc = PD_OK;
+    *yes = a->n == b->n;
+    for (size_t i = 0; i < a->n && *yes; i++) {
         const struct pd_j_val *other = pd_j_map_get(b, a->v[i].key.s);
-        if (!other || !pd_j_equal(&a->v[i].value, other, depth + 1))
-            return false;
+        PD_TRY(pd_j_step_names(r, b));
+        *yes = other != NULL;
+        if (other)
+            PD_TRY(equal(r, &a->v[i].value, other, depth + 1, yes));
     }
-    return true;
+out:
+    return rc;
 }
 
-static bool lists_equal(const struct pd_j_list *a, const struct pd_j_list *b, int depth)
+static enum pd_rc lists_equal(struct pd_j_run *r, const struct pd_j_list *a,
+                              const struct pd_j_list *b, int depth, bool *yes)
 {
-    if (a->n != b->n || a->tuple != b->tuple)
-        return false;
-    for (size_t i = 0; i < a->n; i++)
-        if (!pd_j_equal(&a->v[i], &b->v[i], depth + 1))
-            return false;
-    return true;
+    enum pd_rc rc = PD_OK;
+    *yes = a->n == b->n && a->tuple == b->tuple;
+    for (size_t i = 0; i < a->n && *yes; i++)
+        PD_TRY(equal(r, &a->v[i], &b->v[i], depth + 1, yes));
+out:
+    return rc;
 }
 
-bool pd_j_equal(const struct pd_j_val *a, const struct pd_j_val *b, int depth)
+/* Lists may hold one list many times over, so that the walk is longer than they are large. */
+static enum pd_rc equal(struct pd_j_run *r, const struct pd_j_val *a, const struct pd_j_val *b,
+                        int depth, bool *yes)
 {
     double x, y;
+    enum pd_rc rc = pd_j_step(r, 1);
+    *yes = false;
+    if (rc != PD_OK)
+        return rc;
     if (a->type == PD_J_T_INT && b->type == PD_J_T_INT)
-        return a->u.i == b->u.i;
-    if (number(a, &x) && number(b, &y))
-        return x == y;
-    if (a->type != b->type || depth > PD_J_MAX_DEPTH)
-        return false;
-    switch (a->type) {
-    case PD_J_T_UNDEFINED:
-    case PD_J_T_NONE:
-        return true;
-    case PD_J_T_STR:
-        return pd_str_eq(a->u.str.s, b->u.str.s);
-    case PD_J_T_LIST:
-        return lists_equal(a->u.list, b->u.list, depth);
-    case PD_J_T_MAP:
-        return maps_equal(a->u.map, b->u.map, depth);
-    default:
-        return false;
-    }
+        *yes = a->u.i == b->u.i;
+    else if (number(a, &x) && number(b, &y))
+        *yes = x == y;
+    else if (a->type != b->type)
+        return PD_OK;
+    else if (depth > PD_J_MAX_DEPTH)
+        return pd_j_fail(r, PD_INVALID, "values nested too deeply to compare");
+    else if (a->type == PD_J_T_LIST)
+        return lists_equal(r, a->u.list, b->u.list, depth, yes);
+    else if (a->type == PD_J_T_MAP)
+        return maps_equal(r, a->u.map, b->u.map, depth, yes);
+    else if (a->type == PD_J_T_STR) {
+        *yes = pd_str_eq(a->u.str.s, b->u.str.s);
+        return pd_j_step_text(r, a->u.str.s);
+    } else
+        *yes = a->type == PD_J_T_UNDEFINED || a->type == PD_J_T_NONE;
+    return PD_OK;
+}
+
+enum pd_rc pd_j_equal(struct pd_j_run *r, const struct pd_j_val *a, const struct pd_j_val *b,
+                      bool *yes)
+{
+    return equal(r, a, b, 0, yes);
 }
 
 enum pd_rc pd_j_compare(struct pd_j_run *r, const struct pd_j_val *a, const struct pd_j_val *b,
@@ -304,7 +337,7 @@ enum pd_rc pd_j_compare(struct pd_j_run *r, const struct pd_j_val *a, const stru
         size_t n = a->u.str.s.len < b->u.str.s.len ? a->u.str.s.len : b->u.str.s.len;
         int c = n ? memcmp(a->u.str.s.ptr, b->u.str.s.ptr, n) : 0;
         *order = c ? c : (a->u.str.s.len > b->u.str.s.len) - (a->u.str.s.len < b->u.str.s.len);
-        return PD_OK;
+        return pd_j_step(r, n / 64);
     }
     return pd_j_fail(r, PD_INVALID, "%s and %s have no order", pd_j_type_name(a),
                      pd_j_type_name(b));
@@ -317,20 +350,21 @@ enum pd_rc pd_j_contains(struct pd_j_run *r, const struct pd_j_val *in, const st
     if (in->type == PD_J_T_STR && x->type == PD_J_T_STR) {
         struct pd_str hay = in->u.str.s, needle = x->u.str.s;
         *yes = needle.len == 0 || (hay.len && memmem(hay.ptr, hay.len, needle.ptr, needle.len));
-        return PD_OK;
+        return pd_j_step_text(r, hay);
     }
     if (in->type == PD_J_T_MAP) {
         *yes = x->type == PD_J_T_STR && pd_j_map_get(in->u.map, x->u.str.s);
-        return PD_OK;
+        return pd_j_step_names(r, in->u.map);
     }
     if (in->type == PD_J_T_UNDEFINED)
         return PD_OK;
     if (in->type != PD_J_T_LIST)
         return pd_j_fail(r, PD_INVALID, "%s cannot be in %s", pd_j_type_name(x),
                          pd_j_type_name(in));
-    for (size_t i = 0; i < in->u.list->n && !*yes; i++)
-        *yes = pd_j_equal(&in->u.list->v[i], x, 0);
-    return pd_j_step(r, in->u.list->n);
+    enum pd_rc rc = PD_OK;
+    for (size_t i = 0; i < in->u.list->n && !*yes && rc == PD_OK; i++)
+        rc = pd_j_equal(r, &in->u.list->v[i], x, yes);
+    return rc;
 }
 
 /* ---- walking ---- */

@@ -194,6 +194,64 @@ static void rendering_is_bounded(void **state)
     pd_buf_release(&deep);
 }
 
+/* What one step could make run for hours: each is refused within the steps of one rendering. */
+static void long_walks_count(void **state)
+{
+    static const char *const walks[] = {
+        "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(90) %}{% set ns.a = [ns.a, ns.a] "
+        "%}{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}",
+        "{% set ns = namespace(a={'k': 1}, b={'k': 1}) %}{% for i in range(90) %}{% set ns.a = "
+        "{'k': ns.a, 'l': ns.a} %}{% set ns.b = {'k': ns.b, 'l': ns.b} %}{% endfor %}"
+        "{{ ns.a in [ns.b] }}",
+        "{{ ('a' * 4000000).rfind('b' ~ 'a' * 2000000) }}",
+        "{{ ('a' * 4000000).strip('b' * 2000000 ~ 'a') }}",
+        "{% set a = 'a' * 1000000 %}{% set b = 'a' * 1000000 %}{% for i in range(100000) %}"
+        "{% if a != b %}{% endif %}{% endfor %}",
+        "{% set a = 'a' * 1000000 %}{% for i in range(100000) %}{% if 'b' in a %}{% endif %}"
+        "{% endfor %}",
+        "{% set a = 'a' * 1000000 %}{% set b = 'a' * 1000000 %}{% for i in range(100000) %}"
+        "{% if a.startswith((b, b)) %}{% endif %}{% endfor %}",
+        "{% set a = ' ' * 1000000 %}{% for i in range(100000) %}{% if a.isspace() or a | int %}"
+        "{% endif %}{% endfor %}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof walks / sizeof *walks; i++)
+        expect_refused(walks[i], PD_TOOBIG, "the template runs on");
+    struct pd_buf names;
+    pd_buf_init(&names, 0);
+    for (int i = 0; i < 5000; i++)
+        pd_buf_addf(&names, "{%% set n%d = 1 %%}", i);
+    pd_buf_adds(&names, "{% for i in range(300000) %}{% if missing %}{% endif %}{% endfor %}");
+    expect_refused(pd_buf_cstr(&names), PD_TOOBIG, "the template runs on");
+    pd_buf_release(&names);
+}
+
+static void whole_numbers_divide_to_the_edge(void **state)
+{
+    struct json_object *vars = json_object_new_object();
+    const struct pd_str want = PD_STR("1 -1 0 -3074457345618258603");
+    (void)state;
+    expect(PD_STR("{% set least = -9223372036854775807 - 1 %}{{ least % 3 }} {{ 5 % -3 }} "
+                  "{{ least % 2 }} {{ least // 3 }}"),
+           vars, &want, "edge", 1);
+    json_object_put(vars);
+}
+
+/* Tokens of a GGUF file may be any bytes, and a piece of a character reaches past its end. */
+static void texts_are_utf8(void **state)
+{
+    struct pd_buf out;
+    struct pd_err err = {0};
+    struct json_object *vars = json_object_new_object();
+    json_object_object_add(vars, "token", json_object_new_string_len("\xf0", 1));
+    pd_buf_init(&out, 0);
+    (void)state;
+    assert_int_equal(render(PD_STR("{{ token | upper }}"), vars, collect, &out, &err), PD_INVALID);
+    assert_non_null(strstr(err.msg, "not UTF-8"));
+    pd_buf_release(&out);
+    json_object_put(vars);
+}
+
 static void what_is_lacking_is_named(void **state)
 {
     expect_refused("a\n{% include 'x' %}", PD_UNSUPPORTED, "line 2: a tag that is not read here");
@@ -210,6 +268,9 @@ int main(void)
         cmocka_unit_test(equals_jinja2_in_the_families_shapes),
         cmocka_unit_test(marks_survive),
         cmocka_unit_test(rendering_is_bounded),
+        cmocka_unit_test(long_walks_count),
+        cmocka_unit_test(texts_are_utf8),
+        cmocka_unit_test(whole_numbers_divide_to_the_edge),
         cmocka_unit_test(what_is_lacking_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
