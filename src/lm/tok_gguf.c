@@ -116,13 +116,15 @@ static enum pd_rc read_tokens(struct pd_tokenizer *t, const struct pd_gguf *g, b
         PD_TRY(pd_bpe_add(&t->bpe, text, (int32_t)i, err));
         int64_t type = types ? pd_gguf_elem_i64(types, i) : 1;
         bool special = type == TOKEN_CONTROL || type == TOKEN_UNKNOWN;
-        if ((special || type == TOKEN_USER) && text.len > 0 && t->n_added < 20000) {
+        bool added = (special || type == TOKEN_USER) && text.len > 0 && t->n_added < 20000;
+        /* cut out of a text, part of a character would leave the other part behind */
+        if ((added || pieces) && pd_utf8_valid_prefix(text) != text.len)
+            return PD_FAIL(err, PD_INVALID, "token %" PRIu64 " is not UTF-8", i);
+        if (added) {
             struct pd_added a = {.text = text, .id = (int32_t)i, .special = special};
             pd_tok_add_added(t, &a, false);
         }
-        if (t->bpe.pieces) {
-            if (pd_utf8_valid_prefix(text) != text.len)
-                return PD_FAIL(err, PD_INVALID, "token %" PRIu64 " is not UTF-8", i);
+        if (pieces) {
             t->bpe.beyond[i] = special || type == TOKEN_USER || type == TOKEN_BYTE;
             if (type == TOKEN_UNKNOWN && t->bpe.unk < 0)
                 t->bpe.unk = (int32_t)i;

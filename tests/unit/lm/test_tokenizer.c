@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "gguf_writer.h"
+
 static struct pd_tokenizer *open_tiny(const char *name)
 {
     struct pd_tokenizer *t = NULL;
@@ -149,6 +151,36 @@ static void equals_hugging_face_on_smollm2(void **state)
     assert_true(check_goldens(t, "smollm2") > 200);
     pd_tokenizer_free(t);
     pd_gguf_close(g);
+}
+
+/* A token cut out of a text may not leave half a character behind: types 3 (control), 4 (user). */
+static void added_tokens_of_gguf_are_utf8(void **state)
+{
+    static const char *const texts[] = {"a", "\xf0"};
+    for (int32_t type = 1; type <= 4; type++) {
+        const int32_t types[] = {1, type};
+        struct gguf_writer w;
+        struct pd_buf file;
+        struct pd_gguf *g = NULL;
+        struct pd_tokenizer *t = NULL;
+        struct pd_err err = {0};
+        gw_init(&w);
+        gw_kv_str(&w, "tokenizer.ggml.model", "gpt2");
+        gw_kv_strs(&w, "tokenizer.ggml.tokens", texts, 2);
+        gw_kv_i32s(&w, "tokenizer.ggml.token_type", types, 2);
+        gw_kv_strs(&w, "tokenizer.ggml.merges", texts, 0);
+        pd_buf_init(&file, 0);
+        gw_finish(&w, &file);
+        assert_int_equal(pd_gguf_open_bytes(&g, file.ptr, file.len, "memory", &err), PD_OK);
+        enum pd_rc rc = pd_tokenizer_open_gguf(&t, g, &err);
+        assert_int_equal(rc, type == 1 ? PD_OK : PD_INVALID);
+        if (type > 1)
+            assert_non_null(strstr(err.msg, "memory: token 1 is not UTF-8"));
+        pd_tokenizer_free(t);
+        pd_gguf_close(g);
+        pd_buf_release(&file);
+        gw_release(&w);
+    }
 }
 
 /* ---- words against the regex itself ---- */
@@ -544,6 +576,7 @@ int main(void)
         cmocka_unit_test(invalid_utf8_is_refused_with_its_offset),
         cmocka_unit_test(added_tokens_have_their_flags),
         cmocka_unit_test(added_tokens_are_not_the_models),
+        cmocka_unit_test(added_tokens_of_gguf_are_utf8),
         cmocka_unit_test(unknown_parts_are_refused),
         cmocka_unit_test(a_saved_tokenizer_gives_the_same_ids),
         cmocka_unit_test(every_pipeline_is_saved),
