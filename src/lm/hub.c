@@ -318,6 +318,11 @@ static enum pd_rc prepare(const struct pd_hub *h, const char *partial, struct pd
     enum pd_rc rc = PD_OK;
     struct json_object *o = NULL;
     char *note = pd_xasprintf("%s/podium-pull.json", partial);
+    if (pd_fs_exists(partial) && !pd_fs_exists(note) && rmdir(partial) != 0) {
+        rc = PD_FAIL(err, PD_CONFLICT, "%s is in the way and is of no earlier pull; move it away",
+                     partial);
+        goto out;
+    }
     if (pd_fs_is_dir(partial)) {
         bool same = pd_fs_exists(note) && pd_json_read_file(note, 1 << 16, &o, NULL) == PD_OK &&
                     pd_str_eqz(pd_json_str(o, "commit"), h->commit);
@@ -333,28 +338,32 @@ out:
     return rc;
 }
 
-/* partial -> target; an older target gives way. */
+/* partial -> target; an older target gives way, into a folder that nobody else has. */
 static enum pd_rc put_in_place(const char *partial, const char *target, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    char *old = pd_xasprintf("%s.old", target);
+    char *away = pd_xasprintf("%s.old-XXXXXX", target), *old = NULL;
     bool replaced = pd_fs_exists(target);
     if (replaced) {
-        PD_TRY(pd_fs_remove_tree(old, err));
-        if (rename(target, old) != 0) {
+        bool made = mkdtemp(away) != NULL;
+        old = pd_xasprintf("%s/model", away);
+        if (!made || rename(target, old) != 0) {
             rc = PD_FAIL_SYS(err, PD_IO, "cannot move %s away", target);
+            if (made)
+                (void)rmdir(away);
             goto out;
         }
     }
     if (rename(partial, target) != 0) {
         rc = PD_FAIL_SYS(err, PD_IO, "cannot put the model at %s", target);
-        if (replaced)
-            (void)rename(old, target);
+        if (replaced && rename(old, target) == 0)
+            (void)rmdir(away);
         goto out;
     }
-    if (replaced && pd_fs_remove_tree(old, NULL) != PD_OK)
-        pd_log(PD_LOG_WARN, "pull", "cannot remove %s", old);
+    if (replaced && pd_fs_remove_tree(away, NULL) != PD_OK)
+        pd_log(PD_LOG_WARN, "pull", "cannot remove %s", away);
 out:
+    pd_free(away);
     pd_free(old);
     return rc;
 }

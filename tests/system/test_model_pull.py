@@ -241,6 +241,23 @@ def test_what_is_not_ours_is_left_alone(pull, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep"
 
 
+def test_what_stands_beside_is_left_alone(hub, pull, tmp_path, monkeypatch):
+    """A newer commit replaces the folder, not a copy that someone made of it."""
+    place = tmp_path / "place"
+    pull("hf://owner/name", "--out", place / "model")
+    shutil.copytree(place / "model", place / "model.old")
+    newer = COMMIT[::-1]
+    monkeypatch.setitem(globals(), "COMMIT", newer)
+    pull("hf://owner/name", "--out", place / "model")
+    assert newer in (place / "model" / "podium-pull.json").read_text()
+    assert newer not in (place / "model.old" / "podium-pull.json").read_text()
+    assert sorted(os.listdir(place)) == ["model", "model.old"]
+    (place / "other.partial").mkdir()
+    (place / "other.partial" / "thesis.txt").write_text("keep")
+    assert "in the way" in pull("hf://owner/name", "--out", place / "other", code=1)
+    assert (place / "other.partial" / "thesis.txt").read_text() == "keep"
+
+
 def test_a_listing_that_lies(hub, pull, tmp_path, monkeypatch):
     rows = hub.listing()["siblings"]
     for bad in ({"sha": COMMIT}, {"sha": "x", "siblings": rows}, {"sha": COMMIT, "siblings": [{"rfilename": "config.json"}]}):
