@@ -1,7 +1,7 @@
 /* y = x W^T over weights as they lie in a file: any dtype, rows of `in` values, no copy, no pack.
  *
  * Two arithmetics, each with a fixed order of sums, so that what a row gives depends neither on the
- * rows beside it nor on the number of threads:
+ * rows beside it (but for one case, below) nor on the number of threads:
  *  - integer (PD_WMUL_INT): rows of x become 16-bit integers with one scale for 32 values, weights
  *    stay the integers they are (Q formats) or become 14-bit ones with a power of two for 32 values
  *    (F32, F16, BF16); the 32 products are summed exactly in 32 bits, then scaled and added in
@@ -9,11 +9,14 @@
  *    neighbours (2^-16 where weights have 8 bits or fewer): finer than bf16, at twice the speed of
  *    fp32 on AVX2.
  *  - fp32 (PD_WMUL_F32): weights are turned into fp32, products are added one after another.
- * Few rows take dot products straight over the weights, bound by memory; many rows unpack a panel
- * of outputs at a time into cache and run a register tile over all rows.
+ * Few rows (up to 4) take dot products straight over the weights, bound by memory; many rows unpack
+ * a panel of outputs at a time into cache and run a register tile over all rows. In integer mode
+ * few rows over F32, F16 and BF16 are multiplied in fp32 instead, since rounding weights anew for
+ * each row costs more than it saves: there alone a row gives other bits than it does among many,
+ * by less than the rounding of the integers.
  *
  * Private to the tensor library: linears of inference are made of it (linear.h). One compute
- * thread; parallel inside. A value that is not finite, in x or W, makes the outputs it touches NaN.
+ * thread; parallel inside. A value that is not finite, in x or W, makes the outputs it touches so.
  */
 #ifndef PD_TENSOR_WMUL_H
 #define PD_TENSOR_WMUL_H

@@ -330,42 +330,28 @@ PD_INLINE struct block32 block_at(const enum pd_dtype t, const uint8_t *row, int
     return b;
 }
 
-/* Calls fn with the dtype as a constant: CALL(t) for every row of the list. */
+/* Cases of a switch that call with the dtype as a constant: CALL(t). */
+#define PD_CASE(t, CALL)                                                                           \
+    case t:                                                                                        \
+        CALL(t);                                                                                   \
+        break;
+#define PD_FLOAT_DTYPES(CALL)                                                                      \
+    PD_CASE(PD_DTYPE_F32, CALL)                                                                    \
+    PD_CASE(PD_DTYPE_F16, CALL)                                                                    \
+    PD_CASE(PD_DTYPE_BF16, CALL)
+#define PD_Q_DTYPES(CALL)                                                                          \
+    PD_CASE(PD_DTYPE_Q8_0, CALL)                                                                   \
+    PD_CASE(PD_DTYPE_Q4_0, CALL)                                                                   \
+    PD_CASE(PD_DTYPE_Q4_1, CALL)                                                                   \
+    PD_CASE(PD_DTYPE_Q5_0, CALL)                                                                   \
+    PD_CASE(PD_DTYPE_Q5_1, CALL)                                                                   \
+    PD_CASE(PD_DTYPE_Q4_K, CALL)                                                                   \
+    PD_CASE(PD_DTYPE_Q5_K, CALL)                                                                   \
+    PD_CASE(PD_DTYPE_Q6_K, CALL)
 #define PD_BY_DTYPE(t, CALL)                                                                       \
     switch (t) {                                                                                   \
-    case PD_DTYPE_F32:                                                                             \
-        CALL(PD_DTYPE_F32);                                                                        \
-        break;                                                                                     \
-    case PD_DTYPE_F16:                                                                             \
-        CALL(PD_DTYPE_F16);                                                                        \
-        break;                                                                                     \
-    case PD_DTYPE_BF16:                                                                            \
-        CALL(PD_DTYPE_BF16);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q8_0:                                                                            \
-        CALL(PD_DTYPE_Q8_0);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q4_0:                                                                            \
-        CALL(PD_DTYPE_Q4_0);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q4_1:                                                                            \
-        CALL(PD_DTYPE_Q4_1);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q5_0:                                                                            \
-        CALL(PD_DTYPE_Q5_0);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q5_1:                                                                            \
-        CALL(PD_DTYPE_Q5_1);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q4_K:                                                                            \
-        CALL(PD_DTYPE_Q4_K);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q5_K:                                                                            \
-        CALL(PD_DTYPE_Q5_K);                                                                       \
-        break;                                                                                     \
-    case PD_DTYPE_Q6_K:                                                                            \
-        CALL(PD_DTYPE_Q6_K);                                                                       \
-        break;                                                                                     \
+        PD_FLOAT_DTYPES(CALL)                                                                      \
+        PD_Q_DTYPES(CALL)                                                                          \
     case PD_DTYPE_COUNT:                                                                           \
         break;                                                                                     \
     }

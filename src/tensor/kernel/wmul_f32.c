@@ -1,6 +1,7 @@
 /* Products in fp32 (wmul.h): a panel is turned into fp32 columns in cache, and every output adds
- * its products one after another along the row, whatever the number of rows. */
-#include "tensor/kernel/panel.h"
+ * its products one after another along the row, whatever the number of rows. Few rows over weights
+ * that are floats already need no panel (few.h). */
+#include "tensor/kernel/few.h"
 
 #include <omp.h>
 
@@ -141,7 +142,10 @@ void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
         for (int64_t k = 0; k < panels * cuts; k++) {
             const struct panel p = panel_at(c, WIDTH, k % panels);
             const int64_t t0 = k / panels * each;
-            product(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
+            if (c->T <= FEW && is_float(p.part->dtype))
+                few_floats(c, &p);
+            else
+                product(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
         }
     }
 }

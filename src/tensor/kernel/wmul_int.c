@@ -1,11 +1,12 @@
 /* Products in integers (wmul.h).
  *
- * Both ways below do, for each output and each 32 values of a row, the same arithmetic:
+ * Both ways below do, for each output and each 32 values of a row, the same arithmetic (few rows
+ * over weights stored as floats are not for them: few.h):
  *      n = sum of q_w q_x        exact in 32 bits
  *      y += float(n) * (scale_w * scale_x)         then, for formats with a min:
  *      y += min_w * (scale_x * sum of q_x)
  * in order of the blocks, so a row gives the same bits whichever way it takes. */
-#include "tensor/kernel/panel.h"
+#include "tensor/kernel/few.h"
 
 #include <omp.h>
 
@@ -56,8 +57,6 @@ static void quantise_row(const struct pd_wmul_call *c, int64_t t)
 
 /* ---- few rows: dot products ---- */
 
-enum { EIGHT = 8, FEW = PD_LANES >= 8 ? 4 : 0 }; /* without AVX2 panels are as good */
-
 #ifdef __AVX2__
 /* Sums of neighbours of a product. */
 PD_INLINE i32x8 madd(i16x16 a, i16x16 b)
@@ -79,16 +78,17 @@ PD_INLINE f32x8 sums8(i32x8 a, i32x8 b)
     return (f32x8)_mm256_cvtepi32_ps(_mm256_add_epi32(x, y));
 }
 
-/* Eight outputs for up to nt rows of x from t0 on. */
+/* Outputs r0 .. r0+7 of a panel for up to nt rows of x. */
 PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmul_call *c,
-                    const struct panel *p, int64_t t0)
+                    const struct panel *p, int64_t r0)
 {
+    const uint8_t *const *w = p->rows + r0;
     f32x8 acc[4] = {{0}};
     const int64_t bytes = (int64_t)p->part->row_bytes, step = bytes / c->blocks;
     const int64_t ahead = bytes < 2048 ? 8 * bytes : 1024;
     int64_t row[4]; /* where fewer are there, the last one again */
     for (int t = 0; t < nt; t++)
-        row[t] = t0 + t < c->T ? t0 + t : c->T - 1;
+        row[t] = t < c->T ? t : c->T - 1;
     for (int64_t kb = 0; kb < c->blocks; kb++) {
         i32x8 half[2][4];
         float scale[EIGHT], min[EIGHT];
@@ -98,8 +98,8 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const int r = 4 * h + i;
-                __builtin_prefetch(p->rows[r] + kb * step + ahead);
-                const struct block32 b = block_at(dtype, p->rows[r], kb, c->m->in - 32 * kb);
+                __builtin_prefetch(w[r] + kb * step + ahead);
+                const struct block32 b = block_at(dtype, w[r], kb, c->m->in - 32 * kb);
                 scale[r] = b.scale;
                 min[r] = b.min;
 #pragma GCC unroll 4
@@ -121,28 +121,33 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
                 acc[t] += f32x8_at(min) * c->sum[at];
         }
     }
-    const float *bias = c->m->bias ? c->m->bias + c->first + p->out : NULL;
-    for (int t = 0; t < nt && t0 + t < c->T; t++) {
-        float *y = c->y + (t0 + t) * c->ldy + p->out;
-        for (int64_t r = 0; r < p->n; r++) {
+    const float *bias = c->m->bias ? c->m->bias + c->first + p->out + r0 : NULL;
+    for (int t = 0; t < nt && t < c->T; t++) {
+        float *y = c->y + t * c->ldy + p->out + r0;
+        for (int64_t r = 0; r < EIGHT && r < p->n - r0; r++) {
             const float v = acc[t][r] + (bias ? bias[r] : 0.0f);
             y[r] = c->add ? v + y[r] : v;
         }
     }
 }
 
-static void few_rows(const struct pd_wmul_call *c, const struct panel *p)
+static void few_integers(const struct pd_wmul_call *c, const struct panel *p)
 {
 #define CALL(type)                                                                                 \
-    if (c->T == 1)                                                                                 \
-        dot8(type, 1, c, p, 0);                                                                    \
-    else                                                                                           \
-        dot8(type, 4, c, p, 0)
-    PD_BY_DTYPE(p->part->dtype, CALL)
+    for (int64_t r = 0; r < p->n; r += EIGHT)                                                      \
+        if (c->T == 1)                                                                             \
+            dot8(type, 1, c, p, r);                                                                \
+        else                                                                                       \
+            dot8(type, FEW, c, p, r)
+    switch (p->part->dtype) {
+        PD_Q_DTYPES(CALL)
+    default:
+        break;
+    }
 #undef CALL
 }
 #else
-static void few_rows(const struct pd_wmul_call *c, const struct panel *p)
+static void few_integers(const struct pd_wmul_call *c, const struct panel *p)
 {
     (void)c, (void)p;
 }
@@ -309,13 +314,21 @@ static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64
     write_panel(c, p, t0, rows, acc);
 }
 
+static bool any_integers(const struct pd_wmul *m)
+{
+    bool any = false;
+    for (int i = 0; i < m->n_parts; i++)
+        any |= !is_float(m->part[i].dtype);
+    return any;
+}
+
 void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
 {
     const bool few = c->T <= FEW;
-    const int64_t panels = count_panels(c, few ? EIGHT : WIDTH);
+    const int64_t panels = count_panels(c, WIDTH);
     const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
     const int64_t each = (c->T + cuts - 1) / cuts;
-    if (few)
+    if (few && any_integers(c->m))
         for (int64_t t = 0; t < c->T; t++)
             quantise_row(c, t);
 #pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
@@ -323,8 +336,11 @@ void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
         if (few) {
 #pragma omp for schedule(static)
             for (int64_t k = 0; k < panels; k++) {
-                const struct panel p = panel_at(c, EIGHT, k);
-                few_rows(c, &p);
+                const struct panel p = panel_at(c, WIDTH, k);
+                if (is_float(p.part->dtype))
+                    few_dots(c, &p);
+                else
+                    few_integers(c, &p);
             }
         } else {
             float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
