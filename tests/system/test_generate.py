@@ -222,7 +222,7 @@ def test_chat(podium, tmp_path):
 def start_long_job(tmp_path, *flags):
     given, out = write_jsonl(tmp_path / "p.jsonl", make_prompts(60)), tmp_path / "a.jsonl"
     cmd = ["generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 2, "--max-new-tokens", 100,
-           "--batch", 8, "--seed", 9, "--chat", "off", "--quiet"]
+           "--batch", 8, "--seed", 9, "--chat", "off", "--quiet", "--dtype", "fp32"]
     return cmd, out, tmp_path / "a.jsonl.partial"
 
 
