@@ -57,12 +57,23 @@ static void on_error(struct pd_req *req, int status, const struct pd_err *err)
 
 /* ---- who may */
 
-/* A page of another site may not use the visitor's machine; its own tools send no Origin. */
-static bool foreign_origin(struct pd_req *req)
+/* "localhost", "127.0.0.1:6901", "[::1]": what nobody else can make point here. */
+static bool is_address(const char *host)
+{
+    size_t name = strcspn(host, ":");
+    return host[0] == '[' || strspn(host, "0123456789.") == name ||
+           (name == 9 && strncasecmp(host, "localhost", 9) == 0);
+}
+
+/* A page of another site may not use the visitor's machine; its own tools send no Origin. Where no
+ * key is asked for, a page's own name does not count either: its owner can make it point here. */
+static bool foreign_origin(struct pd_req *req, bool keyed)
 {
     const char *origin = pd_req_header(req, "Origin"), *host = pd_req_header(req, "Host");
     const char *at = origin ? strstr(origin, "://") : NULL;
-    return origin && !(at && host && strcasecmp(at + 3, host) == 0);
+    if (!origin)
+        return false;
+    return !at || !host || strcasecmp(at + 3, host) != 0 || (!keyed && !is_address(host));
 }
 
 static enum pd_rc gate(struct pd_req *req, struct pd_err *err)
@@ -71,7 +82,7 @@ static enum pd_rc gate(struct pd_req *req, struct pd_err *err)
     const char *h = pd_req_header(req, "Authorization");
     if (req->route->policy == MAY_ANYONE)
         return PD_OK;
-    if (foreign_origin(req))
+    if (foreign_origin(req, s->opts->api_key != NULL))
         return PD_FAIL(err, PD_FORBIDDEN, "the Origin header names another site");
     if (!s->opts->api_key)
         return PD_OK;

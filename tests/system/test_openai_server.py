@@ -261,6 +261,16 @@ def test_nonsense_and_size(tiny):
     assert r.status_code == 403
 
 
+def test_a_page_whose_name_points_here_is_refused(tiny):
+    """DNS rebinding: Origin and Host agree, and are another site's."""
+    def status(host):
+        head = {"Origin": f"http://{host}", "Host": host}
+        return requests.post(tiny.url + "/v1/completions", json={"prompt": "a", "max_tokens": 1}, headers=head, timeout=30).status_code
+
+    assert status("evil.example:6901") == status("1.evil.example") == 403
+    assert status("localhost:6901") == status("127.0.0.1:6901") == status("[::1]:6901") == 200
+
+
 def test_key(tmp_path):
     s = ModelServer(tmp_path, TINY, env={"PODIUM_API_KEY": "secret-key"})
     try:
