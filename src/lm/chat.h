@@ -17,7 +17,7 @@ struct pd_jinja;
 
 struct pd_chat_msg {
     struct pd_str role, content; /* borrowed */
-    struct json_object *row; /* where templates find what else the message holds; or NULL */
+    struct json_object *row;     /* where templates find what else the message holds; or NULL */
 };
 
 enum pd_chat_kind { PD_CHAT_NONE, PD_CHAT_TEMPLATE, PD_CHAT_UNKNOWN };

@@ -14,10 +14,11 @@ struct infer {
     int *span_page; /* page of each span of the plan */
 };
 
-/* Weights in place (inference) give a row the same bits whatever stands beside it. Live weights of a
- * trainer go through oneDNN: its fp32 kernels sum the rows that are left over after their tiles in another order, which
- * shows in the last bits. Seen with 2.6.3 on AVX2, for all shapes of SmolLM2: equal bits for every
- * row when their number is 4, a multiple of 6 up to 72, of 12 up to 144, or larger. */
+/* Weights in place (inference) give a row the same bits whatever stands beside it. Live weights of
+ * a trainer go through oneDNN: its fp32 kernels sum the rows that are left over after their tiles
+ * in another order, which shows in the last bits. Seen with 2.6.3 on AVX2, for all shapes of
+ * SmolLM2: equal bits for every row when their number is 4, a multiple of 6 up to 72, of 12 up to
+ * 144, or larger. */
 int64_t pd_decoder_stable_rows(const struct pd_decoder *dec, int64_t n)
 {
     if (!dec->opts.train || dec->opts.compute != PD_COMPUTE_F32 || n == 0 || n > 144)
