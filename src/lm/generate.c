@@ -10,15 +10,22 @@
 
 enum { DEFAULT_ROWS = 128, DEFAULT_PREFILL = 1024, LOGIT_ROWS = 128 };
 
+/* What prompts that say the same share: computed and kept once. */
+struct prefix {
+    struct pd_kv_node *node; /* NULL while it waits */
+    float *hidden; /* (H) after its last token, once computed: first tokens are drawn from it */
+    bool ready, in_pass;
+    int64_t own, answer; /* pages: of its tokens, and of the longest answer to it */
+    int64_t spare;       /* promised at admission to whichever answer begins first */
+    int64_t n_prompts;   /* that hold it */
+};
+
 /* A prompt from pd_gen_add until its last answer is done. */
 struct prompt {
     struct pd_gen_prompt p;
     int64_t index;
-    struct pd_kv_node *node; /* NULL while it waits */
+    struct prefix *prefix;
     int64_t started, finished;
-    int64_t pages; /* promised to it: its own and those of its running answers */
-    float *hidden; /* (H) after its last token, once computed: first tokens are drawn from it */
-    bool ready;
 };
 
 /* A running answer. */
@@ -120,18 +127,18 @@ out:
     return rc;
 }
 
-static void free_prompt(struct pd_gen *g, struct prompt *p)
-{
-    pd_kv_node_unref(g->kv, p->node);
-    pd_free(p->hidden);
-    pd_free(p);
-}
-
 /* Its last answer is done, or it is not wanted any more. */
 static void end_prompt(struct pd_gen *g, struct prompt *p)
 {
-    g->promised -= p->pages;
-    free_prompt(g, p);
+    struct prefix *x = p->prefix;
+    pd_free(p);
+    if (--x->n_prompts > 0)
+        return;
+    if (x->node)
+        g->promised -= x->own + x->spare;
+    pd_kv_node_unref(g->kv, x->node);
+    pd_free(x->hidden);
+    pd_free(x);
 }
 
 static void drop_row(struct pd_gen *g, struct row *r)
@@ -152,12 +159,12 @@ void pd_gen_free(struct pd_gen *g)
         struct prompt *p = g->rows[i].prompt;
         drop_row(g, &g->rows[i]);
         if (p->started == p->p.n_answers && ++p->finished == p->started)
-            free_prompt(g, p); /* not in the queue any more */
+            end_prompt(g, p); /* not in the queue any more */
         else if (p->started < p->p.n_answers)
             p->finished++;
     }
     for (int64_t i = 0; i < g->n_queue; i++)
-        free_prompt(g, g->queue[i]);
+        end_prompt(g, g->queue[i]);
     for (int i = 0; i < g->n_samplers; i++)
         pd_sampler_free(g->samplers[i]);
     pd_kv_free(g->kv);
@@ -188,6 +195,21 @@ static int64_t max_new_of(const struct pd_gen *g, const struct pd_gen_prompt *p)
     return p->max_new_tokens < room ? p->max_new_tokens : room;
 }
 
+/* The prefix of the prompt added just before, if that says the same and waits still; else a new
+ * one. Answers may be no longer than the one that pages were reckoned for. */
+static struct prefix *prefix_for(const struct pd_gen *g, const struct pd_gen_prompt *p)
+{
+    const struct prompt *last = g->n_queue > 0 ? g->queue[g->n_queue - 1] : NULL;
+    int64_t answer = pd_kv_pages_for(max_new_of(g, p));
+    bool same = last && last->p.n == p->n && answer <= last->prefix->answer &&
+                memcmp(last->p.ids, p->ids, (size_t)p->n * sizeof *p->ids) == 0;
+    struct prefix *x = same ? last->prefix : pd_xalloc(sizeof *x);
+    if (!same)
+        *x = (struct prefix){.own = pd_kv_pages_for(p->n), .answer = answer};
+    x->n_prompts++;
+    return x;
+}
+
 enum pd_rc pd_gen_add(struct pd_gen *g, const struct pd_gen_prompt *p, struct pd_err *err)
 {
     PD_ASSERT(p->n >= 1 && p->n_answers >= 1 && p->max_new_tokens >= 1);
@@ -209,6 +231,7 @@ enum pd_rc pd_gen_add(struct pd_gen *g, const struct pd_gen_prompt *p, struct pd
         return rc;
     struct prompt *q = pd_xalloc(sizeof *q);
     q->p = *p;
+    q->prefix = prefix_for(g, p);
     q->index = g->n_added++;
     if (g->n_queue == g->cap_queue) {
         g->cap_queue = g->cap_queue ? 2 * g->cap_queue : 64;
@@ -255,57 +278,65 @@ static void need_parts(struct pd_gen *g, int64_t n)
 
 /* Pages are promised for the longest a prompt's first answer can get, so that what was begun
  * can always be finished. */
-static bool admit(struct pd_gen *g, struct prompt *p)
+static bool admit(struct pd_gen *g, struct prefix *x)
 {
-    if (p->node)
+    if (x->node)
         return true;
-    int64_t own = pd_kv_pages_for(p->p.n), answer = pd_kv_pages_for(max_new_of(g, &p->p));
-    if (g->promised + own + answer > g->n_pages)
+    if (g->promised + x->own + x->answer > g->n_pages)
         return false;
-    p->pages = own + answer;
-    g->promised += p->pages;
-    p->node = pd_kv_node_new(NULL);
+    x->spare = x->answer;
+    g->promised += x->own + x->spare;
+    x->node = pd_kv_node_new(NULL);
     return true;
 }
 
-/* One pass over prompts at the head of the queue: as many tokens as the budget allows, enough
- * prompts to fill the free rows. */
-static enum pd_rc prefill(struct pd_gen *g, struct pd_err *err)
+/* Chooses prompts at the head of the queue: as many tokens as the budget allows, enough prompts to
+ * fill the free rows, each prefix once. */
+static int choose(struct pd_gen *g, struct prefix **who)
 {
-    enum pd_rc rc = PD_OK;
     int64_t tokens = g->opts.prefill_tokens, rows = g->opts.max_rows - g->n_rows;
     int n_parts = 0;
-    int64_t *who = pd_xalloc((size_t)(g->n_queue + 1) * sizeof *who);
     for (int64_t i = 0; i < g->n_queue && tokens > 0 && rows > 0; i++) {
         struct prompt *p = g->queue[i];
+        struct prefix *x = p->prefix;
         rows -= p->p.n_answers - p->started;
-        if (p->ready)
+        if (x->ready || x->in_pass)
             continue;
-        int64_t left = p->p.n - (p->node ? p->node->len : 0);
+        int64_t done = x->node ? x->node->len : 0, left = p->p.n - done;
         /* long prompts are cut at the same places whoever is computed beside them */
         int64_t n = left < g->opts.prefill_tokens ? left : g->opts.prefill_tokens;
-        if (n > tokens && n_parts > 0)
-            break;
-        if (!admit(g, p))
+        if ((n > tokens && n_parts > 0) || !admit(g, x))
             break;
         need_parts(g, n_parts + 1);
         g->parts[n_parts] = (struct pd_infer_part){
-            .node = p->node, .ids = p->p.ids + p->node->len, .n = n, .want_last = n == left};
-        who[n_parts++] = i;
+            .node = x->node, .ids = p->p.ids + done, .n = n, .want_last = n == left};
+        x->in_pass = true;
+        who[n_parts++] = x;
         tokens -= n;
     }
+    for (int i = 0; i < n_parts; i++)
+        who[i]->in_pass = false;
+    return n_parts;
+}
+
+/* One pass over waiting prompts. */
+static enum pd_rc prefill(struct pd_gen *g, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct prefix **who = pd_xalloc((size_t)(g->n_queue + 1) * sizeof(struct prefix *));
+    int n_parts = choose(g, who);
     if (n_parts == 0)
         goto out;
     const float *hidden;
     PD_TRY(infer(g, n_parts, &hidden, err));
     for (int i = 0; i < n_parts; i++) {
-        struct prompt *p = g->queue[who[i]];
+        struct prefix *x = who[i];
         g->stats.prompt_tokens += g->parts[i].n;
         if (!g->parts[i].want_last)
             continue;
-        p->hidden = pd_xalloc((size_t)g->H * sizeof *p->hidden);
-        memcpy(p->hidden, hidden, (size_t)g->H * sizeof *hidden);
-        p->ready = true;
+        x->hidden = pd_xalloc((size_t)g->H * sizeof *x->hidden);
+        memcpy(x->hidden, hidden, (size_t)g->H * sizeof *hidden);
+        x->ready = true;
         hidden += g->H;
     }
 out:
@@ -421,7 +452,7 @@ static void settle(struct pd_gen *g, int64_t from)
 static void init_row(struct pd_gen *g, struct row *r, struct prompt *p)
 {
     int64_t max_new = max_new_of(g, &p->p);
-    *r = (struct row){.prompt = p, .max_new = max_new, .node = pd_kv_node_new(p->node)};
+    *r = (struct row){.prompt = p, .max_new = max_new, .node = pd_kv_node_new(p->prefix->node)};
     r->context = pd_xalloc((size_t)(p->p.n + max_new) * sizeof *r->context);
     memcpy(r->context, p->p.ids, (size_t)p->p.n * sizeof *r->context);
     r->a.prompt = p->index;
@@ -441,22 +472,18 @@ static enum pd_rc start_answers(struct pd_gen *g, struct pd_err *err)
     int64_t first = g->n_rows;
     for (int64_t i = 0; i < g->n_queue && g->n_rows < g->opts.max_rows;) {
         struct prompt *p = g->queue[i];
-        if (!p->ready) {
-            i++;
-            continue;
-        }
+        struct prefix *x = p->prefix;
         int64_t pages = pd_kv_pages_for(max_new_of(g, &p->p));
-        if (p->started == 0)
-            p->pages -= pages; /* promised at admission, now to the row */
-        else if (g->promised + pages > g->n_pages) {
+        if (!x->ready || g->promised + pages - x->spare > g->n_pages) {
             i++; /* those behind may hold what this one waits for */
             continue;
-        } else
-            g->promised += pages;
+        }
+        g->promised += pages - x->spare;
+        x->spare = 0;
         struct row *r = &g->rows[g->n_rows];
         init_row(g, r, p);
         r->pages = pages;
-        memcpy(g->hidden + (g->n_rows - first) * g->H, p->hidden, (size_t)g->H * sizeof *g->hidden);
+        memcpy(g->hidden + (g->n_rows - first) * g->H, x->hidden, (size_t)g->H * sizeof *g->hidden);
         g->n_rows++;
         if (++p->started == p->p.n_answers)
             remove_from_queue(g, p); /* the next one moved to i */

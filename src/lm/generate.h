@@ -2,9 +2,10 @@
  * decoder. Used by `podium generate` and by PPO rollouts.
  *
  * A prompt is computed once (long ones in chunks, short ones many at a time) and its KV pages are
- * shared by its answers; then every step advances all running answers by one token. Answers leave
- * when they finish and waiting prompts take their place, up to max_rows answers and the memory of
- * the pool.
+ * shared by its answers, and by prompts that say the same and were added one right after the other
+ * (the same question under several settings); then every step advances all running answers by one
+ * token. Answers leave when they finish and waiting prompts take their place, up to max_rows
+ * answers and the memory of the pool.
  *
  * Every answer draws from its own random stream (seed, prompt key, answer index), so what it says
  * does not depend on the order of prompts or on who runs beside it.

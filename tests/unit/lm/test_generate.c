@@ -354,6 +354,70 @@ static void test_cancel(void **state)
     teardown(&s);
 }
 
+/* The same prompt under several settings, added one after the other: what each says is what it says
+ * alone, it is computed once, also where memory is short, and who is cancelled leaves it to the
+ * others. */
+static void test_shared_prompt(void **state)
+{
+    enum { SETTINGS = 3 };
+    struct setup s;
+    setup(&s, 0);
+    int64_t page = 2 * 4 * TINY_L * 32 * s.model->cfg.n_kv_heads * TINY_D, tokens = 0;
+    struct pd_gen_prompt all[N_PROMPTS * SETTINGS];
+    int32_t copies[N_PROMPTS * SETTINGS][MAX_PROMPT];
+    struct pd_gen_result alone[SETTINGS];
+    for (int i = 0; i < N_PROMPTS * SETTINGS; i++) {
+        all[i] = s.prompts[i / SETTINGS];
+        all[i].first_answer = (uint64_t)(i % SETTINGS * N_ANSWERS);
+        all[i].sampling.temperature = 0.5 + i % SETTINGS;
+        all[i].user = &s.ids[i % SETTINGS];
+        all[i].ids = memcpy(copies[i], all[i].ids, (size_t)all[i].n * sizeof(int32_t));
+        tokens += i % SETTINGS ? 0 : all[i].n;
+    }
+    for (int k = 0; k < SETTINGS; k++) {
+        struct pd_gen_prompt one[N_PROMPTS];
+        for (int i = 0; i < N_PROMPTS; i++)
+            one[i] = all[i * SETTINGS + k];
+        alone[k] = generate(&s, one, N_PROMPTS, (struct pd_gen_opts){.seed = 7});
+    }
+    const struct pd_gen_opts how[] = {
+        {.seed = 7}, {.seed = 7, .max_rows = 4, .max_kv_bytes = 4 * page, .prefill_tokens = 8}};
+    for (int h = 0; h < 2; h++) {
+        struct pd_gen_result r = generate(&s, all, N_PROMPTS * SETTINGS, how[h]);
+        for (int64_t i = 0; i < r.n; i++) {
+            int64_t p = i / N_ANSWERS, a = i % N_ANSWERS;
+            assert_same_answer(&alone[p % SETTINGS].answers[p / SETTINGS * N_ANSWERS + a],
+                               &r.answers[i]);
+        }
+        pd_gen_result_release(&r);
+    }
+    for (int steps = 0; steps < 8; steps++) {
+        struct pd_gen_opts opts = how[steps % 2];
+        struct pd_gen *g;
+        struct pd_gen_stats st;
+        bool busy = true;
+        assert_int_equal(pd_gen_new(s.dec, &opts, &g, NULL), PD_OK);
+        for (int i = 0; i < N_PROMPTS * SETTINGS; i++)
+            assert_int_equal(pd_gen_add(g, &all[i], NULL), PD_OK);
+        for (int i = 0; i < steps; i++)
+            assert_int_equal(pd_gen_step(g, &busy, NULL), PD_OK);
+        pd_gen_cancel(g, &s.ids[0]); /* the one that the pages were promised to */
+        for (int i = 0; i < N_PROMPTS * SETTINGS; i += SETTINGS)
+            memset(copies[i], 0x7f, sizeof copies[i]); /* not borrowed any more */
+        while (busy)
+            assert_int_equal(pd_gen_step(g, &busy, NULL), PD_OK);
+        for (int i = 0; i < N_PROMPTS * SETTINGS; i += SETTINGS)
+            memcpy(copies[i], copies[i + 1], sizeof copies[i]);
+        pd_gen_stats(g, &st);
+        assert_int_equal(st.prompt_tokens, tokens);
+        assert_int_equal(st.running + st.waiting, 0);
+        pd_gen_free(g);
+    }
+    for (int k = 0; k < SETTINGS; k++)
+        pd_gen_result_release(&alone[k]);
+    teardown(&s);
+}
+
 /* The seed of a prompt and the engine's are one sum. */
 static void test_prompt_seed(void **state)
 {
@@ -412,7 +476,7 @@ int main(void)
         cmocka_unit_test(test_greedy),       cmocka_unit_test(test_context),
         cmocka_unit_test(test_callbacks),    cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_cancel),       cmocka_unit_test(test_prompt_seed),
-        cmocka_unit_test(test_top_logprobs),
+        cmocka_unit_test(test_top_logprobs), cmocka_unit_test(test_shared_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
