@@ -94,23 +94,52 @@ out:
     return rc;
 }
 
+/* A socket that nobody listens on any more is in the way and goes; nothing else does. */
+static enum pd_rc make_way(const char *path, const struct sockaddr_un *sa, struct pd_err *err)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return PD_OK;
+    if (!S_ISSOCK(st.st_mode))
+        return PD_FAIL(err, PD_CONFLICT,
+                       "cannot listen on unix:%s: there is a file of that name which is no socket",
+                       path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool alive = fd >= 0 && (connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0 ||
+                             errno == EAGAIN); /* with others waiting for it */
+    if (fd >= 0)
+        close(fd);
+    if (alive)
+        return PD_FAIL(err, PD_BUSY,
+                       "cannot listen on unix:%s: another program does; stop it or choose another "
+                       "path",
+                       path);
+    (void)unlink(path);
+    return PD_OK;
+}
+
 enum pd_rc pd_listen_unix(const char *path, int *out, struct pd_err *err)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    if (!path[0])
+        return PD_FAIL(err, PD_USAGE, "a path is missing, as in unix:podium.sock");
     if (strlen(path) >= sizeof sa.sun_path)
         return PD_FAIL(err, PD_INVALID,
-                       "socket path %s is longer than %zu bytes; use a shorter data folder path",
+                       "socket path %s is longer than the %zu bytes that the system takes; choose "
+                       "a shorter one",
                        path, sizeof sa.sun_path - 1);
     memcpy(sa.sun_path, path, strlen(path));
+    enum pd_rc way = make_way(path, &sa, err);
+    if (way != PD_OK)
+        return way;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return PD_FAIL_SYS(err, PD_IO, "cannot make a socket");
-    (void)unlink(path); /* the data folder's lock says that no other server is alive */
     mode_t old = umask(0177);
     int bad = bind(fd, (struct sockaddr *)&sa, sizeof sa);
     umask(old);
     if (bad != 0 || chmod(path, 0600) != 0 || listen(fd, 128) != 0) {
-        enum pd_rc rc = PD_FAIL_SYS(err, PD_IO, "cannot listen on %s", path);
+        enum pd_rc rc = PD_FAIL_SYS(err, PD_IO, "cannot listen on unix:%s", path);
         close(fd);
         return rc;
     }

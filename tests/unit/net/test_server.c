@@ -389,10 +389,37 @@ static void addresses(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
 }
 
+/* A dead server's socket makes way; a living one's and a file of the user's do not. */
+static void socket_files(void **state)
+{
+    struct fixture *f = *state;
+    struct pd_err err = {0};
+    char path[128];
+    int fd, other;
+    assert_int_equal(pd_listen_unix("", &fd, &err), PD_USAGE);
+    assert_int_equal(pd_listen_unix(f->sock, &fd, &err), PD_BUSY);
+    snprintf(path, sizeof path, "%s/mine", f->dir);
+    assert_int_equal(pd_fs_write_atomic(path, PD_STR("my notes"), 0600, &err), PD_OK);
+    assert_int_equal(pd_listen_unix(path, &fd, &err), PD_CONFLICT);
+    assert_non_null(strstr(err.msg, path));
+    struct pd_buf kept;
+    pd_buf_init(&kept, 0);
+    assert_int_equal(pd_fs_read(path, 100, &kept, &err), PD_OK);
+    assert_string_equal(pd_buf_cstr(&kept), "my notes");
+    pd_buf_release(&kept);
+    snprintf(path, sizeof path, "%s/dead", f->dir);
+    assert_int_equal(pd_listen_unix(path, &fd, &err), PD_OK);
+    assert_int_equal(pd_listen_unix(path, &other, &err), PD_BUSY);
+    close(fd);
+    assert_int_equal(pd_listen_unix(path, &fd, &err), PD_OK);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(requests, start, stop),
+        cmocka_unit_test_setup_teardown(socket_files, start, stop),
         cmocka_unit_test_setup_teardown(large_bodies, start, stop),
         cmocka_unit_test_setup_teardown(refused_while_sending, start, stop),
         cmocka_unit_test_setup_teardown(streams, start, stop),
