@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static const char usage[] =
     "podium generate --model M --prompts F [--out answers.jsonl] [options]\n"
@@ -79,7 +80,7 @@ static enum pd_rc check_endpoint(struct pd_generate_args *a, const struct pd_gri
     e->model = m->name;
     e->api_key = key && key[0] ? key : NULL;
     e->send_seed = given(a, "seed");
-    if (e->api_key && strncmp(e->url, "https:", 6) != 0)
+    if (e->api_key && strncasecmp(e->url, "https:", 6) != 0)
         fprintf(stderr, "podium generate: the key goes to %s in the clear (http)\n", e->url);
     return pd_endpoint_check(e, err);
 }
@@ -182,17 +183,18 @@ static enum pd_rc check_args(struct pd_generate_args *a, struct pd_err *err)
 
 int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
 {
-    struct pd_generate_args a = {.dtype = "auto",
-                                 .chat = "auto",
-                                 .temperature = "1",
-                                 .top_k = "50",
-                                 .top_p = "1",
-                                 .too_long = "error",
-                                 .logprobs = -1,
-                                 .o = {.out = "-", .n = 2, .resamples = 3},
-                                 .ep = {.parallel = 8, .retries = 5, .timeout_s = 120},
-                                 .key_env = "OPENAI_API_KEY",
-                                 .so = {.listen = "127.0.0.1:6901", .max_requests = 64}};
+    struct pd_generate_args a = {
+        .dtype = "auto",
+        .chat = "auto",
+        .temperature = "1",
+        .top_k = "50",
+        .top_p = "1",
+        .too_long = "error",
+        .logprobs = -1,
+        .o = {.out = "-", .n = 2, .resamples = 3},
+        .ep = {.parallel = 8, .retries = 5, .timeout_s = 120, .max_pause_s = 600},
+        .key_env = "OPENAI_API_KEY",
+        .so = {.listen = "127.0.0.1:6901", .max_requests = 64}};
     struct pd_sampling *s = &a.o.sampling;
     struct pd_err err = {0};
     struct pd_verb verb = {0};
@@ -278,6 +280,9 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("timeout", PD_OPT_I64, &a.ep.timeout_s, "SECONDS",
                    "without a byte from the endpoint; ten times that for a whole answer", .min = 1,
                    .max = 86400),
+        PD_OPT_ROW("max-pause", PD_OPT_I64, &a.ep.max_pause_s, "SECONDS",
+                   "the longest that an endpoint may ask for (Retry-After); past it the job ends",
+                   .min = 0, .max = 86400),
         PD_OPT_ROW("api-key-env", PD_OPT_STR, &a.key_env, "VAR",
                    "the environment variable with the key"),
         PD_OPT_ROW("price-in", PD_OPT_F64, &a.ep.price_in, "X",

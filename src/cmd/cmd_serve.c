@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/sig.h"
 #include "base/time.h"
+#include "gen/endpoint.h"
 #include "pref/template.h"
 #include "store/lease.h"
 
@@ -193,12 +194,23 @@ static enum pd_rc open_store(struct pd_store **store, const char *dir, struct pd
     return rc;
 }
 
-/* The model is the child's to open; a path that leads nowhere is said at once. */
-static enum pd_rc check_model(const struct serve *o, struct pd_err *err)
+/* What can be known to be wrong before anything begins. The model is the child's to open. */
+static enum pd_rc check_args(const struct serve *o, struct pd_err *err)
 {
     if (!o->model && (o->model_name || o->model_threads || strcmp(o->model_dtype, "auto") != 0))
         return PD_FAIL(err, PD_USAGE,
                        "--model-name, --model-dtype and --model-threads need --model M");
+    if (strncmp(o->listen, "unix:", 5) == 0)
+        return PD_FAIL(err, PD_USAGE,
+                       "--listen %s: people come in by HOST:PORT; other verbs find the server's "
+                       "socket in the data folder by themselves",
+                       o->listen);
+    if (o->model && pd_endpoint_is(o->model))
+        return PD_FAIL(err, PD_USAGE,
+                       "--model %s is an address; the server runs models of this machine. Answers "
+                       "of an endpoint come with `podium generate --model ADDRESS` and `podium "
+                       "import`",
+                       o->model);
     if (o->model && access(o->model, R_OK) != 0)
         return PD_FAIL_SYS(err, PD_NOTFOUND, "--model %s", o->model);
     return PD_OK;
@@ -216,7 +228,7 @@ static enum pd_rc serve(const struct serve *o, struct pd_err *err)
     char *sock = pd_xasprintf("%s/%s", o->data, PD_OP_SOCKET);
     char *models = o->models ? pd_xstrdup(o->models) : pd_models_default_dir();
     set_up_children(&children, o, models);
-    PD_TRY(check_model(o, err));
+    PD_TRY(check_args(o, err));
     /* of a server on its own (`podium generate --serve`): the child would ask us for it */
     (void)unsetenv("PODIUM_API_KEY");
     PD_TRY(open_store(&store, o->data, err));

@@ -1,5 +1,6 @@
 #include "cmd/generate_grid.h"
 #include "base/mem.h"
+#include "gen/endpoint.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -76,11 +77,6 @@ static enum pd_rc name_models(struct pd_grid *g, const struct pd_opt_list *names
     return PD_OK;
 }
 
-static bool is_address(const char *m)
-{
-    return strncmp(m, "http://", 7) == 0 || strncmp(m, "https://", 8) == 0;
-}
-
 enum pd_rc pd_grid_make(struct pd_grid *g, const struct pd_opt_list *models,
                         const struct pd_opt_list *names, const char *temperature, const char *top_k,
                         const char *top_p, struct pd_err *err)
@@ -110,7 +106,7 @@ enum pd_rc pd_grid_make(struct pd_grid *g, const struct pd_opt_list *models,
     g->models = pd_xalloc(models->n * sizeof *g->models);
     for (; g->n_models < models->n; g->n_models++) {
         const char *m = models->items[g->n_models];
-        g->models[g->n_models] = (struct pd_grid_model){.path = m, .endpoint = is_address(m)};
+        g->models[g->n_models] = (struct pd_grid_model){.path = m, .endpoint = pd_endpoint_is(m)};
     }
     rc = name_models(g, names, err);
 out:

@@ -140,19 +140,16 @@ static void add_summary(struct pd_answers_summary *to, const struct pd_answers_s
     to->cost += s->cost;
 }
 
-static enum pd_rc make_variant(void *ctx, size_t i, const char *out, bool resume,
-                               struct pd_err *err)
+/* Variant i of the grid, for out. */
+static struct pd_answers_opts variant(const struct job *j, size_t i, const char *out, bool resume)
 {
-    struct job *j = ctx;
-    struct pd_generate_args *a = j->a;
+    const struct pd_generate_args *a = j->a;
     const struct pd_grid *g = &a->grid;
-    size_t m = i / g->n_settings;
-    const struct pd_grid_setting *set = &g->settings[i % g->n_settings];
+    const struct pd_grid_model *m = &g->models[i / g->n_settings];
     struct pd_answers_opts o = a->o;
-    struct pd_answers_summary sum = {0};
-    enum pd_rc rc = PD_OK;
-    o.model_name = g->models[m].name;
-    o.sampling = pd_generate_sampling(a, &g->models[m], set);
+    o.model_name = m->name;
+    o.dtype = a->dtype;
+    o.sampling = pd_generate_sampling(a, m, &g->settings[i % g->n_settings]);
     o.out = out;
     o.resume = resume;
     o.first_answer = (int64_t)i * o.n; /* variants draw from streams of their own */
@@ -160,18 +157,37 @@ static enum pd_rc make_variant(void *ctx, size_t i, const char *out, bool resume
         fprintf(stderr, "variant %zu of %zu: %s, temperature %g, top-k %lld, top-p %g\n", i + 1,
                 g->n_models * g->n_settings, o.model_name, o.sampling.temperature,
                 (long long)o.sampling.top_k, o.sampling.top_p);
+    return o;
+}
+
+/* Variants of one model. */
+static enum pd_rc make_variants(void *ctx, const size_t *which, const char *const *out, size_t n,
+                                bool resume, struct pd_err *err)
+{
+    struct job *j = ctx;
+    const struct pd_grid *g = &j->a->grid;
+    size_t m = which[0] / g->n_settings;
+    enum pd_rc rc = PD_OK;
+    struct pd_answers_opts *o = pd_xalloc(n * sizeof *o);
+    struct pd_answers_summary *sums = pd_xalloc(n * sizeof *sums);
+    for (size_t i = 0; i < n; i++)
+        o[i] = variant(j, which[i], out[i], resume);
     if (g->models[m].endpoint) {
-        struct pd_endpoint ep = a->ep;
+        struct pd_endpoint ep = j->a->ep;
         ep.url = g->models[m].path;
         ep.model = g->models[m].name;
         close_model(j);
-        rc = pd_answers_collect(&ep, &j->prompts, &o, &sum, err);
+        for (size_t i = 0; i < n && rc == PD_OK; i++)
+            rc = pd_answers_collect(&ep, &j->prompts, &o[i], &sums[i], err);
     } else {
         rc = open_decoder(j, m, err);
         if (rc == PD_OK)
-            rc = pd_answers_make(j->dec, &j->prompts, &o, &sum, err);
+            rc = pd_answers_make(j->dec, &j->prompts, o, n, sums, err);
     }
-    add_summary(&j->sum, &sum);
+    for (size_t i = 0; i < n; i++)
+        add_summary(&j->sum, &sums[i]);
+    pd_free(o);
+    pd_free(sums);
     return rc;
 }
 
@@ -179,9 +195,9 @@ static enum pd_rc make_variant(void *ctx, size_t i, const char *out, bool resume
 static char *what_is_asked(const struct pd_generate_args *a, struct json_object *given_args)
 {
     static const char *const how[] = {
-        "out",       "resume",      "quiet",    "json",      "threads", "batch",
-        "kv_memory", "skip_bad",    "retries",  "rate",      "timeout", "token_rate",
-        "parallel",  "api_key_env", "price_in", "price_out", "prompts"};
+        "out",       "resume",    "quiet",       "json",     "threads",   "batch",
+        "kv_memory", "skip_bad",  "retries",     "rate",     "timeout",   "token_rate",
+        "parallel",  "max_pause", "api_key_env", "price_in", "price_out", "prompts"};
     char hash[24];
     for (size_t i = 0; i < sizeof how / sizeof *how; i++)
         json_object_object_del(given_args, how[i]);
@@ -198,11 +214,12 @@ static enum pd_rc make_all(struct job *j, struct json_object *given_args, struct
     struct pd_variants_summary sum;
     char *what = what_is_asked(a, given_args);
     struct pd_variants v = {.n = a->grid.n_models * a->grid.n_settings,
+                            .together = a->grid.n_settings,
                             .out = a->o.out,
                             .what = what,
                             .seed = a->o.seed,
                             .resume = a->o.resume,
-                            .make = make_variant,
+                            .make = make_variants,
                             .ctx = j};
     /* every model sees every prompt before the first one begins to answer */
     for (size_t i = 0; i < a->grid.n_models; i++) {
@@ -239,7 +256,7 @@ enum pd_rc pd_generate_run(struct pd_generate_args *a, struct json_object *given
     }
     PD_TRY(pd_prompts_read(&j.prompts, a->prompts, a->skip_bad, err));
     if (a->grid.n_models * a->grid.n_settings == 1)
-        PD_TRY(make_variant(&j, 0, a->o.out, a->o.resume, err));
+        PD_TRY(make_variants(&j, &(size_t){0}, &a->o.out, 1, a->o.resume, err));
     else
         PD_TRY(make_all(&j, given_args, err));
     print_summary(a, &j.sum, &j.prompts);

@@ -2,11 +2,23 @@
 #include "gen/damage.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/progress.h"
 #include "base/sig.h"
 #include "base/time.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* Jobs over the same prompts and model, side by side in one engine. */
+struct run {
+    struct pd_gen *gen;
+    struct pd__job *jobs;
+    size_t n;
+    struct pd_progress progress;
+    int64_t start_ns;
+    enum pd_rc rc; /* of a callback */
+    struct pd_err err;
+};
 
 /* ---- prompts to ids ---- */
 
@@ -52,7 +64,7 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
     for (size_t i = 0; i < prompts->n; i++) {
         struct pd__item *it = &j->items[j->n_items];
         struct pd_err e;
-        *it = (struct pd__item){.row = prompts->v[i].row, .line_no = prompts->v[i].line};
+        *it = (struct pd__item){.job = j, .row = prompts->v[i].row, .line_no = prompts->v[i].line};
         bool cut;
         enum pd_rc rc = pd_prompt_encode(j->model, &po, &prompts->v[i], &it->ids, &cut, &e);
         if (rc == PD_OK && prompts->v[i].ids)
@@ -81,8 +93,8 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
 
 static bool stop_seen(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *a)
 {
-    const struct pd__job *j = ctx;
-    (void)prompt;
+    const struct pd__job *j = ((struct pd__item *)prompt->user)->job;
+    (void)ctx;
     return pd_stops_seen(&j->stops, j->model->tok, a->ids, a->n);
 }
 
@@ -118,72 +130,111 @@ static enum pd_rc fill_slot(struct pd__job *j, struct pd__slot *s, const struct 
     return PD_OK;
 }
 
-static enum pd_rc add_to_engine(struct pd__job *j, struct pd__item *it, uint64_t first, int64_t n,
+static enum pd_rc add_to_engine(struct run *r, struct pd__item *it, uint64_t first, int64_t n,
                                 struct pd_err *err)
 {
+    struct pd__job *j = it->job;
     struct pd_prompt_opts po = pd_answers_prompt_opts(j->opts);
     struct pd_gen_prompt p = {.ids = it->ids.ptr,
                               .n = (int64_t)it->ids.len,
                               .key = it->key,
+                              .seed = j->opts->seed,
                               .n_answers = n,
                               .first_answer = first,
                               .sampling = j->sampling,
                               .max_new_tokens = pd_prompt_room(j->model, &po, (int64_t)it->ids.len),
                               .top_logprobs = j->opts->top_logprobs,
                               .user = it};
-    return pd_gen_add(j->gen, &p, err);
+    return pd_gen_add(r->gen, &p, err);
 }
 
-static void show_progress(struct pd__job *j)
+/* Those that say the same are drawn again; false when the item is full for good. The draw's number
+ * stands above the answer's in the name of the random stream. */
+static enum pd_rc draw_again(struct run *r, struct pd__item *it, bool *again, struct pd_err *err)
 {
-    struct pd_gen_stats st;
-    char extra[64];
-    pd_gen_stats(j->gen, &st);
-    double seconds = (double)(pd_time_mono_ns() - j->start_ns) / 1e9;
-    (void)snprintf(extra, sizeof extra, "%.0f tokens/s",
-                   seconds > 0 ? (double)st.new_tokens / seconds : 0);
-    pd_progress_update(&j->progress, j->n_finished * j->opts->n, extra);
+    struct pd__job *j = it->job;
+    *again = false;
+    pd__answers_find_repeats(j, it);
+    for (int64_t i = 0; i < j->opts->n; i++) {
+        struct pd__slot *s = &it->slots[i];
+        if (!s->duplicate || s->redrawn >= j->opts->resamples || j->sampling.greedy)
+            continue;
+        s->redrawn++;
+        uint64_t name = (uint64_t)s->redrawn << 32 | (uint64_t)(j->opts->first_answer + i);
+        enum pd_rc rc = add_to_engine(r, it, name, 1, err);
+        if (rc != PD_OK)
+            return rc;
+        *again = true;
+        it->n_filled--;
+        j->sum->redrawn++;
+    }
+    return PD_OK;
 }
 
-static enum pd_rc take_answer(struct pd__job *j, struct pd__item *it, const struct pd_gen_answer *a,
+static enum pd_rc take_answer(struct run *r, struct pd__item *it, const struct pd_gen_answer *a,
                               struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
+    struct pd__job *j = it->job;
+    bool again = true;
     if (!it->slots)
         it->slots = pd_xalloc((size_t)j->opts->n * sizeof *it->slots);
     struct pd__slot *s = &it->slots[(int64_t)(a->answer & UINT32_MAX) - j->opts->first_answer];
     PD_TRY(fill_slot(j, s, a, err));
     if (++it->n_filled < j->opts->n)
         goto out;
-    int64_t again = pd__answers_find_repeat(j, it);
-    if (again < 0) {
-        PD_TRY(pd__answers_finish_item(j, it, err));
-        goto out;
-    }
-    /* the draw's number stands above the answer's in the name of the random stream */
-    it->n_filled--;
-    j->sum->redrawn++;
-    s = &it->slots[again];
-    s->redrawn++;
-    PD_TRY(add_to_engine(
-        j, it, (uint64_t)s->redrawn << 32 | (uint64_t)(j->opts->first_answer + again), 1, err));
+    PD_TRY(draw_again(r, it, &again, err));
+    if (!again)
+        rc = pd__answers_finish_item(j, it, err);
 out:
     return rc;
 }
 
 static void on_done(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *a)
 {
-    struct pd__job *j = ctx;
-    if (j->rc == PD_OK)
-        j->rc = take_answer(j, prompt->user, a, &j->err);
+    struct run *r = ctx;
+    if (r->rc == PD_OK)
+        r->rc = take_answer(r, prompt->user, a, &r->err);
 }
 
-/* ---- the job ---- */
+/* ---- the jobs ---- */
+
+struct tally {
+    int64_t prompts, finished, answers, done, resumed; /* the last three in answers */
+    bool kept;                                         /* there is an OUT.partial */
+};
+
+static struct tally tally_of(const struct run *r)
+{
+    struct tally t = {0};
+    for (size_t i = 0; i < r->n; i++) {
+        const struct pd__job *j = &r->jobs[i];
+        t.prompts += j->n_items;
+        t.finished += j->n_finished;
+        t.answers += j->n_items * j->opts->n;
+        t.done += j->n_finished * j->opts->n;
+        t.resumed += j->sum->resumed * j->opts->n;
+        t.kept = t.kept || j->partial;
+    }
+    return t;
+}
+
+static void show_progress(struct run *r)
+{
+    struct pd_gen_stats st;
+    char extra[64];
+    pd_gen_stats(r->gen, &st);
+    double seconds = (double)(pd_time_mono_ns() - r->start_ns) / 1e9;
+    (void)snprintf(extra, sizeof extra, "%.0f tokens/s",
+                   seconds > 0 ? (double)st.new_tokens / seconds : 0);
+    pd_progress_update(&r->progress, tally_of(r).done, extra);
+}
 
 /* A number that is not finite shows far from where it comes from. */
-static enum pd_rc name_culprit(const struct pd__job *j, struct pd_err *err)
+static enum pd_rc name_culprit(const struct run *r, struct pd_err *err)
 {
-    const struct pd__item *it = pd_gen_culprit(j->gen);
+    const struct pd__item *it = pd_gen_culprit(r->gen);
+    const struct pd__job *j = &r->jobs[0]; /* of the same model, all of them */
     struct pd_err why = {0};
     if (pd_model_damage(j->model, &why) != PD_NONFINITE)
         (void)snprintf(why.msg, sizeof why.msg, "all weights are finite: a sum overflowed");
@@ -195,54 +246,63 @@ static enum pd_rc name_culprit(const struct pd__job *j, struct pd_err *err)
     return rc;
 }
 
-static enum pd_rc run_all(struct pd__job *j, struct pd_err *err)
+/* A prompt's jobs one after the other: the engine computes it once for all of them. */
+static enum pd_rc add_all(struct run *r, bool *busy, struct pd_err *err)
+{
+    for (int64_t i = 0; i < r->jobs[0].n_items; i++)
+        for (size_t k = 0; k < r->n; k++) {
+            struct pd__job *j = &r->jobs[k];
+            if (j->items[i].line)
+                continue;
+            enum pd_rc rc =
+                add_to_engine(r, &j->items[i], (uint64_t)j->opts->first_answer, j->opts->n, err);
+            if (rc != PD_OK)
+                return rc;
+            *busy = true;
+        }
+    return PD_OK;
+}
+
+static enum pd_rc run_all(struct run *r, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     bool busy = false;
-    for (int64_t i = 0; i < j->n_items; i++) {
-        if (j->items[i].line)
-            continue;
-        PD_TRY(add_to_engine(j, &j->items[i], (uint64_t)j->opts->first_answer, j->opts->n, err));
-        busy = true;
-    }
-    j->start_ns = pd_time_mono_ns();
-    pd_progress_init(&j->progress, "generating", "answers", j->n_items * j->opts->n,
-                     j->opts->quiet);
-    j->progress.before = j->sum->resumed * j->opts->n;
+    PD_TRY(add_all(r, &busy, err));
     while (busy && !pd_sig_stop()) {
-        rc = pd_gen_step(j->gen, &busy, err);
+        rc = pd_gen_step(r->gen, &busy, err);
         if (rc == PD_NONFINITE)
-            rc = name_culprit(j, err);
-        if (rc != PD_OK)
-            goto out;
-        if (j->rc != PD_OK) {
+            rc = name_culprit(r, err);
+        if (rc == PD_OK && r->rc != PD_OK) {
+            rc = r->rc;
             if (err)
-                *err = j->err;
-            rc = j->rc;
-            goto out;
+                *err = r->err;
         }
-        show_progress(j);
+        PD_TRY(rc);
+        show_progress(r);
     }
     if (busy) {
-        const char *how = j->partial ? "; the same command with --resume goes on" : "";
+        struct tally t = tally_of(r);
         rc = PD_FAIL(err, PD_INTERRUPTED, "interrupted: %lld of %lld prompts are answered%s",
-                     (long long)j->n_finished, (long long)j->n_items, how);
+                     (long long)t.finished, (long long)t.prompts,
+                     t.kept ? "; the same command with --resume goes on" : "");
     }
 out:
-    pd_progress_finish(&j->progress, NULL);
     return rc;
 }
 
-static void summarise(struct pd__job *j)
+/* What the engine counted for all jobs together stands in the first one's summary. */
+static void summarise(struct run *r)
 {
     struct pd_gen_stats st;
-    pd_gen_stats(j->gen, &st);
-    j->sum->prompts = j->n_finished;
-    j->sum->answers = j->n_finished * j->opts->n;
-    j->sum->prompt_tokens = st.prompt_tokens;
-    j->sum->new_tokens = st.new_tokens;
-    j->sum->peak_kv_bytes = st.peak_kv_bytes;
-    j->sum->seconds = (double)(pd_time_mono_ns() - j->start_ns) / 1e9;
+    pd_gen_stats(r->gen, &st);
+    for (size_t i = 0; i < r->n; i++) {
+        r->jobs[i].sum->prompts = r->jobs[i].n_finished;
+        r->jobs[i].sum->answers = r->jobs[i].n_finished * r->jobs[i].opts->n;
+    }
+    r->jobs[0].sum->prompt_tokens = st.prompt_tokens;
+    r->jobs[0].sum->new_tokens = st.new_tokens;
+    r->jobs[0].sum->peak_kv_bytes = st.peak_kv_bytes;
+    r->jobs[0].sum->seconds = (double)(pd_time_mono_ns() - r->start_ns) / 1e9;
 }
 
 static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
@@ -275,32 +335,53 @@ out:
     return rc;
 }
 
-static enum pd_rc run(struct pd__job *j, struct pd_err *err)
+static enum pd_rc run(struct run *r, struct pd_decoder *dec, struct pd_err *err)
 {
-    struct pd_gen_opts go = {.seed = j->opts->seed,
-                             .max_rows = j->opts->batch,
-                             .max_kv_bytes = j->opts->kv_bytes,
+    const struct pd_answers_opts *first = r->jobs[0].opts;
+    struct tally t = tally_of(r);
+    struct pd_gen_opts go = {.max_rows = first->batch,
+                             .max_kv_bytes = first->kv_bytes,
                              .done = on_done,
                              .stop = stop_seen,
-                             .ctx = j};
-    enum pd_rc rc = pd_gen_new(j->dec, &go, &j->gen, err);
-    if (rc == PD_OK) {
-        rc = run_all(j, err);
-        summarise(j);
-    }
-    pd_gen_free(j->gen);
+                             .ctx = r};
+    r->start_ns = pd_time_mono_ns();
+    enum pd_rc rc = pd_gen_new(dec, &go, &r->gen, err);
+    if (rc != PD_OK)
+        return rc;
+    pd_progress_init(&r->progress, "generating", "answers", t.answers, first->quiet);
+    r->progress.before = t.resumed;
+    rc = run_all(r, err);
+    pd_progress_finish(&r->progress, NULL);
+    summarise(r);
+    pd_gen_free(r->gen);
     return rc;
 }
 
 enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
-                           const struct pd_answers_opts *opts, struct pd_answers_summary *summary,
-                           struct pd_err *err)
+                           const struct pd_answers_opts *opts, size_t n,
+                           struct pd_answers_summary *sums, struct pd_err *err)
 {
-    static const struct pd__answerer decoder = {prepare, run};
-    struct pd__job j = {.dec = dec,
-                        .model = pd_decoder_model(dec),
-                        .opts = opts,
-                        .sum = summary,
-                        .sampling = opts->sampling};
-    return pd__answers_do(&j, &decoder, prompts, err);
+    enum pd_rc rc = PD_OK;
+    struct run r = {.jobs = pd_xalloc(n * sizeof *r.jobs), .n = n};
+    size_t n_open = 0;
+    for (size_t i = 0; i < n; i++) {
+        pd__answers_init(&r.jobs[i], &opts[i], &sums[i]);
+        r.jobs[i].model = pd_decoder_model(dec);
+    }
+    for (size_t i = 0; i < n; i++) {
+        PD_TRY(prepare(&r.jobs[i], prompts, err));
+        PD_ASSERT(r.jobs[i].n_items == r.jobs[0].n_items);
+    }
+    for (; n_open < n; n_open++)
+        PD_TRY(pd__answers_open(&r.jobs[n_open], err));
+    rc = run(&r, dec, err);
+out:;
+    enum pd_rc settled = rc;
+    for (size_t i = 0; i < n; i++) {
+        enum pd_rc one = i < n_open ? pd__answers_settle(&r.jobs[i], rc, err) : rc;
+        settled = settled == PD_OK ? one : settled;
+        pd__answers_release(&r.jobs[i]);
+    }
+    pd_free(r.jobs);
+    return settled;
 }

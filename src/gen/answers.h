@@ -16,6 +16,7 @@
 
 struct pd_answers_opts {
     const char *model_name;      /* as it is to stand in the answers */
+    const char *dtype;           /* as --dtype names it: rows of another are not gone on with */
     const char *out;             /* path, "-" = stdout (nothing to resume then) */
     int64_t n;                   /* answers a prompt */
     int64_t max_new_tokens;      /* 0 = not given */
@@ -52,11 +53,14 @@ struct pd_answers_summary {
 };
 
 struct pd_prompt_opts pd_answers_prompt_opts(const struct pd_answers_opts *o);
-/* PD_INTERRUPTED when asked to stop: what is finished is kept. Bad rows are reported through
+/* n jobs over the same prompts side by side, each with its own settings and its own OUT (chat,
+ * lengths, batch, kv_bytes and quiet are the same in all): a prompt is computed once for all of
+ * them. What the engine counts as a whole (tokens, seconds, memory) stands in sums[0].
+ * PD_INTERRUPTED when asked to stop: what is finished is kept. Bad rows are reported through
  * prompts (a prompt that does not fit is one). */
 PD_CHECKED enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
-                                      const struct pd_answers_opts *opts,
-                                      struct pd_answers_summary *summary, struct pd_err *err);
+                                      const struct pd_answers_opts *opts, size_t n,
+                                      struct pd_answers_summary *sums, struct pd_err *err);
 
 struct pd_endpoint;
 /* The same from an OpenAI-compatible endpoint (gen/endpoint.h), several requests at once, one for

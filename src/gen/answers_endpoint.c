@@ -4,6 +4,7 @@
 #include "gen/endpoint.h"
 #include "lm/chat.h"
 #include "base/mem.h"
+#include "base/progress.h"
 #include "base/sig.h"
 #include "base/time.h"
 
@@ -14,16 +15,17 @@
 enum {
     FIRST_WAIT_MS = 500, /* before the second try; doubled for each further one */
     LAST_WAIT_MS = 60000,
-    LONGEST_PAUSE_S = 3600, /* of what an endpoint may ask for */
     MAX_FAILED_IN_A_ROW = 10,
     DEFAULT_MAX_NEW = 256,
 };
+#define SECOND_NS ((int64_t)1000000000)
 
 struct collect {
     struct pd__job *j;
     const struct pd_endpoint *ep;
     struct pd_prompts *prompts;
     atomic_bool stop;
+    int64_t start_ns;
     pthread_mutex_t lock;
     /* under lock */
     int64_t item, slot;                        /* the next answer to ask for */
@@ -78,6 +80,31 @@ static void wait_turn(struct collect *c)
     }
 }
 
+/* Lock held. */
+static void end_all(struct collect *c, enum pd_rc rc, const struct pd_err *err)
+{
+    if (c->rc == PD_OK) {
+        c->rc = rc;
+        c->err = *err;
+    }
+    c->stop = true;
+}
+
+/* Lock held. Nobody asks before; but an endpoint that is gone for hours ends the job. */
+static void pause_all(struct collect *c, int64_t s)
+{
+    int64_t most = c->ep->max_pause_s;
+    if (s <= most) {
+        c->pause_ns = later(c->pause_ns, pd_time_mono_ns() + s * SECOND_NS);
+        return;
+    }
+    struct pd_err err;
+    (void)PD_FAIL(&err, PD_BUSY,
+                  "%s asks for a pause of %lld s (Retry-After), longer than --max-pause %lld",
+                  c->ep->url, (long long)s, (long long)most);
+    end_all(c, PD_BUSY, &err);
+}
+
 /* 0.5 s, 1 s, 2 s ..., between half and all of it so that threads do not come back together; an
  * endpoint that says how long is not asked by anybody before. */
 static void back_off(struct asker *a, int tries, int64_t retry_after_s)
@@ -85,12 +112,11 @@ static void back_off(struct asker *a, int tries, int64_t retry_after_s)
     struct collect *c = a->c;
     int64_t most = tries < 8 ? (int64_t)FIRST_WAIT_MS << tries : LAST_WAIT_MS;
     most = most < LAST_WAIT_MS ? most : LAST_WAIT_MS;
-    int64_t now = pd_time_mono_ns();
-    int64_t at = now + (int64_t)((double)most * (0.5 + pd_rng_f64(&a->rng) / 2) * 1e6);
+    int64_t at =
+        pd_time_mono_ns() + (int64_t)((double)most * (0.5 + pd_rng_f64(&a->rng) / 2) * 1e6);
     if (retry_after_s > 0) {
-        int64_t s = retry_after_s < LONGEST_PAUSE_S ? retry_after_s : LONGEST_PAUSE_S;
         pthread_mutex_lock(&c->lock);
-        c->pause_ns = later(c->pause_ns, now + s * 1000000000);
+        pause_all(c, retry_after_s);
         at = later(at, c->pause_ns);
         pthread_mutex_unlock(&c->lock);
     }
@@ -119,15 +145,6 @@ static void make_body(struct asker *a, const struct pd__item *it, int64_t slot)
         .seed = j->opts->seed + (uint64_t)slot};
     pd_buf_clear(&a->body);
     pd_endpoint_body(a->c->ep, &ask, &a->body);
-}
-
-static void end_all(struct collect *c, enum pd_rc rc, const struct pd_err *err)
-{
-    if (c->rc == PD_OK) {
-        c->rc = rc;
-        c->err = *err;
-    }
-    c->stop = true;
 }
 
 /* The item has no answer: it is reported once. tries 0: it was refused. Lock held. */
@@ -177,7 +194,7 @@ static void take(struct collect *c, struct pd__item *it, int64_t slot,
                                         .filled = true};
     if (++it->n_filled < j->opts->n)
         return;
-    (void)pd__answers_find_repeat(j, it);
+    pd__answers_find_repeats(j, it); /* marked only: asking again costs money */
     enum pd_rc rc = pd__answers_finish_item(j, it, &err);
     if (rc != PD_OK)
         end_all(c, rc, &err);
@@ -305,9 +322,10 @@ static uint64_t key_of(struct json_object *prompt)
     return key;
 }
 
-static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
+static enum pd_rc prepare(struct collect *c, struct pd_err *err)
 {
-    struct collect *c = j->who;
+    struct pd__job *j = c->j;
+    struct pd_prompts *prompts = c->prompts;
     enum pd_rc rc = pd_sampling_check(&j->sampling, err);
     if (rc == PD_OK)
         rc = pd_endpoint_check(c->ep, err);
@@ -323,29 +341,48 @@ static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct 
             pd_prompts_bad(prompts, prompts->v[i].line, "%s", e.msg);
             continue;
         }
-        j->items[j->n_items++] = (struct pd__item){
-            .row = prompts->v[i].row, .line_no = prompts->v[i].line, .key = key_of(prompt)};
+        j->items[j->n_items++] = (struct pd__item){.job = j,
+                                                   .row = prompts->v[i].row,
+                                                   .line_no = prompts->v[i].line,
+                                                   .key = key_of(prompt)};
     }
     return pd_prompts_verdict(prompts, (size_t)j->n_items, err);
+}
+
+/* A pause that the endpoint asks for is said at once, then as often as progress is. */
+static void show_progress(struct pd_progress *p, int64_t done, int64_t pause_ns, int64_t *said_ns)
+{
+    char extra[64] = "";
+    int64_t now = pd_time_mono_ns(), left = (pause_ns - now + SECOND_NS - 1) / SECOND_NS;
+    if (left > 0)
+        (void)snprintf(extra, sizeof extra, "the endpoint asks for a pause: %lld s",
+                       (long long)left);
+    if (left > 0 && pause_ns > *said_ns + SECOND_NS) {
+        *said_ns = pause_ns;
+        p->last_ns = 0;
+    }
+    pd_progress_update(p, done, left > 0 ? extra : NULL);
 }
 
 static void watch(struct collect *c)
 {
     struct pd__job *j = c->j;
+    struct pd_progress progress;
     bool running = true;
-    pd_progress_init(&j->progress, "asking", "answers", j->n_items * j->opts->n, j->opts->quiet);
-    j->progress.before = j->sum->resumed * j->opts->n;
+    int64_t said_ns = 0;
+    pd_progress_init(&progress, "asking", "answers", j->n_items * j->opts->n, j->opts->quiet);
+    progress.before = j->sum->resumed * j->opts->n;
     while (running) {
         pd_sleep_ms(50);
         if (pd_sig_stop())
             c->stop = true;
         pthread_mutex_lock(&c->lock);
         running = c->n_running > 0;
-        int64_t done = j->n_finished * j->opts->n;
+        int64_t done = j->n_finished * j->opts->n, pause_ns = c->pause_ns;
         pthread_mutex_unlock(&c->lock);
-        pd_progress_update(&j->progress, done, NULL);
+        show_progress(&progress, done, pause_ns, &said_ns);
     }
-    pd_progress_finish(&j->progress, NULL);
+    pd_progress_finish(&progress, NULL);
 }
 
 static enum pd_rc outcome(struct collect *c, struct pd_err *err)
@@ -365,12 +402,12 @@ static enum pd_rc outcome(struct collect *c, struct pd_err *err)
     return PD_OK;
 }
 
-static enum pd_rc run(struct pd__job *j, struct pd_err *err)
+static enum pd_rc run(struct collect *c, struct pd_err *err)
 {
-    struct collect *c = j->who;
+    struct pd__job *j = c->j;
     int64_t n = c->ep->parallel;
     struct asker *askers = pd_xalloc((size_t)n * sizeof *askers);
-    j->start_ns = pd_time_mono_ns();
+    c->start_ns = pd_time_mono_ns();
     c->n_running = (int)n;
     for (int64_t i = 0; i < n; i++) {
         askers[i].c = c;
@@ -392,7 +429,7 @@ static enum pd_rc run(struct pd__job *j, struct pd_err *err)
     j->sum->cost = ((double)j->sum->prompt_tokens * c->ep->price_in +
                     (double)j->sum->new_tokens * c->ep->price_out) /
                    1e6;
-    j->sum->seconds = (double)(pd_time_mono_ns() - j->start_ns) / 1e9;
+    j->sum->seconds = (double)(pd_time_mono_ns() - c->start_ns) / 1e9;
     return outcome(c, err);
 }
 
@@ -400,14 +437,16 @@ enum pd_rc pd_answers_collect(const struct pd_endpoint *ep, struct pd_prompts *p
                               const struct pd_answers_opts *opts,
                               struct pd_answers_summary *summary, struct pd_err *err)
 {
-    static const struct pd__answerer endpoint = {prepare, run};
-    struct pd_answers_opts o = *opts;
-    struct collect c = {.ep = ep, .prompts = prompts};
-    struct pd__job j = {.opts = &o, .sum = summary, .sampling = opts->sampling, .who = &c};
-    o.resamples = 0; /* asking again costs money: repeats are only marked */
-    c.j = &j;
+    enum pd_rc rc = PD_OK;
+    struct pd__job j;
+    struct collect c = {.j = &j, .ep = ep, .prompts = prompts};
+    pd__answers_init(&j, opts, summary);
     pthread_mutex_init(&c.lock, NULL);
-    enum pd_rc rc = pd__answers_do(&j, &endpoint, prompts, err);
+    PD_TRY(prepare(&c, err));
+    PD_TRY(pd__answers_open(&j, err));
+    rc = pd__answers_settle(&j, run(&c, err), err);
+out:
     pthread_mutex_destroy(&c.lock);
+    pd__answers_release(&j);
     return rc;
 }

@@ -5,7 +5,6 @@
 #include "gen/answers.h"
 #include "gen/stops.h"
 #include "lm/model.h"
-#include "base/progress.h"
 
 #include <stdio.h>
 
@@ -26,6 +25,7 @@ struct pd__slot {
 };
 
 struct pd__item {
+    struct pd__job *job;
     struct json_object *row; /* borrowed from the prompts */
     struct pd_ids ids;
     uint64_t key;           /* names its random streams */
@@ -37,10 +37,9 @@ struct pd__item {
 };
 
 struct pd__job {
-    struct pd_decoder *dec; /* NULL where an endpoint answers, as the model */
-    const struct pd_model *model;
-    const char *where; /* a path or an address: whose answers OUT.partial holds */
-    bool chat;         /* plain prompts become messages */
+    const struct pd_model *model; /* NULL where an endpoint answers */
+    const char *where;            /* a path or an address: whose answers OUT.partial holds */
+    bool chat;                    /* plain prompts become messages */
     const struct pd_answers_opts *opts;
     struct pd_answers_summary *sum;
     struct pd__item *items;
@@ -49,31 +48,25 @@ struct pd__job {
     struct pd_sampling sampling;
     struct pd_bad_words bad;
     struct pd_buf settings; /* JSON: "params" of every row */
-    struct pd_gen *gen;
     FILE *partial;
     char *partial_path;
     struct pd_stops stops;
-    int64_t start_ns;
-    struct pd_progress progress;
-    void *who;     /* of the answerer */
-    enum pd_rc rc; /* of a callback */
-    struct pd_err err;
 };
 
-/* Who answers: a decoder of this process (answers.c) or an endpoint (answers_endpoint.c). */
-struct pd__answerer {
-    /* Prompts become items with a key; sets where and chat. What cannot be asked is a bad row. */
-    enum pd_rc (*prepare)(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err);
-    /* Fills the items that have no line yet. PD_INTERRUPTED when asked to stop. */
-    enum pd_rc (*run)(struct pd__job *j, struct pd_err *err);
-};
-
-/* answers_job.c: prepares, takes OUT.partial, runs, writes; releases what the job holds. */
-PD_CHECKED enum pd_rc pd__answers_do(struct pd__job *j, const struct pd__answerer *who,
-                                     struct pd_prompts *prompts, struct pd_err *err);
+/* answers_job.c. A job is prepared (its prompts become items with a key, `where` and `chat` are
+ * set: by the decoder's side, answers.c, or the endpoint's, answers_endpoint.c), opened, its items
+ * are filled, and it is settled. */
+void pd__answers_init(struct pd__job *j, const struct pd_answers_opts *opts,
+                      struct pd_answers_summary *sum);
+void pd__answers_release(struct pd__job *j);
+/* Takes the rows that OUT.partial has, which from now on gets those that are finished. */
+PD_CHECKED enum pd_rc pd__answers_open(struct pd__job *j, struct pd_err *err);
+/* Writes OUT; or, when filling the items ended with rc, leaves what is worth keeping. Returns rc,
+ * or why OUT could not be written. */
+PD_CHECKED enum pd_rc pd__answers_settle(struct pd__job *j, enum pd_rc rc, struct pd_err *err);
 void pd__slot_release(struct pd__slot *s);
-/* Slot of an answer that repeats an earlier one, or -1. Those drawn often enough are marked. */
-int64_t pd__answers_find_repeat(struct pd__job *j, struct pd__item *it);
+/* All slots are filled: those that say the same as an earlier one are marked as duplicates. */
+void pd__answers_find_repeats(const struct pd__job *j, struct pd__item *it);
 /* All slots are filled: the row is made and goes to OUT.partial. */
 PD_CHECKED enum pd_rc pd__answers_finish_item(struct pd__job *j, struct pd__item *it,
                                               struct pd_err *err);

@@ -6,6 +6,20 @@
 #include <string.h>
 #include <unistd.h>
 
+void pd__answers_init(struct pd__job *j, const struct pd_answers_opts *opts,
+                      struct pd_answers_summary *sum)
+{
+    *sum = (struct pd_answers_summary){0};
+    *j = (struct pd__job){.opts = opts, .sum = sum, .sampling = opts->sampling};
+    pd_buf_init(&j->settings, 0);
+}
+
+enum pd_rc pd__answers_open(struct pd__job *j, struct pd_err *err)
+{
+    pd__answers_params(j);
+    return pd__answers_open_partial(j, err);
+}
+
 void pd__slot_release(struct pd__slot *s)
 {
     pd_free(s->text);
@@ -14,19 +28,14 @@ void pd__slot_release(struct pd__slot *s)
     pd_free(s->top);
 }
 
-int64_t pd__answers_find_repeat(struct pd__job *j, struct pd__item *it)
+void pd__answers_find_repeats(const struct pd__job *j, struct pd__item *it)
 {
-    for (int64_t b = 1; b < j->opts->n; b++)
-        for (int64_t a = 0; a < b; a++) {
-            struct pd__slot *x = &it->slots[a], *y = &it->slots[b];
-            if (y->duplicate || !pd_same_text((struct pd_str){x->text, x->text_len},
-                                              (struct pd_str){y->text, y->text_len}))
-                continue;
-            if (y->redrawn < j->opts->resamples && !j->sampling.greedy)
-                return b;
-            y->duplicate = true;
-        }
-    return -1;
+    struct pd_texts *texts = pd_texts_new();
+    for (int64_t i = 0; i < j->opts->n; i++) {
+        struct pd__slot *s = &it->slots[i];
+        s->duplicate = pd_texts_add(texts, (struct pd_str){s->text, s->text_len}, i);
+    }
+    pd_texts_free(texts);
 }
 
 enum pd_rc pd__answers_finish_item(struct pd__job *j, struct pd__item *it, struct pd_err *err)
@@ -44,7 +53,7 @@ enum pd_rc pd__answers_finish_item(struct pd__job *j, struct pd__item *it, struc
     return pd__answers_add_partial(j, it, err);
 }
 
-static void release(struct pd__job *j)
+void pd__answers_release(struct pd__job *j)
 {
     for (int64_t i = 0; i < j->n_items; i++) {
         struct pd__item *it = &j->items[i];
@@ -64,7 +73,7 @@ static void release(struct pd__job *j)
 
 /* Rows that cannot be had again for nothing are not thrown away because there is no file for them.
  */
-static enum pd_rc settle(struct pd__job *j, enum pd_rc rc, struct pd_err *err)
+enum pd_rc pd__answers_settle(struct pd__job *j, enum pd_rc rc, struct pd_err *err)
 {
     bool loose = !j->partial && (rc == PD_INTERRUPTED || j->n_failed > 0);
     if (rc != PD_OK && j->partial && j->n_finished == 0)
@@ -75,19 +84,4 @@ static enum pd_rc settle(struct pd__job *j, enum pd_rc rc, struct pd_err *err)
     if (rc == PD_OK && written == PD_OK && j->partial)
         (void)unlink(j->partial_path);
     return rc == PD_OK ? written : rc;
-}
-
-enum pd_rc pd__answers_do(struct pd__job *j, const struct pd__answerer *who,
-                          struct pd_prompts *prompts, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    memset(j->sum, 0, sizeof *j->sum);
-    pd_buf_init(&j->settings, 0);
-    PD_TRY(who->prepare(j, prompts, err));
-    pd__answers_params(j);
-    PD_TRY(pd__answers_open_partial(j, err));
-    rc = settle(j, who->run(j, err), err);
-out:
-    release(j);
-    return rc;
 }

@@ -12,6 +12,11 @@ enum {
     MAX_TOKENS = 1000000000, /* of one request; a count past it is none */
 };
 
+bool pd_endpoint_is(const char *model)
+{
+    return strncasecmp(model, "http://", 7) == 0 || strncasecmp(model, "https://", 8) == 0;
+}
+
 enum pd_rc pd_endpoint_check(const struct pd_endpoint *e, struct pd_err *err)
 {
     const char *host = strstr(e->url, "://");

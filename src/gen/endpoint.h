@@ -19,10 +19,13 @@ struct pd_endpoint {
     int64_t token_rate;  /* tokens a minute, of prompts and answers; 0 = not limited */
     int64_t retries;     /* of one answer */
     int64_t timeout_s;   /* without a byte from the endpoint; ten times that for a whole call */
+    int64_t max_pause_s; /* the longest that it may ask for (Retry-After) before the job ends */
     bool send_seed;
     double price_in, price_out; /* of a million tokens */
 };
 
+/* Whether what was given as a model is an endpoint's address. */
+bool pd_endpoint_is(const char *model);
 /* PD_USAGE unless url is http(s)://host... without a name and password in it. */
 PD_CHECKED enum pd_rc pd_endpoint_check(const struct pd_endpoint *e, struct pd_err *err);
 

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { MAX_EOS = 16 };
+enum { MAX_EOS = 16, MAX_UNREAD = 65536 };
 
 struct pd_engine {
     struct pd_decoder *dec;
@@ -61,6 +61,7 @@ static void copy_tokens(struct pd_call *c, struct pd_choice *to, const struct pd
         if (k > 0)
             memcpy(to->top + i * k, a->top + i * k, (size_t)k * sizeof *to->top);
     }
+    c->unread += a->n - to->n;
     to->n = a->n;
     c->news = true;
     pthread_cond_signal(&c->cond);
@@ -151,17 +152,22 @@ static void begin(struct pd_engine *e, struct pd_call *c)
     let_go(e, c, rc, &err);
 }
 
+/* Those whose callers have gone, or do not keep up. */
 static void drop_cancelled(struct pd_engine *e)
 {
+    struct pd_err err;
     for (struct pd_call *c = e->active, *next; c; c = next) {
         next = c->next;
         pthread_mutex_lock(&c->lock);
-        bool drop = c->cancelled;
+        bool behind = c->unread > e->opts.max_unread, drop = c->cancelled || behind;
         pthread_mutex_unlock(&c->lock);
         if (!drop)
             continue;
         pd_gen_cancel(e->gen, c);
-        let_go(e, c, PD_INTERRUPTED, NULL);
+        if (behind)
+            (void)PD_FAIL(&err, PD_BUSY, "%lld tokens were not read: the reader is too slow",
+                          (long long)e->opts.max_unread);
+        let_go(e, c, behind ? PD_BUSY : PD_INTERRUPTED, behind ? &err : NULL);
     }
 }
 
@@ -280,6 +286,8 @@ enum pd_rc pd_engine_start(struct pd_engine **out, struct pd_decoder *dec,
     e->dec = dec;
     e->model = pd_decoder_model(dec);
     e->opts = *opts;
+    if (e->opts.max_unread <= 0)
+        e->opts.max_unread = MAX_UNREAD;
     e->n_eos = pd_model_eos(e->model, e->eos, MAX_EOS);
     e->inbox_tail = &e->inbox;
     pthread_mutex_init(&e->lock, NULL);
@@ -370,6 +378,7 @@ bool pd_call_wait(struct pd_call *c, int ms)
     while (!c->news && c->held && pthread_cond_timedwait(&c->cond, &c->lock, &ts) == 0)
         ;
     c->news = false;
+    c->unread = 0;
     return !c->held;
 }
 

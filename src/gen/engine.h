@@ -19,6 +19,9 @@ struct pd_engine_opts {
     int64_t batch;    /* answers at once, 0 = chosen */
     int64_t kv_bytes; /* 0 = chosen */
     int threads;      /* of the kernels; 0 = all cores */
+    /* Tokens of a call that its caller leaves lying before the call is dropped (PD_BUSY); 0 =
+     * 65,536. Answers do not wait for slow readers: they would keep memory and rows from others. */
+    int64_t max_unread;
 };
 
 /* Takes the use of dec, not its ownership: nobody else calls it until pd_engine_stop. */
@@ -57,7 +60,8 @@ struct pd_call {
     struct pd_engine *engine;
     pthread_mutex_t lock;
     pthread_cond_t cond;
-    int64_t first; /* index of its first prompt in the engine */
+    int64_t first;  /* index of its first prompt in the engine */
+    int64_t unread; /* tokens since the caller last looked */
     bool news, held, cancelled;
     struct pd_call *next;
 };

@@ -216,7 +216,10 @@ enum pd_rc pd_serve_run(struct pd_decoder *dec, const struct pd_serve_opts *opts
         goto out;
     }
     PD_TRY(pd_engine_start(&s.engine, dec, &opts->engine, err));
-    PD_TRY(pd_http_server_start(&http, &cfg, &app, err));
+    rc = pd_http_server_start(&http, &cfg, &app, err);
+    if (rc == PD_USAGE)
+        rc = pd_err_prefix(err, local ? "--listen unix:" : "--listen HOST:PORT or unix:PATH");
+    PD_TRY(rc);
     printf("listening on %s\n", local ? opts->listen : pd_http_server_url(http));
     (void)fflush(stdout);
     while (!pd_sig_stop())

@@ -175,15 +175,16 @@ static void write_params(struct pd_jw *w, const struct row *r, size_t variant, b
 
 static void mark_repeats(struct row *r, struct pd_variants_summary *sum)
 {
-    for (size_t b = 1; b < r->n_answers; b++)
-        for (size_t a = 0; a < b; a++) {
-            if (r->from[a] == r->from[b] || pd_json_bool(r->answers[b], "duplicate", false) ||
-                !pd_same_text(pd_json_str(r->answers[a], "text"),
-                              pd_json_str(r->answers[b], "text")))
-                continue;
-            json_object_object_add(r->answers[b], "duplicate", json_object_new_boolean(true));
-            sum->duplicates++;
-        }
+    struct pd_texts *texts = pd_texts_new();
+    for (size_t i = 0; i < r->n_answers; i++) {
+        struct json_object *a = r->answers[i];
+        bool repeats = pd_texts_add(texts, pd_json_str(a, "text"), (int64_t)r->from[i]);
+        if (!repeats || pd_json_bool(a, "duplicate", false))
+            continue;
+        json_object_object_add(a, "duplicate", json_object_new_boolean(true));
+        sum->duplicates++;
+    }
+    pd_texts_free(texts);
 }
 
 static void list_answers(struct row *r)
@@ -323,6 +324,29 @@ out:
     return rc;
 }
 
+/* Those that an interrupted run has not finished, model by model. */
+static enum pd_rc make_parts(struct work *w, struct pd_err *err)
+{
+    const struct pd_variants *v = w->v;
+    enum pd_rc rc = PD_OK;
+    size_t *which = pd_xalloc(v->together * sizeof *which);
+    const char **out = pd_xalloc(v->together * sizeof *out);
+    for (size_t first = 0; first < v->n; first += v->together) {
+        size_t n = 0;
+        for (size_t i = first; i < first + v->together; i++)
+            if (!w->resumed || !pd_fs_exists(w->parts[i])) {
+                which[n] = i;
+                out[n++] = w->parts[i];
+            }
+        if (n > 0)
+            PD_TRY(v->make(v->ctx, which, out, n, w->resumed, err));
+    }
+out:
+    pd_free(which);
+    pd_free(out);
+    return rc;
+}
+
 enum pd_rc pd_variants_make(const struct pd_variants *v, const struct pd_prompts *prompts,
                             struct pd_variants_summary *sum, struct pd_err *err)
 {
@@ -335,9 +359,7 @@ enum pd_rc pd_variants_make(const struct pd_variants *v, const struct pd_prompts
     if (w.manifest)
         PD_TRY(open_manifest(&w, err));
     began = w.manifest;
-    for (size_t i = 0; i < v->n; i++)
-        if (!w.resumed || !pd_fs_exists(w.parts[i]))
-            PD_TRY(v->make(v->ctx, i, w.parts[i], w.resumed, err));
+    PD_TRY(make_parts(&w, err));
     PD_TRY(pd_out_open(&out, v->out, err));
     rc = merge(&w, &out, err);
     if (rc == PD_OK)

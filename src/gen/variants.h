@@ -1,12 +1,12 @@
 /* Several models or settings that answer the same prompts, side by side in one answers.jsonl, so
  * that people compare them.
  *
- * Each variant makes an ordinary answers file of its own, one after the other (so that no two
- * models are in memory at once); then their rows are merged: the answers of all variants to a
- * prompt in an order shuffled by the seed and the prompt, so that their place says nothing about
- * who made them. Settings that all rows share stay the row's "params"; an answer carries those that
- * differ as its own "params". An answer that says the same as one of another variant is marked as a
- * duplicate, not drawn again: that would bend the variant that is compared.
+ * Each variant makes an ordinary answers file of its own, those of one model together and one model
+ * after the other (so that no two are in memory at once); then their rows are merged: the answers
+ * of all variants to a prompt in an order shuffled by the seed and the prompt, so that their place
+ * says nothing about who made them. Settings that all rows share stay the row's "params"; an answer
+ * carries those that differ as its own "params". An answer that says the same as one of another
+ * variant is marked as a duplicate, not drawn again: that would bend the variant that is compared.
  *
  * Interrupted, OUT.partial (which names the variants and the prompts) and the files OUT.variant-N
  * stay, and the same command with resume goes on. Owner thread. */
@@ -17,12 +17,14 @@
 
 struct pd_variants {
     size_t n;
+    size_t together;  /* so many in a row are made at once: the settings of one model */
     const char *out;  /* path, "-" = stdout (nothing to resume then) */
     const char *what; /* one line that names variants and settings: the same for a resumed run */
     uint64_t seed;
     bool resume;
-    /* Writes the answers of variant i (from 0) to `out`, whole or not at all. */
-    enum pd_rc (*make)(void *ctx, size_t i, const char *out, bool resume, struct pd_err *err);
+    /* Writes the answers of variants which[0..n), each to its own out, whole or not at all. */
+    enum pd_rc (*make)(void *ctx, const size_t *which, const char *const *out, size_t n,
+                       bool resume, struct pd_err *err);
     void *ctx;
 };
 

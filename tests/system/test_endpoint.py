@@ -95,6 +95,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(429, {"error": {"message": "slow down"}}, Retry_After="1")
         self.answer("not busy any more")
 
+    def later(self, prompt, body, n):
+        self.reply(429, {"error": {"message": "come back tomorrow"}}, Retry_After="7200")
+
     def shaky(self, prompt, body, n):
         if n == 1:
             return self.reply(500, {"error": "boom"})
@@ -170,11 +173,11 @@ def endpoint():
     s.server_close()
 
 
-def collect(endpoint, tmp_path, prompts, *args, out="a.jsonl", env=None, url=None):
+def collect(endpoint, tmp_path, prompts, *args, out="a.jsonl", env=None, url=None, quiet=("--quiet",)):
     given = write_jsonl(tmp_path / "p.jsonl", [{"id": f"q{i}", "prompt": p} for i, p in enumerate(prompts)])
     return subprocess.run(
         [podium_bin(), "generate", "--model", url or endpoint.url, "--model-name", "big", "--prompts", given,
-         "--out", tmp_path / out, "--quiet", *map(str, args)], capture_output=True, text=True, timeout=120,
+         "--out", tmp_path / out, *quiet, *map(str, args)], capture_output=True, text=True, timeout=120,
         env={**os.environ, "OPENAI_API_KEY": KEY, **(env or {})})
 
 
@@ -228,6 +231,16 @@ def test_retry_after_holds_for_everybody(endpoint, tmp_path):
     assert done.returncode == 0, done.stderr
     gaps = [b - a for a, b in zip(endpoint.times, endpoint.times[1:])]
     assert gaps[0] > 0.9 and gaps[1] > 0.9
+
+
+def test_pauses_are_said_and_bounded(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["busy"], "--n", 1, quiet=())
+    assert done.returncode == 0 and "the endpoint asks for a pause: 1 s" in done.stderr, done.stderr
+    endpoint.tries.clear()
+    done = collect(endpoint, tmp_path, ["ok", "later"] + [f"ok {i}" for i in range(50)], "--n", 1, "--parallel", 1, out="b.jsonl")
+    assert done.returncode == 1 and endpoint.tries == {"ok": 1, "later": 1}
+    assert f"{endpoint.url} asks for a pause of 7200 s (Retry-After), longer than --max-pause 600; the same command with --resume" in done.stderr
+    assert len(read_jsonl(tmp_path / "b.jsonl.partial")) == 2  # what was answered stays
 
 
 REASONS = {

@@ -252,7 +252,7 @@ def test_interrupt_and_resume(podium, tmp_path, how):
 
     refused = run(*cmd)
     assert refused.returncode == 1 and "--resume" in refused.stderr
-    for change in (["--temperature", "0.5"], ["--logprobs", "2"], ["--resample", "1"]):
+    for change in (["--temperature", "0.5"], ["--logprobs", "2"], ["--resample", "1"], ["--dtype", "bf16"]):
         other = run(*cmd, "--resume", *change)
         assert other.returncode == 1 and "other settings" in other.stderr
     summary = json.loads(podium(*cmd, "--resume", "--json"))

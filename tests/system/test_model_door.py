@@ -180,3 +180,12 @@ def test_usage(tmp_path, args, word):
     r = subprocess.run([podium_bin(), "serve", "--data", data, "--listen", "127.0.0.1:0", *args], capture_output=True,
                        text=True, timeout=60)
     assert r.returncode == 2 and word in r.stderr and not data.exists(), r.stderr
+
+
+@pytest.mark.parametrize("args,says", [
+    (["--model", "https://host/v1"], "--model https://host/v1 is an address"), (["--listen", "unix:x"], "--listen unix:x: people come in by HOST:PORT"),
+])
+def test_what_the_server_does_not_take(tmp_path, args, says):
+    done = subprocess.run([podium_bin(), "serve", "--data", tmp_path / "data", *args], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+    assert not (tmp_path / "data").exists()

@@ -362,6 +362,19 @@ def test_a_socket_of_ones_own(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("listen,code,says", [
+    ("unix:", 2, "--listen unix:: a path is missing"), ("UNIX:x", 2, "--listen HOST:PORT or unix:PATH: 'UNIX:x' is not"),
+    ("unix:no/such/folder/s", 1, "cannot listen on unix:no/such/folder/s: No such file"),
+    ("unix:" + "x" * 200, 1, "choose a shorter one"), ("unix:notes", 1, "which is no socket"),
+])
+def test_sockets_that_cannot_be(tmp_path, listen, code, says):
+    (tmp_path / "notes").write_text("mine")
+    done = subprocess.run([podium_bin(), "generate", "--serve", "--model", str(TINY), "--listen", listen], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == code and says in done.stderr, done.stderr
+    assert done.stdout == "" and (tmp_path / "notes").read_text() == "mine"
+
+
 def test_usage_errors(podium):
     podium("generate", "--model", TINY, code=2)
     podium("generate", "--model", TINY, "--serve", "--prompts", "x.jsonl", code=2)

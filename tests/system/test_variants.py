@@ -156,6 +156,33 @@ def test_interrupt_and_resume(podium, tmp_path, how, variant):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "p.jsonl"]
 
 
+def test_settings_of_one_model_share_its_prompts(podium, tmp_path):
+    """A prompt is computed once for all settings, and each says what it says beside others; interrupted, each goes on."""
+    given, out = write_jsonl(tmp_path / "p.jsonl", make_prompts(40)), tmp_path / "a.jsonl"
+    cmd = ["generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 2, "--max-new-tokens", 60, "--seed", 4,
+           "--chat", "off", "--quiet", "--dtype", "fp32", "--resample", 0, "--batch", 8, "--json"]
+    once = json.loads(podium(*cmd))
+    settings = ["--temperature", "0.7,1.0", "--top-k", "10,0"]
+    summary = json.loads(podium(*cmd, *settings))
+    assert summary["prompt_tokens"] == once["prompt_tokens"] and summary["answers"] == 4 * once["answers"]
+    want = read_jsonl(out)
+    podium(*cmd, "--temperature", "0.7", "--top-k", 10)
+    first = by_variant(read_jsonl(out))
+    assert {k: v for k, v in by_variant(want).items() if k[2:] == (0.7, 10)} == first
+    out.unlink()
+    parts = [tmp_path / f"a.jsonl.variant-{i}.partial" for i in (1, 2, 3, 4)]
+    job = subprocess.Popen([podium_bin(), *map(str, cmd), *settings], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while time.time() < deadline and not all(p.exists() and p.read_bytes().count(b"\n") >= 3 for p in parts):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.003)
+    job.send_signal(signal.SIGINT)
+    assert "--resume" in job.communicate(timeout=60)[1] and job.returncode == 3
+    assert json.loads(podium(*cmd, *settings, "--resume"))["resumed"] >= 8
+    assert read_jsonl(out) == want
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "p.jsonl"]
+
+
 def test_labelers_do_not_learn_who_answered(podium, tmp_path, server):
     """From generate over import to the labeler's task and back: only leads and exports name the maker."""
     rows = generate(podium, tmp_path, make_prompts(5), "--model", GPT2, "--model", LLAMA, "--temperature", "0.75,1.25", "--n", 1,

@@ -195,6 +195,37 @@ static void test_a_failed_step(void **state)
     pd_call_end(c);
 }
 
+/* A caller that does not read is dropped before its tokens pile up; one that does is not. */
+static void test_slow_reader(void **state)
+{
+    struct pd_engine_opts eo = {.batch = 8, .max_unread = 20};
+    struct pd_ask ask = ask_of(two, 2, 3);
+    struct pd_call *slow, *quick;
+    struct pd_engine *e;
+    struct pd_err err;
+    ask.n = 4;
+    assert_int_equal(pd_engine_start(&e, dec, &eo, &err), PD_OK);
+    assert_int_equal(pd_engine_ask(e, &ask, &slow, &err), PD_OK);
+    struct pd_engine_stats st = {.calls = 1};
+    for (int i = 0; i < 500 && (i == 0 || st.new_tokens == 0 || st.calls > 0); i++) {
+        pd_sleep_ms(20);
+        pd_engine_stats(e, &st);
+    }
+    assert_int_equal(st.calls, 0);
+    finish(slow);
+    assert_int_equal(slow->rc, PD_BUSY);
+    assert_true(slow->n_done < slow->n_choices);
+    assert_non_null(strstr(slow->err.msg, "too slow"));
+    ask.n = 1;
+    ask.max_new = 9; /* 18 tokens in all */
+    assert_int_equal(pd_engine_ask(e, &ask, &quick, &err), PD_OK);
+    finish(quick);
+    assert_int_equal(quick->rc, PD_OK);
+    pd_call_end(slow);
+    pd_call_end(quick);
+    pd_engine_stop(e);
+}
+
 /* Stopped in the middle: nobody waits for ever. */
 static void test_stop(void **state)
 {
@@ -218,6 +249,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
         cmocka_unit_test(test_stretched_context),
         cmocka_unit_test_setup_teardown(test_a_failed_step, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slow_reader, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* Which answers a reader would take for the same. */
+#include "base/rng.h"
 #include "gen/same_text.h"
 
 #include <setjmp.h>
@@ -7,10 +8,18 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+static bool repeats(const char *a, const char *b)
+{
+    struct pd_texts *t = pd_texts_new();
+    assert_false(pd_texts_add(t, pd_str_from(a), 0));
+    bool same = pd_texts_add(t, pd_str_from(b), 1);
+    pd_texts_free(t);
+    return same;
+}
+
 static void check(const char *a, const char *b, bool same)
 {
-    if (pd_same_text(pd_str_from(a), pd_str_from(b)) != same ||
-        pd_same_text(pd_str_from(b), pd_str_from(a)) != same)
+    if (repeats(a, b) != same || repeats(b, a) != same)
         fail_msg("'%s' and '%s' are %sthe same", a, b, same ? "" : "not ");
 }
 
@@ -58,8 +67,90 @@ static void test_long(void **state)
     check(a, c, false); /* 10 / 12 triples */
 }
 
+/* ---- many: against the definition, each with each */
+
+enum { TEXTS = 400, LENGTH = 60, GROUPS = 40 };
+
+static bool has_triple(const int *w, int n, const int *triple)
+{
+    for (int i = 0; i + 2 < n; i++)
+        if (memcmp(w + i, triple, 3 * sizeof *w) == 0)
+            return true;
+    return false;
+}
+
+static bool twin(const int *a, int n_a, const int *b, int n_b)
+{
+    int both = 0, all = 0;
+    if (n_a == n_b && memcmp(a, b, (size_t)n_a * sizeof *a) == 0)
+        return true;
+    if (n_a < 10 || n_b < 10)
+        return false;
+    for (int i = 0; i + 2 < n_a; i++) {
+        bool first = !has_triple(a, i + 2, a + i);
+        all += first;
+        both += first && has_triple(b, n_b, a + i);
+    }
+    for (int i = 0; i + 2 < n_b; i++)
+        all += !has_triple(b, i + 2, b + i) && !has_triple(a, n_a, b + i);
+    return 10 * both >= 9 * all;
+}
+
+/* Every text is an earlier one with a few words changed, dropped or said again, or a new one. */
+static void test_many(void **state)
+{
+    static int w[TEXTS][2 * LENGTH], n[TEXTS];
+    struct pd_texts *texts = pd_texts_new();
+    struct pd_rng rng;
+    int n_same = 0;
+    pd_rng_seed(&rng, 5, 0);
+    for (int i = 0; i < TEXTS; i++) {
+        char text[16 * LENGTH] = "";
+        size_t at = 0;
+        if (i == 0 || pd_rng_below(&rng, 4) == 0) {
+            n[i] = (int)pd_rng_below(&rng, LENGTH);
+            for (int k = 0; k < n[i]; k++)
+                w[i][k] = (int)pd_rng_below(&rng, 30);
+        } else {
+            int of = (int)pd_rng_below(&rng, (uint64_t)i);
+            memcpy(w[i], w[of], sizeof w[i]);
+            n[i] = n[of];
+            for (uint64_t k = pd_rng_below(&rng, 3); k > 0 && n[i] > 0; k--)
+                w[i][pd_rng_below(&rng, (uint64_t)n[i])] = (int)pd_rng_below(&rng, 30);
+            if (n[i] > 0 && pd_rng_below(&rng, 3) == 0)
+                n[i]--;
+        }
+        for (int k = 0; k < n[i]; k++)
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s%d", k ? ", " : "", w[i][k]);
+        bool want = false;
+        for (int k = 0; k < i && !want; k++)
+            want = k % GROUPS != i % GROUPS && twin(w[k], n[k], w[i], n[i]);
+        if (pd_texts_add(texts, (struct pd_str){text, at}, i % GROUPS) != want)
+            fail_msg("text %d: '%s' should %srepeat an earlier one", i, text, want ? "" : "not ");
+        n_same += want;
+    }
+    assert_in_range(n_same, TEXTS / 5, TEXTS - TEXTS / 5);
+    pd_texts_free(texts);
+}
+
+/* As many as `--n` allows: each with each would be 50,000,000 comparisons. */
+static void test_largest(void **state)
+{
+    struct pd_texts *texts = pd_texts_new();
+    for (int i = 0; i < 20000; i++) {
+        char text[256];
+        int n = snprintf(text, sizeof text,
+                         "Sure, here is what I think of it: number %d of the list is the %d th, "
+                         "and %d is %d more than it was",
+                         i / 2, i / 2 * 7, i / 2 * 3, i / 2 + 1);
+        assert_int_equal(pd_texts_add(texts, (struct pd_str){text, (size_t)n}, i), i % 2);
+    }
+    pd_texts_free(texts);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_short), cmocka_unit_test(test_long)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_short), cmocka_unit_test(test_long),
+                                       cmocka_unit_test(test_many), cmocka_unit_test(test_largest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
