@@ -216,52 +216,78 @@ static bool ends_with(const char *s, const char *end)
     return n >= k && strcmp(s + n - k, end) == 0;
 }
 
-static enum pd_rc save_as(const struct pd_model *m, const char *out, const char *dtype,
-                          int64_t shard_mb, struct pd_err *err)
+/* What convert and merge write, and how. */
+struct save {
+    const char *out, *dtype;
+    int64_t shard_mb;
+};
+
+static struct pd_opt opt_out(struct save *s)
 {
-    enum pd_dtype t = dtype_of(dtype);
-    if (ends_with(out, ".gguf"))
-        return pd_model_save_gguf(m, out, t, err);
+    return (struct pd_opt){.name = "out",
+                           .type = PD_OPT_STR,
+                           .value = &s->out,
+                           .metavar = "OUT",
+                           .help = "the Hugging Face folder or, ending in .gguf, the file to write",
+                           .flags = PD_OPT_REQUIRED};
+}
+
+static struct pd_opt opt_dtype(struct save *s)
+{
+    return (struct pd_opt){.name = "dtype",
+                           .type = PD_OPT_CHOICE,
+                           .value = &s->dtype,
+                           .choices = DTYPES "|q8_0|q4_0",
+                           .help =
+                               "number format of the weights; the last two in .gguf files only"};
+}
+
+static struct pd_opt opt_shard(struct save *s)
+{
+    return (struct pd_opt){.name = "max-shard-size",
+                           .type = PD_OPT_I64,
+                           .value = &s->shard_mb,
+                           .metavar = "MB",
+                           .min = 0,
+                           .max = 1000000,
+                           .help = "of a folder's model files, in millions of bytes; 0 = 5000"};
+}
+
+static enum pd_rc save_as(const struct pd_model *m, const struct save *s, struct pd_err *err)
+{
+    enum pd_dtype t = dtype_of(s->dtype);
+    if (ends_with(s->out, ".gguf"))
+        return pd_model_save_gguf(m, s->out, t, err);
     if (pd_dtype_info(t)->block > 1)
         return PD_FAIL(err, PD_USAGE,
-                       "--dtype %s is a format of GGUF files; name one with --out OUT.gguf", dtype);
+                       "--dtype %s is a format of GGUF files; name one with --out OUT.gguf",
+                       s->dtype);
     return pd_model_save_hf_sharded(
-        m, out, t, shard_mb ? (size_t)shard_mb * 1000000 : PD_MODEL_SHARD_BYTES, err);
+        m, s->out, t, s->shard_mb ? (size_t)s->shard_mb * 1000000 : PD_MODEL_SHARD_BYTES, err);
+}
+
+static enum pd_rc open_and_save(const char *path, const char *adapter, const struct save *s,
+                                struct pd_err *err)
+{
+    struct pd_model *m = NULL;
+    struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE, .adapter = adapter};
+    enum pd_rc rc = pd_model_open(&m, path, &options, err);
+    if (rc == PD_OK)
+        rc = save_as(m, s, err);
+    pd_model_free(m);
+    return rc;
 }
 
 static enum pd_rc model_convert(const struct pd_cmd *self, int argc, char **argv,
                                 struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    const char *out = NULL, *dtype = "fp32";
-    int64_t shard_mb = 0;
+    struct save save = {.dtype = "fp32"};
     bool help = false;
     struct pd_opt_list args = {0};
-    struct pd_model *m = NULL;
-    struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE};
-    struct pd_opt table[] = {
-        {.name = "out",
-         .type = PD_OPT_STR,
-         .value = &out,
-         .metavar = "OUT",
-         .help = "the Hugging Face folder or, ending in .gguf, the file to write",
-         .flags = PD_OPT_REQUIRED},
-        {.name = "dtype",
-         .type = PD_OPT_CHOICE,
-         .value = &dtype,
-         .choices = DTYPES "|q8_0|q4_0",
-         .help = "number format of the weights; the last two in .gguf files only"},
-        {.name = "max-shard-size",
-         .type = PD_OPT_I64,
-         .value = &shard_mb,
-         .metavar = "MB",
-         .min = 0,
-         .max = 1000000,
-         .help = "of a folder's model files, in millions of bytes; 0 = 5000"},
-        {0},
-    };
+    struct pd_opt table[] = {opt_out(&save), opt_dtype(&save), opt_shard(&save), {0}};
     PD_TRY(pd_opt_parse(table, argc, argv, 1, 1, &args, &help, err));
-    if (help) {
+    if (help)
         pd_cmd_help(
             self, "podium model convert M --out OUT [--dtype fp32|bf16|f16|q8_0|q4_0]",
             "Writes any model that Podium reads as a Hugging Face folder, which transformers\n"
@@ -271,12 +297,9 @@ static enum pd_rc model_convert(const struct pd_cmd *self, int argc, char **argv
             table,
             "  podium model convert SmolLM2.gguf --out smollm2-hf --dtype bf16\n"
             "  podium model convert runs/ppo --out policy.gguf --dtype q8_0");
-        goto out;
-    }
-    PD_TRY(pd_model_open(&m, args.items[0], &options, err));
-    PD_TRY(save_as(m, out, dtype, shard_mb, err));
+    else
+        rc = open_and_save(args.items[0], NULL, &save, err);
 out:
-    pd_model_free(m);
     pd_opt_list_release(&args);
     return rc;
 }
@@ -284,45 +307,33 @@ out:
 static enum pd_rc model_merge(const struct pd_cmd *self, int argc, char **argv, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    const char *out = NULL, *dtype = "fp32";
+    const char *adapter = NULL;
+    struct save save = {.dtype = "fp32"};
     bool help = false;
     struct pd_opt_list args = {0};
-    struct pd_model *m = NULL;
-    struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE};
     struct pd_opt table[] = {
         {.name = "adapter",
          .type = PD_OPT_STR,
-         .value = &options.adapter,
+         .value = &adapter,
          .metavar = "DIR",
          .help = "the LoRA adapter: a folder as PEFT writes it",
          .flags = PD_OPT_REQUIRED},
-        {.name = "out",
-         .type = PD_OPT_STR,
-         .value = &out,
-         .metavar = "OUT",
-         .help = "the Hugging Face folder or, ending in .gguf, the file to write",
-         .flags = PD_OPT_REQUIRED},
-        {.name = "dtype",
-         .type = PD_OPT_CHOICE,
-         .value = &dtype,
-         .choices = DTYPES "|q8_0|q4_0",
-         .help = "number format of the weights; the last two in .gguf files only"},
+        opt_out(&save),
+        opt_dtype(&save),
+        opt_shard(&save),
         {0},
     };
     PD_TRY(pd_opt_parse(table, argc, argv, 1, 1, &args, &help, err));
-    if (help) {
+    if (help)
         pd_cmd_help(
             self, "podium model merge M --adapter DIR --out OUT [--dtype fp32|bf16|f16|q8_0|q4_0]",
             "Adds a LoRA adapter to the weights of its base model M and writes the result, which\n"
             "needs neither of them. An adapter's folder is itself taken as a model by every\n"
             "verb (--model DIR) when the base that it names is there.",
             table, "  podium model merge smollm2/ --adapter runs/lora --out merged --dtype bf16");
-        goto out;
-    }
-    PD_TRY(pd_model_open(&m, args.items[0], &options, err));
-    PD_TRY(save_as(m, out, dtype, 0, err));
+    else
+        rc = open_and_save(args.items[0], adapter, &save, err);
 out:
-    pd_model_free(m);
     pd_opt_list_release(&args);
     return rc;
 }

@@ -26,6 +26,22 @@ struct pd_hub {
     int64_t done; /* bytes of files that are whole */
 };
 
+/* Sets owner, name, revision and only. */
+PD_CHECKED enum pd_rc pd_hub_parse_url(struct pd_hub *h, const char *url, struct pd_err *err);
+bool pd_hub_is_name(const char *s); /* of letters, digits, ".", "_" and "-", and no hidden file */
+void pd_hub_release(struct pd_hub *h);
+
+/* Asks for the listing and sets commit, files (what is needed of it) and total. */
+PD_CHECKED enum pd_rc pd_hub_list(struct pd_hub *h, struct pd_err *err);
+/* The same from the listing's text. h is to be released whatever comes of it. */
+PD_CHECKED enum pd_rc pd_hub_read_listing(struct pd_hub *h, struct pd_str text, struct pd_err *err);
+
+/* PD_CONFLICT when something stands there that no pull made. */
+PD_CHECKED enum pd_rc pd_hub_check_target(const char *target, struct pd_err *err);
+/* All files of h, as the folder target; nothing when they are there. PD_BUSY while another process
+ * does the same. */
+PD_CHECKED enum pd_rc pd_hub_fetch_folder(struct pd_hub *h, const char *target, struct pd_err *err);
+
 /* A GET that follows redirects, the token going to our hub only, and never from https to http.
  * Other answers than 200 and 206 are errors. c: out, on_head, on_data, ctx are the caller's. */
 PD_CHECKED enum pd_rc pd_hub_get(struct pd_hub *h, const char *url, const char *range,

@@ -1,136 +1,27 @@
-#include "lm/lora.h"
+#include "lm/lora_int.h"
 
-#include "base/fs.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "lm/model_int.h"
-#include "lm/pull.h"
 
 #include <inttypes.h>
 #include <math.h>
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 
-#define CONFIG "adapter_config.json"
+#define CONFIG PD_LORA_CONFIG
 #define PREFIX "base_model.model."
-enum { MAX_CONFIG_BYTES = 1 << 24, MAX_PATH_TEXT = 512, MAX_RANK = 1 << 16 };
+enum { MAX_PATH_TEXT = 512, MAX_RANK = 1 << 16 };
 
 struct pd_lora {
     char *dir;
-    struct json_object *config;
+    struct pd_lora_config config;
     struct pd_weights weights;
-    bool rslora;
 };
-
-/* ---- adapter_config.json ---- */
-
-static enum pd_rc read_config(const char *dir, struct json_object **out, struct pd_err *err)
-{
-    char *path = pd_xasprintf("%s/" CONFIG, dir);
-    enum pd_rc rc = pd_json_read_file(path, MAX_CONFIG_BYTES, out, err);
-    if (rc == PD_OK && !json_object_is_type(*out, json_type_object)) {
-        json_object_put(*out);
-        *out = NULL;
-        rc = PD_FAIL(err, PD_PARSE, "%s: not a JSON object", path);
-    }
-    pd_free(path);
-    return rc;
-}
-
-bool pd_lora_is_adapter(const char *dir)
-{
-    char *path = pd_xasprintf("%s/" CONFIG, dir);
-    bool there = pd_fs_exists(path);
-    pd_free(path);
-    return there;
-}
-
-enum pd_rc pd_lora_base(const char *dir, char **base, struct pd_err *err)
-{
-    struct json_object *config = NULL;
-    char *models = pd_pull_folder();
-    enum pd_rc rc = read_config(dir, &config, err);
-    if (rc != PD_OK)
-        goto out;
-    struct pd_str name = pd_json_str(config, "base_model_name_or_path");
-    if (!name.ptr || name.len == 0) {
-        rc = PD_FAIL(err, PD_INVALID,
-                     "%s/" CONFIG
-                     " names no base model; podium model merge BASE --adapter %s --out OUT",
-                     dir, dir);
-        goto out;
-    }
-    char *const places[] = {pd_xasprintf("%.*s", PD_STR_ARG(name)),
-                            pd_xasprintf("%s/%.*s", dir, PD_STR_ARG(name)),
-                            pd_xasprintf("%s/%.*s", models, PD_STR_ARG(name))};
-    rc = PD_NOTFOUND;
-    for (size_t i = 0; i < 3; i++) {
-        if (rc != PD_OK && pd_fs_exists(places[i])) {
-            *base = places[i];
-            rc = PD_OK;
-        } else {
-            pd_free(places[i]);
-        }
-    }
-    if (rc != PD_OK)
-        rc = PD_FAIL(
-            err, PD_NOTFOUND,
-            "%s: its base model %.*s is not here; podium model pull hf://%.*s fetches it from "
-            "a hub, podium model merge BASE --adapter %s --out OUT takes another",
-            dir, PD_STR_ARG(name), PD_STR_ARG(name), dir);
-out:
-    json_object_put(config);
-    pd_free(models);
-    return rc;
-}
-
-static bool is_set(struct json_object *v)
-{
-    if (!v || json_object_is_type(v, json_type_null))
-        return false;
-    if (json_object_is_type(v, json_type_array))
-        return json_object_array_length(v) > 0;
-    if (json_object_is_type(v, json_type_object))
-        return json_object_object_length(v) > 0;
-    return !json_object_is_type(v, json_type_boolean) || json_object_get_boolean(v);
-}
-
-/* What changes the numbers in ways that adding B A does not. */
-static enum pd_rc check_config(const struct pd_lora *l, struct pd_err *err)
-{
-    static const char *const unknown[] = {
-        "use_dora",          "use_qalora",        "lora_bias", "alora_invocation_tokens",
-        "layer_replication", "target_parameters", "use_bdlora"};
-    static const char *const inits[] = {"gaussian", "orthogonal", "eva", "lora_ga"};
-    struct pd_str type = pd_json_str(l->config, "peft_type");
-    if (!pd_str_eqz(type, "LORA"))
-        return PD_FAIL(err, PD_UNSUPPORTED, "%s/" CONFIG ": peft_type \"%.*s\"; LORA is read",
-                       l->dir, PD_STR_ARG(type));
-    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
-        if (is_set(pd_json_get(l->config, unknown[i])))
-            return PD_FAIL(err, PD_UNSUPPORTED, "%s/" CONFIG ": %s is set, which is not supported",
-                           l->dir, unknown[i]);
-    struct pd_str init = pd_json_str(l->config, "init_lora_weights");
-    bool known = !init.ptr;
-    for (size_t i = 0; i < sizeof inits / sizeof *inits; i++)
-        known |= pd_str_eqz(init, inits[i]);
-    if (!known)
-        return PD_FAIL(err, PD_UNSUPPORTED,
-                       "%s/" CONFIG
-                       ": init_lora_weights \"%.*s\" changes the base weights; convert "
-                       "the adapter with PEFT (path_initial_model_for_weight_conversion) first",
-                       l->dir, PD_STR_ARG(init));
-    return PD_OK;
-}
 
 enum pd_rc pd_lora_open(struct pd_lora **out, const char *dir, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_lora *l = pd_xalloc(sizeof *l);
     l->dir = pd_xstrdup(dir);
-    PD_TRY(read_config(dir, &l->config, err));
-    PD_TRY(check_config(l, err));
-    l->rslora = pd_json_bool(l->config, "use_rslora", false);
+    PD_TRY(pd_lora_config_read(&l->config, dir, err));
     PD_TRY(pd_weights_open_stem(&l->weights, dir, "adapter_model", err));
     *out = l;
     l = NULL;
@@ -144,43 +35,9 @@ void pd_lora_close(struct pd_lora *l)
     if (!l)
         return;
     pd_weights_close(&l->weights);
-    json_object_put(l->config);
+    pd_lora_config_release(&l->config);
     pd_free(l->dir);
     pd_free(l);
-}
-
-/* PEFT's rule: a key is a regular expression for the end of the module's path, from a dot on. */
-static bool key_matches(const char *key, const char *module)
-{
-    int code;
-    PCRE2_SIZE at;
-    char *pattern = pd_xasprintf("^(?:.*\\.)?(?:%s)$", key);
-    pcre2_code *re =
-        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
-    bool matches = false;
-    if (re) {
-        pcre2_match_data *data = pcre2_match_data_create(1, NULL);
-        matches = data &&
-                  pcre2_match(re, (PCRE2_SPTR)module, PCRE2_ZERO_TERMINATED, 0, 0, data, NULL) >= 0;
-        pcre2_match_data_free(data);
-        pcre2_code_free(re);
-    }
-    pd_free(pattern);
-    return matches;
-}
-
-static double setting(const struct pd_lora *l, const char *patterns, const char *plain,
-                      const char *module)
-{
-    struct json_object *o = pd_json_get(l->config, patterns);
-    if (json_object_is_type(o, json_type_object)) {
-        json_object_object_foreach(o, key, value)
-        {
-            if (key_matches(key, module))
-                return json_object_get_double(value);
-        }
-    }
-    return pd_json_f64(l->config, plain, 8); /* PEFT's default of both */
 }
 
 /* ---- one module ---- */
@@ -261,7 +118,10 @@ static enum pd_rc check_pair(const struct pd_lora *l, const struct pair *pair,
                              const struct pd_param *p, int64_t in, int64_t out, struct pd_err *err)
 {
     const struct pd_weight *a = &pair->a, *b = &pair->b;
-    double r = setting(l, "rank_pattern", "r", pair->module);
+    double r;
+    enum pd_rc rc = pd_lora_setting_of(&l->config.rank, pair->module, &r, err);
+    if (rc != PD_OK)
+        return pd_err_prefix(err, "%s/" CONFIG ": rank_pattern", l->dir);
     if (p->ndim != 2 || a->ndim != 2 || b->ndim != 2 || a->shape[1] != in || b->shape[0] != out ||
         a->shape[0] != b->shape[1])
         return PD_FAIL(err, PD_INVALID,
@@ -288,8 +148,13 @@ static enum pd_rc apply_pair(const struct pd_lora *l, struct pd_model *m, struct
     int64_t in = p->shape[turned ? 0 : 1], out = p->shape[turned ? 1 : 0];
     PD_TRY(check_pair(l, pair, p, in, out, err));
     size_t r = (size_t)pair->a.shape[0], rows = (size_t)p->shape[0], cols = (size_t)p->shape[1];
-    double alpha = setting(l, "alpha_pattern", "lora_alpha", pair->module);
-    float scale = (float)(alpha / (l->rslora ? sqrt((double)r) : (double)r));
+    double alpha;
+    rc = pd_lora_setting_of(&l->config.alpha, pair->module, &alpha, err);
+    if (rc != PD_OK) {
+        (void)pd_err_prefix(err, "%s/" CONFIG ": alpha_pattern", l->dir);
+        goto out;
+    }
+    float scale = (float)(alpha / (l->config.rslora ? sqrt((double)r) : (double)r));
     PD_TRY(read_all(&pair->a, pair->module, &a, err));
     PD_TRY(read_all(&pair->b, pair->module, &b, err));
     PD_TRY(take_values(p, &w, err));

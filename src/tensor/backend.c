@@ -3,6 +3,9 @@
 #include "tensor/kernels.h"
 #include "tensor/matmul.h"
 
+#ifdef PD_HAVE_X86_KERNELS
+#include <cpuid.h>
+#endif
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +25,9 @@ struct isa {
 static bool has_avx2(void)
 {
 #ifdef PD_HAVE_X86_KERNELS
+    unsigned a, b, c, d; /* clang 14 has no __builtin_cpu_supports("f16c") */
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 #else
     return false;
 #endif

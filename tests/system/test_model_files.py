@@ -238,7 +238,7 @@ def check_logprobs(podium, model, golden, tmp_path):
 def test_an_adapter_is_a_model(podium, tmp_path, name):
     golden = json.loads((LORA / name / "golden.json").read_text())
     check_logprobs(podium, LORA / name, golden, tmp_path)  # its base stands relative to it
-    podium("model", "merge", MODELS / golden["base"], "--adapter", LORA / name, "--out", tmp_path / "merged")
+    podium("model", "merge", MODELS / golden["base"], "--adapter", LORA / name, "--out", tmp_path / "merged", "--max-shard-size", 1)
     check_logprobs(podium, tmp_path / "merged", golden, tmp_path)
     podium("model", "merge", MODELS / golden["base"], "--adapter", LORA / name, "--out", tmp_path / "merged.gguf")
     check_logprobs(podium, tmp_path / "merged.gguf", golden, tmp_path)
@@ -262,6 +262,9 @@ def test_a_reward_adapter_brings_its_head(podium, tmp_path):
         ({"use_dora": True}, "use_dora"),
         ({"init_lora_weights": "pissa"}, "pissa"),
         ({"r": 5}, "rank 4"),
+        ({"rank_pattern": {"q_proj": 4, "layers.(0": 4}}, 'rank_pattern: "layers.(0" is no regular expression: '),
+        ({"alpha_pattern": {"q_proj": "8"}}, 'alpha_pattern: "q_proj" is a string; expected a number'),
+        ({"alpha_pattern": {"(?:.|..)+[!?]": 8}}, 'adapter_config.json: alpha_pattern: pattern "(?:.|..)+[!?]" on module model.layers.0.'),
         ({"base_model_name_or_path": "nobody/nothing"}, "hf://nobody/nothing"),
         ({"base_model_name_or_path": None}, "names no base model"),
         ({"base_model_name_or_path": str(MODELS / "tiny-gpt2")}, "no place in the model"),

@@ -1,4 +1,5 @@
 """podium model pull hf://owner/name, against a stand-in for the hub on this machine."""
+import fcntl
 import hashlib
 import http.server
 import json
@@ -103,6 +104,7 @@ def hub():
         server.files[file.name] = file.read_bytes()
     server.files["pytorch_model.bin"] = b"not wanted"
     server.files["model.onnx"] = b"not wanted"
+    server.files["chat_template.json"] = b"not wanted: a processor's"
     server.files[".gitattributes"] = b"*.bin filter=lfs"
     server.files["small.gguf"] = b"GGUF" + bytes(5000)
     yield server
@@ -234,11 +236,24 @@ def test_torch_weights_where_there_are_no_others(hub, pull):
     assert "hf://owner/name/FILE" in pull(code=1)
 
 
-def test_what_is_not_ours_is_left_alone(pull, tmp_path):
+def test_what_is_not_ours_is_left_alone(hub, pull, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("keep")
     assert "was not fetched from a hub" in pull("hf://owner/name", "--out", tmp_path / "mine", code=1)
+    assert "is a folder; --out names the file" in pull("hf://owner/name/small.gguf", "--out", tmp_path / "mine", code=1)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep"
+    assert not hub.seen  # said before anything is asked for
+
+
+def test_one_pull_at_a_time(pull, tmp_path):
+    partial = tmp_path / "model.partial"
+    partial.mkdir()
+    other = os.open(partial, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert "another pull is writing into" in pull("hf://owner/name", "--out", tmp_path / "model", code=1)
+    assert os.listdir(partial) == []
+    os.close(other)
+    assert pull("hf://owner/name", "--out", tmp_path / "model") and not partial.exists()
 
 
 def test_what_stands_beside_is_left_alone(hub, pull, tmp_path, monkeypatch):

@@ -363,13 +363,19 @@ static void twin_free(struct twin *t)
 
 static const double *val(const struct twin *t, const struct pd_param *p)
 {
-    return p ? t->p[p - t->m->params.v] : NULL;
+    return t->p[p - t->m->params.v];
+}
+
+/* Of a parameter that the model may lack: then NULL. */
+static const double *val_or_null(const struct twin *t, const struct pd_param *p)
+{
+    return p ? val(t, p) : NULL;
 }
 
 static void twin_lin(const struct twin *t, const struct pd_lin *l, const double *x, double *y)
 {
     int64_t out = l->w->shape[l->in_out], in = l->w->shape[!l->in_out];
-    const double *w = val(t, l->w), *b = val(t, l->b);
+    const double *w = val(t, l->w), *b = val_or_null(t, l->b);
     for (int64_t o = 0; o < out; o++) {
         y[o] = b ? b[o] : 0;
         for (int64_t i = 0; i < in; i++)
@@ -391,7 +397,7 @@ static void twin_norm(const struct twin *t, bool rms, const double *w, const dou
 
 static void twin_norm_of(const struct twin *t, const struct pd_norm *n, const double *x, double *y)
 {
-    twin_norm(t, t->m->cfg.norm == PD_LM_RMSNORM, val(t, n->w), val(t, n->b), TINY_H, x, y);
+    twin_norm(t, t->m->cfg.norm == PD_LM_RMSNORM, val(t, n->w), val_or_null(t, n->b), TINY_H, x, y);
 }
 
 static double twin_act(enum pd_act a, double x)
