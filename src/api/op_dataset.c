@@ -42,32 +42,22 @@ static enum pd_rc place(struct pd_op_call *c, struct pd_db *db, struct pd_templa
     return pd_workspace_default(db, workspace, &o->workspace_id, err);
 }
 
-/* What was made: a JSON object or a line for people. */
-static enum pd_rc say_made(struct pd_op_call *c, int64_t id, struct pd_err *err)
+static const char *status_name(const struct pd_dataset *d)
 {
-    enum pd_rc rc = PD_OK;
-    struct pd_db *db = NULL;
-    struct pd_arena a;
+    return d->status == PD_DATASET_READY ? "ready" : "draft";
+}
+
+/* What was made: a JSON object or a line for people. */
+static enum pd_rc say_made(struct pd__op *op, void *id, struct pd_err *err)
+{
     struct pd_dataset d;
-    struct pd_buf out;
-    struct pd_jw w;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    PD_TRY(pd_read_begin(c->store, &db, err));
-    PD_TRY(pd_dataset_get(db, &a, id, &d, err));
-    pd_jw_init(&w, &out);
-    if (pd__op_json(c))
-        PD_TRY(pd_status_write(db, &d, false, &w, err));
-    else
-        pd_buf_addf(&out, "dataset %s in workspace %s: template %s, overlap %lld, %s", d.name,
-                    d.workspace, d.tmpl, (long long)d.min_submitted,
-                    d.status == PD_DATASET_READY ? "ready" : "draft (publish opens it)");
-    PD_TRY(pd__op_line(c, &out, err));
-out:
-    pd_read_end(c->store, db);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
-    return rc;
+    enum pd_rc rc = pd_dataset_get(op->db, &op->a, *(int64_t *)id, &d, err);
+    if (rc != PD_OK || op->json)
+        return rc == PD_OK ? pd_status_write(op->db, &d, false, &op->w, err) : rc;
+    pd_buf_addf(&op->out, "dataset %s in workspace %s: template %s, overlap %lld, %s%s", d.name,
+                d.workspace, d.tmpl, (long long)d.min_submitted, status_name(&d),
+                d.status == PD_DATASET_READY ? "" : " (publish opens it)");
+    return PD_OK;
 }
 
 enum pd_rc pd_op_dataset_create(struct pd_op_call *c, struct pd_err *err)
@@ -83,55 +73,46 @@ enum pd_rc pd_op_dataset_create(struct pd_op_call *c, struct pd_err *err)
     PD_TRY(place(c, tx.db, &o, err));
     PD_TRY(pd_template_create(tx.db, &o, &id, err));
     PD_TRY(pd_tx_commit(&tx, err));
-    PD_TRY(say_made(c, id, err));
+    PD_TRY(pd__op_read(c, say_made, &id, err));
 out:
     pd_tx_abandon(&tx);
     pd_buf_release(&xml);
     return rc;
 }
 
-typedef enum pd_rc change_fn(struct pd_db *db, int64_t id, struct pd_err *err);
+struct change {
+    enum pd_rc (*make)(struct pd_db *db, int64_t id, struct pd_err *err);
+    const char *done;
+};
 
-static enum pd_rc change(struct pd_op_call *c, change_fn *fn, const char *done, struct pd_err *err)
+static enum pd_rc change(struct pd__op *op, void *arg, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_tx tx = {0};
-    struct pd_arena a;
+    const struct change *change = arg;
     struct pd_dataset d;
-    struct pd_buf out;
-    struct pd_jw w;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    PD_TRY(pd_tx_begin(&tx, c->store, PD_TX_DURABLE, err));
-    PD_TRY(pd__op_dataset(c, tx.db, &a, &d, err));
-    PD_TRY(fn(tx.db, d.id, err));
-    PD_TRY(pd_tx_commit(&tx, err));
-    if (pd__op_json(c)) {
-        pd_jw_init(&w, &out);
-        pd_jw_object(&w);
-        pd_jw_kstrz(&w, "dataset", d.name);
-        pd_jw_kstrz(&w, "id", d.uuid);
-        pd_jw_kstrz(&w, "state", done);
-        pd_jw_object_end(&w);
+    PD_TRY(pd__op_dataset(op->c, op->db, &op->a, &d, err));
+    PD_TRY(change->make(op->db, d.id, err));
+    if (op->json) {
+        pd_jw_object(&op->w);
+        pd_jw_kstrz(&op->w, "dataset", d.name);
+        pd_jw_kstrz(&op->w, "id", d.uuid);
+        pd_jw_kstrz(&op->w, "state", change->done);
+        pd_jw_object_end(&op->w);
     } else {
-        pd_buf_addf(&out, "%s is %s", d.name, done);
+        pd_buf_addf(&op->out, "%s is %s", d.name, change->done);
     }
-    PD_TRY(pd__op_line(c, &out, err));
 out:
-    pd_tx_abandon(&tx);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
     return rc;
 }
 
 enum pd_rc pd_op_dataset_publish(struct pd_op_call *c, struct pd_err *err)
 {
-    return change(c, pd_dataset_publish, "ready", err);
+    return pd__op_write(c, change, &(struct change){pd_dataset_publish, "ready"}, err);
 }
 
 enum pd_rc pd_op_dataset_delete(struct pd_op_call *c, struct pd_err *err)
 {
-    return change(c, pd_dataset_delete, "deleted", err);
+    return pd__op_write(c, change, &(struct change){pd_dataset_delete, "deleted"}, err);
 }
 
 static void show_part(struct pd_buf *out, const struct pd_part *p)
@@ -162,54 +143,48 @@ static void json_parts(struct pd_jw *w, const char *key, const struct pd_part *p
     pd_jw_array_end(w);
 }
 
-enum pd_rc pd_op_dataset_show(struct pd_op_call *c, struct pd_err *err)
+static enum pd_rc show(struct pd__op *op, void *arg, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_db *db = NULL;
-    struct pd_arena a;
     struct pd_dataset d;
     struct pd_part *fields = NULL, *questions = NULL;
-    struct pd_buf out;
-    struct pd_jw w;
+    struct pd_jw *w = &op->w;
     size_t n_fields = 0, n_questions = 0;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    PD_TRY(pd_read_begin(c->store, &db, err));
-    PD_TRY(pd__op_dataset(c, db, &a, &d, err));
-    PD_TRY(pd_part_list(db, &a, d.id, PD_PART_FIELD, &fields, &n_fields, err));
-    PD_TRY(pd_part_list(db, &a, d.id, PD_PART_QUESTION, &questions, &n_questions, err));
-    if (pd__op_json(c)) {
-        pd_jw_init(&w, &out);
-        pd_jw_object(&w);
-        pd_jw_kstrz(&w, "dataset", d.name);
-        pd_jw_kstrz(&w, "workspace", d.workspace);
-        pd_jw_kstrz(&w, "id", d.uuid);
-        pd_jw_kstrz(&w, "status", d.status == PD_DATASET_READY ? "ready" : "draft");
-        pd_jw_kstrz(&w, "template", d.tmpl);
-        pd_jw_ki64(&w, "overlap", d.min_submitted);
-        pd_jw_kstrz(&w, "guidelines", d.guidelines);
-        pd_jw_ki64(&w, "guideline_version", d.guideline_version);
-        json_parts(&w, "fields", fields, n_fields);
-        json_parts(&w, "questions", questions, n_questions);
-        pd_jw_object_end(&w);
-    } else {
-        pd_buf_addf(&out, "%s/%s  %s  template %s  overlap %lld\n\nFields\n", d.workspace, d.name,
-                    d.status == PD_DATASET_READY ? "ready" : "draft", d.tmpl,
-                    (long long)d.min_submitted);
-        for (size_t i = 0; i < n_fields; i++)
-            show_part(&out, &fields[i]);
-        pd_buf_adds(&out, "\nQuestions\n");
-        for (size_t i = 0; i < n_questions; i++)
-            show_part(&out, &questions[i]);
-        pd_buf_addf(&out, "\nGuidelines (version %lld)\n%s", (long long)d.guideline_version,
-                    d.guidelines ? d.guidelines : "(none)");
+    (void)arg;
+    PD_TRY(pd__op_dataset(op->c, op->db, &op->a, &d, err));
+    PD_TRY(pd_part_list(op->db, &op->a, d.id, PD_PART_FIELD, &fields, &n_fields, err));
+    PD_TRY(pd_part_list(op->db, &op->a, d.id, PD_PART_QUESTION, &questions, &n_questions, err));
+    if (op->json) {
+        pd_jw_object(w);
+        pd_jw_kstrz(w, "dataset", d.name);
+        pd_jw_kstrz(w, "workspace", d.workspace);
+        pd_jw_kstrz(w, "id", d.uuid);
+        pd_jw_kstrz(w, "status", status_name(&d));
+        pd_jw_kstrz(w, "template", d.tmpl);
+        pd_jw_ki64(w, "overlap", d.min_submitted);
+        pd_jw_kstrz(w, "guidelines", d.guidelines);
+        pd_jw_ki64(w, "guideline_version", d.guideline_version);
+        json_parts(w, "fields", fields, n_fields);
+        json_parts(w, "questions", questions, n_questions);
+        pd_jw_object_end(w);
+        goto out;
     }
-    PD_TRY(pd__op_line(c, &out, err));
+    pd_buf_addf(&op->out, "%s/%s  %s  template %s  overlap %lld\n\nFields\n", d.workspace, d.name,
+                status_name(&d), d.tmpl, (long long)d.min_submitted);
+    for (size_t i = 0; i < n_fields; i++)
+        show_part(&op->out, &fields[i]);
+    pd_buf_adds(&op->out, "\nQuestions\n");
+    for (size_t i = 0; i < n_questions; i++)
+        show_part(&op->out, &questions[i]);
+    pd_buf_addf(&op->out, "\nGuidelines (version %lld)\n%s", (long long)d.guideline_version,
+                d.guidelines ? d.guidelines : "(none)");
 out:
-    pd_read_end(c->store, db);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
     return rc;
+}
+
+enum pd_rc pd_op_dataset_show(struct pd_op_call *c, struct pd_err *err)
+{
+    return pd__op_read(c, show, NULL, err);
 }
 
 static enum pd_rc text_row(struct pd_db *db, const struct pd_dataset *d, struct pd_buf *out,
@@ -221,51 +196,40 @@ static enum pd_rc text_row(struct pd_db *db, const struct pd_dataset *d, struct 
         return rc;
     double share = c.records ? 100.0 * (double)c.completed / (double)c.records : 0;
     pd_buf_addf(out, "%-28s %-12s %-6s %8lld %8lld %5.0f%% %8lld %8lld\n", d->name, d->workspace,
-                d->status == PD_DATASET_READY ? "ready" : "draft", (long long)c.records,
-                (long long)c.completed, share, (long long)c.submitted, (long long)c.in_hand);
+                status_name(d), (long long)c.records, (long long)c.completed, share,
+                (long long)c.submitted, (long long)c.in_hand);
     return PD_OK;
 }
 
 /* All datasets: a JSON list or a table. */
-static enum pd_rc list(struct pd_op_call *c, struct pd_err *err)
+static enum pd_rc list(struct pd__op *op, void *arg, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_db *db = NULL;
-    struct pd_arena a;
     struct pd_dataset *ds = NULL;
-    struct pd_buf out;
-    struct pd_jw w;
     size_t n = 0;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    pd_jw_init(&w, &out);
-    PD_TRY(pd_read_begin(c->store, &db, err));
-    PD_TRY(pd_dataset_list(db, &a, 0, &ds, &n, err));
-    if (pd__op_json(c)) {
-        pd_jw_array(&w);
+    (void)arg;
+    PD_TRY(pd_dataset_list(op->db, &op->a, 0, &ds, &n, err));
+    if (op->json) {
+        pd_jw_array(&op->w);
         for (size_t i = 0; i < n; i++)
-            PD_TRY(pd_status_write(db, &ds[i], false, &w, err));
-        pd_jw_array_end(&w);
+            PD_TRY(pd_status_write(op->db, &ds[i], false, &op->w, err));
+        pd_jw_array_end(&op->w);
     } else if (n) {
-        pd_buf_addf(&out, "%-28s %-12s %-6s %8s %8s %6s %8s %8s\n", "dataset", "workspace", "",
+        pd_buf_addf(&op->out, "%-28s %-12s %-6s %8s %8s %6s %8s %8s\n", "dataset", "workspace", "",
                     "records", "done", "", "answers", "in hand");
         for (size_t i = 0; i < n; i++)
-            PD_TRY(text_row(db, &ds[i], &out, err));
-        out.ptr[--out.len] = '\0';
+            PD_TRY(text_row(op->db, &ds[i], &op->out, err));
+        op->out.ptr[--op->out.len] = '\0';
     } else {
-        pd_buf_adds(&out, "no datasets yet; `podium import NAME FILE` makes one");
+        pd_buf_adds(&op->out, "no datasets yet; `podium import NAME FILE` makes one");
     }
-    PD_TRY(pd__op_line(c, &out, err));
 out:
-    pd_read_end(c->store, db);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
     return rc;
 }
 
 enum pd_rc pd_op_dataset_list(struct pd_op_call *c, struct pd_err *err)
 {
-    return list(c, err);
+    return pd__op_read(c, list, NULL, err);
 }
 
 static enum pd_rc text_status(struct pd_db *db, struct pd_arena *a, const struct pd_dataset *d,
@@ -279,8 +243,8 @@ static enum pd_rc text_status(struct pd_db *db, struct pd_arena *a, const struct
     PD_TRY(pd_dataset_counts(db, d->id, &k, err));
     PD_TRY(pd_dataset_user_counts(db, a, d->id, 0, &u, &n, err));
     int64_t waiting = k.records - k.completed - k.in_hand;
-    pd_buf_addf(out, "%s  (%s, overlap %lld)\n", d->name,
-                d->status == PD_DATASET_READY ? "ready" : "draft", (long long)d->min_submitted);
+    pd_buf_addf(out, "%s  (%s, overlap %lld)\n", d->name, status_name(d),
+                (long long)d->min_submitted);
     pd_buf_addf(out, "  records    %8lld   done %lld, in hand %lld, waiting %lld\n",
                 (long long)k.records, (long long)k.completed, (long long)k.in_hand,
                 (long long)(waiting > 0 ? waiting : 0));
@@ -299,27 +263,18 @@ out:
     return rc;
 }
 
+static enum pd_rc status(struct pd__op *op, void *arg, struct pd_err *err)
+{
+    struct pd_dataset d;
+    (void)arg;
+    enum pd_rc rc = pd__op_dataset(op->c, op->db, &op->a, &d, err);
+    if (rc != PD_OK)
+        return rc;
+    return op->json ? pd_status_write(op->db, &d, true, &op->w, err)
+                    : text_status(op->db, &op->a, &d, &op->out, err);
+}
+
 enum pd_rc pd_op_status(struct pd_op_call *c, struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
-    struct pd_db *db = NULL;
-    struct pd_arena a;
-    struct pd_dataset d;
-    struct pd_buf out;
-    struct pd_jw w;
-    if (!pd_json_get(c->args, "dataset"))
-        return list(c, err);
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    PD_TRY(pd_read_begin(c->store, &db, err));
-    PD_TRY(pd__op_dataset(c, db, &a, &d, err));
-    pd_jw_init(&w, &out);
-    PD_TRY(pd__op_json(c) ? pd_status_write(db, &d, true, &w, err)
-                          : text_status(db, &a, &d, &out, err));
-    PD_TRY(pd__op_line(c, &out, err));
-out:
-    pd_read_end(c->store, db);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
-    return rc;
+    return pd__op_read(c, pd_json_get(c->args, "dataset") ? status : list, NULL, err);
 }

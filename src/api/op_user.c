@@ -66,51 +66,43 @@ out:
     return rc;
 }
 
-enum pd_rc pd_op_user_add(struct pd_op_call *c, struct pd_err *err)
+static enum pd_rc add(struct pd__op *op, void *arg, struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
-    struct pd_tx tx = {0};
-    struct pd_arena a;
     struct made m = {0};
-    struct pd_buf out;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    PD_TRY(pd_tx_begin(&tx, c->store, PD_TX_DURABLE, err));
-    PD_TRY(make_user(c, tx.db, &a, &m, err));
-    PD_TRY(pd_tx_commit(&tx, err));
-    if (pd__op_json(c)) {
-        struct pd_jw w;
-        pd_jw_init(&w, &out);
-        pd_jw_object(&w);
-        write_user(&w, &m.user);
-        pd_jw_kstrz(&w, "api_key", m.key);
-        if (*m.password)
-            pd_jw_kstrz(&w, "password", m.password);
-        pd_jw_object_end(&w);
-    } else {
-        pd_buf_addf(&out, "%s (%s)\n  API key   %s", m.user.username, pd_role_name(m.user.role),
-                    m.key);
-        if (*m.password)
-            pd_buf_addf(&out, "\n  password  %s", m.password);
-    }
-    PD_TRY(pd__op_line(c, &out, err));
-out:
-    pd_tx_abandon(&tx);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
-    return rc;
-}
-
-static enum pd_rc list_one(struct pd_op_call *c, struct pd_db *db, struct pd_arena *a,
-                           const struct pd_user *u, struct pd_buf *out, struct pd_jw *w,
-                           struct pd_err *err)
-{
-    struct pd_workspace *ws = NULL;
-    size_t n = 0;
-    enum pd_rc rc = pd_workspace_list(db, a, u->id, &ws, &n, err);
+    (void)arg;
+    enum pd_rc rc = make_user(op->c, op->db, &op->a, &m, err);
     if (rc != PD_OK)
         return rc;
-    if (pd__op_json(c)) {
+    if (op->json) {
+        pd_jw_object(&op->w);
+        write_user(&op->w, &m.user);
+        pd_jw_kstrz(&op->w, "api_key", m.key);
+        if (*m.password)
+            pd_jw_kstrz(&op->w, "password", m.password);
+        pd_jw_object_end(&op->w);
+    } else {
+        pd_buf_addf(&op->out, "%s (%s)\n  API key   %s", m.user.username, pd_role_name(m.user.role),
+                    m.key);
+        if (*m.password)
+            pd_buf_addf(&op->out, "\n  password  %s", m.password);
+    }
+    return PD_OK;
+}
+
+enum pd_rc pd_op_user_add(struct pd_op_call *c, struct pd_err *err)
+{
+    return pd__op_write(c, add, NULL, err);
+}
+
+static enum pd_rc list_one(struct pd__op *op, const struct pd_user *u, struct pd_err *err)
+{
+    struct pd_workspace *ws = NULL;
+    struct pd_jw *w = &op->w;
+    size_t n = 0;
+    enum pd_rc rc = pd_workspace_list(op->db, &op->a, u->id, &ws, &n, err);
+    if (rc != PD_OK)
+        return rc;
+    if (op->json) {
         pd_jw_object(w);
         write_user(w, u);
         pd_jw_kbool(w, "placeholder", u->placeholder);
@@ -122,147 +114,130 @@ static enum pd_rc list_one(struct pd_op_call *c, struct pd_db *db, struct pd_are
         pd_jw_object_end(w);
         return PD_OK;
     }
-    pd_buf_addf(out, "%-24s %-10s", u->username,
+    pd_buf_addf(&op->out, "%-24s %-10s", u->username,
                 u->placeholder ? "(import)" : pd_role_name(u->role));
     for (size_t i = 0; i < n; i++)
-        pd_buf_addf(out, "%s%s", i ? ", " : " ", ws[i].name);
-    pd_buf_addc(out, '\n');
+        pd_buf_addf(&op->out, "%s%s", i ? ", " : " ", ws[i].name);
+    pd_buf_addc(&op->out, '\n');
     return PD_OK;
+}
+
+static enum pd_rc list(struct pd__op *op, void *arg, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_user *users = NULL;
+    size_t n = 0;
+    (void)arg;
+    PD_TRY(pd_user_list(op->db, &op->a, &users, &n, err));
+    if (op->json)
+        pd_jw_array(&op->w);
+    for (size_t i = 0; i < n; i++)
+        PD_TRY(list_one(op, &users[i], err));
+    if (op->json)
+        pd_jw_array_end(&op->w);
+    else if (n)
+        op->out.ptr[--op->out.len] = '\0'; /* the line end comes with the write */
+    else
+        pd_buf_adds(&op->out,
+                    "no accounts yet; `podium user add NAME --role owner` makes the first");
+out:
+    return rc;
 }
 
 enum pd_rc pd_op_user_list(struct pd_op_call *c, struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
-    struct pd_db *db = NULL;
-    struct pd_arena a;
-    struct pd_user *users = NULL;
-    struct pd_buf out;
-    struct pd_jw w;
-    size_t n = 0;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    pd_jw_init(&w, &out);
-    PD_TRY(pd_read_begin(c->store, &db, err));
-    PD_TRY(pd_user_list(db, &a, &users, &n, err));
-    if (pd__op_json(c))
-        pd_jw_array(&w);
-    for (size_t i = 0; i < n; i++)
-        PD_TRY(list_one(c, db, &a, &users[i], &out, &w, err));
-    if (pd__op_json(c))
-        pd_jw_array_end(&w);
-    else if (out.len)
-        out.ptr[--out.len] = '\0'; /* the line end comes with the write */
-    else
-        pd_buf_adds(&out, "no accounts yet; `podium user add NAME --role owner` makes the first");
-    PD_TRY(pd__op_line(c, &out, err));
-out:
-    pd_read_end(c->store, db);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
-    return rc;
-}
-
-typedef enum pd_rc change_fn(struct pd_op_call *c, struct pd_db *db, struct pd_arena *a,
-                             const struct pd_user *u, struct pd_buf *out, struct pd_err *err);
-
-/* Finds args.username in a transaction, lets fn change it, prints what fn wrote. */
-static enum pd_rc change(struct pd_op_call *c, change_fn *fn, struct pd_err *err)
-{
-    enum pd_rc rc = PD_OK;
-    struct pd_tx tx = {0};
-    struct pd_arena a;
-    struct pd_user u;
-    struct pd_str name;
-    struct pd_buf out;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    PD_TRY(pd_json_need_str(c->args, "username", &name, err));
-    PD_TRY(pd_tx_begin(&tx, c->store, PD_TX_DURABLE, err));
-    PD_TRY(pd_user_by_name(tx.db, &a, name, &u, err));
-    PD_TRY(fn(c, tx.db, &a, &u, &out, err));
-    PD_TRY(pd_tx_commit(&tx, err));
-    PD_TRY(pd__op_line(c, &out, err));
-out:
-    pd_tx_abandon(&tx);
-    pd_buf_release(&out);
-    pd_arena_release(&a);
-    return rc;
+    return pd__op_read(c, list, NULL, err);
 }
 
 /* {"username","role","id", key: value} or the bare value. */
-static void answer(struct pd_op_call *c, const struct pd_user *u, const char *key,
-                   const char *value, struct pd_buf *out)
+static void answer(struct pd__op *op, const struct pd_user *u, const char *key, const char *value)
 {
-    struct pd_jw w;
-    if (!pd__op_json(c)) {
-        pd_buf_adds(out, value);
+    if (!op->json) {
+        pd_buf_adds(&op->out, value);
         return;
     }
-    pd_jw_init(&w, out);
-    pd_jw_object(&w);
-    write_user(&w, u);
-    pd_jw_kstrz(&w, key, value);
-    pd_jw_object_end(&w);
+    pd_jw_object(&op->w);
+    write_user(&op->w, u);
+    pd_jw_kstrz(&op->w, key, value);
+    pd_jw_object_end(&op->w);
 }
 
-static enum pd_rc do_key(struct pd_op_call *c, struct pd_db *db, struct pd_arena *a,
-                         const struct pd_user *u, struct pd_buf *out, struct pd_err *err)
+/* What changes one account, found by args.username. */
+typedef enum pd_rc change_fn(struct pd__op *op, const struct pd_user *u, struct pd_err *err);
+struct change {
+    change_fn *fn;
+};
+
+static enum pd_rc change_user(struct pd__op *op, void *arg, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_str given = pd_json_str(c->args, "api_key");
-    char *key = NULL;
-    if (given.ptr || pd_json_bool(c->args, "renew", false))
-        PD_TRY(pd_user_set_api_key(db, c->store, u->id, given, err));
-    PD_TRY(pd_user_api_key(db, c->store, a, u->id, &key, err));
-    answer(c, u, "api_key", key, out);
+    const struct change *change = arg;
+    struct pd_user u;
+    struct pd_str name;
+    PD_TRY(pd_json_need_str(op->c->args, "username", &name, err));
+    PD_TRY(pd_user_by_name(op->db, &op->a, name, &u, err));
+    rc = change->fn(op, &u, err);
 out:
     return rc;
 }
 
-static enum pd_rc do_role(struct pd_op_call *c, struct pd_db *db, struct pd_arena *a,
-                          const struct pd_user *u, struct pd_buf *out, struct pd_err *err)
+static enum pd_rc change(struct pd_op_call *c, change_fn *fn, struct pd_err *err)
+{
+    return pd__op_write(c, change_user, &(struct change){fn}, err);
+}
+
+static enum pd_rc do_key(struct pd__op *op, const struct pd_user *u, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_op_call *c = op->c;
+    struct pd_str given = pd_json_str(c->args, "api_key");
+    char *key = NULL;
+    if (given.ptr || pd_json_bool(c->args, "renew", false))
+        PD_TRY(pd_user_set_api_key(op->db, c->store, u->id, given, err));
+    PD_TRY(pd_user_api_key(op->db, c->store, &op->a, u->id, &key, err));
+    answer(op, u, "api_key", key);
+out:
+    return rc;
+}
+
+static enum pd_rc do_role(struct pd__op *op, const struct pd_user *u, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     enum pd_role role = u->role;
     struct pd_user now = *u;
-    (void)a;
-    PD_TRY(role_arg(c, &role, err));
-    PD_TRY(pd_user_set_role(db, u->id, role, err));
+    PD_TRY(role_arg(op->c, &role, err));
+    PD_TRY(pd_user_set_role(op->db, u->id, role, err));
     now.role = role;
-    answer(c, &now, "was", pd_role_name(u->role), out);
-    if (!pd__op_json(c)) {
-        pd_buf_clear(out);
-        pd_buf_addf(out, "%s is %s now", u->username, pd_role_name(role));
+    answer(op, &now, "was", pd_role_name(u->role));
+    if (!op->json) {
+        pd_buf_clear(&op->out);
+        pd_buf_addf(&op->out, "%s is %s now", u->username, pd_role_name(role));
     }
 out:
     return rc;
 }
 
-static enum pd_rc do_password(struct pd_op_call *c, struct pd_db *db, struct pd_arena *a,
-                              const struct pd_user *u, struct pd_buf *out, struct pd_err *err)
+static enum pd_rc do_password(struct pd__op *op, const struct pd_user *u, struct pd_err *err)
 {
-    struct pd_str given = pd_json_str(c->args, "password");
+    struct pd_str given = pd_json_str(op->c->args, "password");
     char made[21];
-    (void)a;
     if (!given.ptr) {
         pd_token_new(made, 20);
         given = pd_str_from(made);
     }
-    enum pd_rc rc = pd_user_set_password(db, u->id, given, err);
+    enum pd_rc rc = pd_user_set_password(op->db, u->id, given, err);
     if (rc == PD_OK)
-        answer(c, u, "password", given.ptr, out);
+        answer(op, u, "password", given.ptr);
     return rc;
 }
 
-static enum pd_rc do_remove(struct pd_op_call *c, struct pd_db *db, struct pd_arena *a,
-                            const struct pd_user *u, struct pd_buf *out, struct pd_err *err)
+static enum pd_rc do_remove(struct pd__op *op, const struct pd_user *u, struct pd_err *err)
 {
-    (void)a;
-    enum pd_rc rc = pd_user_remove(db, u->id, err);
-    if (rc == PD_OK && pd__op_json(c))
-        answer(c, u, "state", "removed", out);
+    enum pd_rc rc = pd_user_remove(op->db, u->id, err);
+    if (rc == PD_OK && op->json)
+        answer(op, u, "state", "removed");
     else if (rc == PD_OK)
-        pd_buf_addf(out, "%s is closed; their judgments stay", u->username);
+        pd_buf_addf(&op->out, "%s is closed; their judgments stay", u->username);
     return rc;
 }
 
@@ -288,15 +263,15 @@ static char *base_url(struct pd_op_call *c, struct pd_arena *a)
     return url;
 }
 
-static enum pd_rc do_invite(struct pd_op_call *c, struct pd_db *db, struct pd_arena *a,
-                            const struct pd_user *u, struct pd_buf *out, struct pd_err *err)
+static enum pd_rc do_invite(struct pd__op *op, const struct pd_user *u, struct pd_err *err)
 {
     char token[44];
-    int64_t hours = pd_json_i64(c->args, "hours", 72);
+    int64_t hours = pd_json_i64(op->c->args, "hours", 72);
     enum pd_rc rc =
-        pd_link_create(db, c->store, u->id, hours * 3600 * (int64_t)1000000, token, err);
+        pd_link_create(op->db, op->c->store, u->id, hours * 3600 * (int64_t)1000000, token, err);
     if (rc == PD_OK)
-        answer(c, u, "url", pd_arena_printf(a, "%s/sign-in#%s", base_url(c, a), token), out);
+        answer(op, u, "url",
+               pd_arena_printf(&op->a, "%s/sign-in#%s", base_url(op->c, &op->a), token));
     return rc;
 }
 

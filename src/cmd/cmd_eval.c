@@ -1,6 +1,7 @@
 /* podium eval reward|policy: how good a reward model is, and how far a policy has come. */
 #include "cmd/cmd.h"
 #include "cmd/door.h"
+#include "cmd/rows.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "tensor/backend.h"
@@ -25,16 +26,7 @@ static int eval_reward(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("data", PD_OPT_STR, &o.in, "FILE",
                    "pairs.jsonl, best pairs it was not trained on", .flags = PD_OPT_REQUIRED),
         PD_OPT_ROW("out", PD_OPT_STR, &o.out, "FILE", "also write the rows with their rewards"),
-        PD_OPT_ROW("max-length", PD_OPT_I64, &o.max_length, "N",
-                   "a longer text is a bad row; 0 = the model's context", .min = 0, .max = 1e7),
-        PD_OPT_ROW("micro-batch-tokens", PD_OPT_I64, &o.micro_tokens, "N",
-                   "tokens in memory at once", .min = 1, .max = 1e8),
-        PD_OPT_ROW("dtype", PD_OPT_CHOICE, &o.dtype, "T", "precision of the matrix products",
-                   .choices = "auto|bf16|fp32"),
-        PD_OPT_ROW("threads", PD_OPT_I64, &threads, "N", "0 = all cores", .min = 0, .max = 4096),
-        PD_OPT_ROW("skip-bad", PD_OPT_FLAG, &o.skip_bad, NULL,
-                   "pass over bad rows instead of stopping"),
-        PD_OPT_ROW("quiet", PD_OPT_FLAG, &o.quiet, NULL, "no progress line"),
+        PD_ROWS_SCORE(o, threads),
         PD_OPT_ROW("json", PD_OPT_FLAG, &json, NULL, "print one JSON object"),
         PD_OPT_END,
     };
@@ -194,13 +186,11 @@ static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("to-dataset", PD_OPT_STR, &dataset, "NAME",
                    "put those answers before people, as records of this dataset"),
         PD_OPT_ROW("data", PD_OPT_STR, &data, "DIR", "data folder of --to-dataset"),
-        PD_OPT_ROW("micro-batch-tokens", PD_OPT_I64, &o.micro_tokens, "N",
-                   "tokens in memory at once", .min = 1, .max = 1e8),
-        PD_OPT_ROW("dtype", PD_OPT_CHOICE, &o.dtype, "T", "precision of the matrix products",
-                   .choices = "auto|bf16|fp32"),
-        PD_OPT_ROW("threads", PD_OPT_I64, &threads, "N", "0 = all cores", .min = 0, .max = 4096),
-        PD_OPT_ROW("skip-bad", PD_OPT_FLAG, &o.skip_bad, NULL, "pass over bad rows"),
-        PD_OPT_ROW("quiet", PD_OPT_FLAG, &o.quiet, NULL, "no progress"),
+        PD_ROW_MICRO_BATCH(&o.micro_tokens),
+        PD_ROW_DTYPE(&o.dtype),
+        PD_ROW_THREADS(&threads),
+        PD_ROW_SKIP_BAD(&o.skip_bad),
+        PD_ROW_QUIET(&o.quiet),
         PD_OPT_ROW("json", PD_OPT_FLAG, &json, NULL, "print one JSON object"),
         PD_OPT_END,
     };

@@ -1,6 +1,7 @@
 /* podium generate: answers to prompts, many at once. */
 #include "cmd/cmd.h"
 #include "cmd/generate_run.h"
+#include "cmd/rows.h"
 #include "cmd/verb.h"
 
 #include <stdio.h>
@@ -254,18 +255,16 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("special", PD_OPT_FLAG, &a.o.special, NULL,
                    "in prompts outside a chat template, text that spells a special token is that "
                    "token"),
-        PD_OPT_ROW("dtype", PD_OPT_CHOICE, &a.dtype, "T", "precision of the matrix products",
-                   .choices = "auto|bf16|fp32"),
+        PD_ROW_DTYPE(&a.dtype),
         PD_OPT_ROW("batch", PD_OPT_I64, &a.o.batch, "N", "answers at once; 0 = 128", .min = 0,
                    .max = 4096),
         PD_OPT_ROW("kv-memory", PD_OPT_BYTES, &a.memory, "BYTES",
                    "for keys and values at most; 0 = a quarter of the machine's"),
-        PD_OPT_ROW("threads", PD_OPT_I64, &a.threads, "N", "0 = all cores", .min = 0, .max = 4096),
+        PD_ROW_THREADS(&a.threads),
         PD_OPT_ROW("resume", PD_OPT_FLAG, &a.o.resume, NULL,
                    "go on from OUT.partial, if it is there"),
-        PD_OPT_ROW("skip-bad", PD_OPT_FLAG, &a.skip_bad, NULL,
-                   "pass over bad rows instead of stopping"),
-        PD_OPT_ROW("quiet", PD_OPT_FLAG, &a.o.quiet, NULL, "no progress line"),
+        PD_ROW_SKIP_BAD(&a.skip_bad),
+        PD_ROW_QUIET(&a.o.quiet),
         PD_OPT_ROW("json", PD_OPT_FLAG, &a.json, NULL, "a summary as one JSON object on stdout"),
         PD_OPT_HEAD("Endpoints (--model https://host/v1)"),
         PD_OPT_ROW("parallel", PD_OPT_I64, &a.ep.parallel, "N", "requests at once", .min = 1,

@@ -1,6 +1,7 @@
 /* podium logprobs: log p of every token of given texts. Rows are packed into streams without
  * padding, in which a prompt that repeats is computed once. */
 #include "cmd/cmd.h"
+#include "cmd/rows.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/progress.h"
@@ -330,14 +331,11 @@ int pd_cmd_logprobs(const struct pd_cmd *self, int argc, char **argv)
                    .flags = PD_OPT_REQUIRED),
         PD_OPT_ROW("out", PD_OPT_STR, &j.out, "FILE", "the rows with log-probs; - = stdout",
                    .flags = PD_OPT_REQUIRED),
-        PD_OPT_ROW("micro-batch-tokens", PD_OPT_I64, &j.micro_tokens, "N",
-                   "tokens in memory at once", .min = 1, .max = 1e8),
-        PD_OPT_ROW("dtype", PD_OPT_CHOICE, &j.dtype, "T", "precision of the matrix products",
-                   .choices = "auto|bf16|fp32"),
-        PD_OPT_ROW("threads", PD_OPT_I64, &j.threads, "N", "0 = all cores", .min = 0, .max = 4096),
-        PD_OPT_ROW("skip-bad", PD_OPT_FLAG, &j.skip_bad, NULL,
-                   "pass over bad rows instead of stopping"),
-        PD_OPT_ROW("quiet", PD_OPT_FLAG, &j.quiet, NULL, "no progress line"),
+        PD_ROW_MICRO_BATCH(&j.micro_tokens),
+        PD_ROW_DTYPE(&j.dtype),
+        PD_ROW_THREADS(&j.threads),
+        PD_ROW_SKIP_BAD(&j.skip_bad),
+        PD_ROW_QUIET(&j.quiet),
         PD_OPT_END,
     };
     enum pd_rc rc = pd_opt_parse(options, argc, argv, 0, 0, &args, &help, &err);

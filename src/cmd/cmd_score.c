@@ -1,5 +1,6 @@
 /* podium score: rewards for texts and pairs. */
 #include "cmd/cmd.h"
+#include "cmd/rows.h"
 #include "base/json.h"
 #include "tensor/backend.h"
 #include "train/score.h"
@@ -57,16 +58,7 @@ int pd_cmd_score(const struct pd_cmd *self, int argc, char **argv)
                    .flags = PD_OPT_REQUIRED),
         PD_OPT_ROW("out", PD_OPT_STR, &o.out, "FILE", "the rows with their rewards; - = stdout",
                    .flags = PD_OPT_REQUIRED),
-        PD_OPT_ROW("max-length", PD_OPT_I64, &o.max_length, "N",
-                   "a longer text is a bad row; 0 = the model's context", .min = 0, .max = 1e7),
-        PD_OPT_ROW("micro-batch-tokens", PD_OPT_I64, &o.micro_tokens, "N",
-                   "tokens in memory at once", .min = 1, .max = 1e8),
-        PD_OPT_ROW("dtype", PD_OPT_CHOICE, &o.dtype, "T", "precision of the matrix products",
-                   .choices = "auto|bf16|fp32"),
-        PD_OPT_ROW("threads", PD_OPT_I64, &threads, "N", "0 = all cores", .min = 0, .max = 4096),
-        PD_OPT_ROW("skip-bad", PD_OPT_FLAG, &o.skip_bad, NULL,
-                   "pass over bad rows instead of stopping"),
-        PD_OPT_ROW("quiet", PD_OPT_FLAG, &o.quiet, NULL, "no progress line"),
+        PD_ROWS_SCORE(o, threads),
         PD_OPT_ROW("json", PD_OPT_FLAG, &json, NULL, "the summary as one JSON object"),
         PD_OPT_END,
     };

@@ -1,5 +1,6 @@
 /* podium train reward|ppo: option tables and the end of a run; the loops are in src/train. */
 #include "cmd/cmd.h"
+#include "cmd/rows.h"
 #include "base/json.h"
 #include "tensor/backend.h"
 #include "train/ppo.h"
@@ -24,8 +25,7 @@
         PD_OPT_ROW("resume", PD_OPT_FLAG, &(c).resume, NULL,                                       \
                    "go on with the run in --out from its last checkpoint, exactly as it would "    \
                    "have gone"),                                                                   \
-        PD_OPT_ROW("skip-bad", PD_OPT_FLAG, &(c).skip_bad, NULL,                                   \
-                   "pass over bad rows instead of stopping"),                                      \
+        PD_ROW_SKIP_BAD(&(c).skip_bad),                                                            \
         PD_OPT_ROW("seed", PD_OPT_I64, &(c).seed, "N",                                             \
                    "of the order of the data, new heads and sampling", .min = 0,                   \
                    .max = 4294967295.0)
@@ -63,13 +63,12 @@
                    .min = 1, .max = 1e8),                                                          \
         PD_OPT_ROW("memory-limit", PD_OPT_BYTES, &(c).memory_limit, "BYTES",                       \
                    "take smaller micro-batches to stay below this, or refuse; 0 = no limit"),      \
-        PD_OPT_ROW("threads", PD_OPT_I64, &(c).threads, "N", "0 = all cores", .min = 0,            \
-                   .max = 4096),                                                                   \
+        PD_ROW_THREADS(&(c).threads),                                                              \
         PD_OPT_ROW("save-every", PD_OPT_I64, &(c).save_every, "N",                                 \
                    "steps between checkpoints; 0 = none", .min = 0, .max = 1e9),                   \
         PD_OPT_ROW("keep-checkpoints", PD_OPT_I64, &(c).keep_checkpoints, "N", "how many stay",    \
                    .min = 1, .max = 1000),                                                         \
-        PD_OPT_ROW("quiet", PD_OPT_FLAG, &(c).quiet, NULL, "no progress line"),                    \
+        PD_ROW_QUIET(&(c).quiet),                                                                  \
         PD_OPT_ROW("json", PD_OPT_FLAG, &json, NULL, "print the result as one JSON object")
 
 static struct pd_run_about about_of(const char *verb, const struct pd_opt *options, int64_t seed)

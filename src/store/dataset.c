@@ -43,8 +43,9 @@ static enum pd_rc check_guidelines(struct pd_str s, struct pd_err *err)
     "d.made_by, d.settings, d.metadata, d.inserted_at, d.updated_at, d.last_activity_at "          \
     "FROM dataset d JOIN workspace w ON w.id = d.workspace_id "
 
-static void read_dataset(const struct pd_rows *r, struct pd_arena *a, struct pd_dataset *out)
+static void read_dataset(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_dataset *out = to;
     *out = (struct pd_dataset){
         .id = pd_row_i64(r, 0),
         .workspace_id = pd_row_i64(r, 2),
@@ -179,23 +180,11 @@ enum pd_rc pd_dataset_list(struct pd_db *db, struct pd_arena *a, int64_t user_id
                            struct pd_dataset **out, size_t *n, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
     enum pd_rc rc = pd_db_query(db, &rows, err,
                                 DATASET "WHERE ?1 = 0 OR d.workspace_id IN (SELECT workspace_id "
                                         "FROM membership WHERE account_id = ?1) ORDER BY d.id",
                                 "i", user_id);
-    if (rc != PD_OK)
-        return rc;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_dataset(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_dataset)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_dataset, sizeof **out, out, n, err) : rc;
 }
 
 static enum pd_rc touched(enum pd_rc rc, int64_t n, struct pd_err *err)
@@ -388,13 +377,25 @@ out:
     return rc;
 }
 
+static void read_user_counts(const struct pd_rows *r, struct pd_arena *a, void *to)
+{
+    struct pd_user_counts *out = to;
+    *out = (struct pd_user_counts){.user_id = pd_row_i64(r, 0),
+                                   .username = pd_row_dup(r, 1, a),
+                                   .submitted = pd_row_i64(r, 2),
+                                   .discarded = pd_row_i64(r, 3),
+                                   .draft = pd_row_i64(r, 4),
+                                   .active_ms = pd_row_i64(r, 5),
+                                   .last_us = pd_row_i64(r, 6),
+                                   .completed_submitted = pd_row_i64(r, 7),
+                                   .completed_discarded = pd_row_i64(r, 8),
+                                   .completed_draft = pd_row_i64(r, 9)};
+}
+
 enum pd_rc pd_dataset_user_counts(struct pd_db *db, struct pd_arena *a, int64_t id, int64_t user_id,
                                   struct pd_user_counts **out, size_t *n, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
     enum pd_rc rc = pd_db_query(
         db, &rows, err,
         "SELECT c.account_id, u.username, c.submitted, c.discarded, c.draft, c.active_ms, "
@@ -402,25 +403,5 @@ enum pd_rc pd_dataset_user_counts(struct pd_db *db, struct pd_arena *a, int64_t 
         "JOIN account u ON u.id = c.account_id "
         "WHERE c.dataset_id = ?1 AND (?2 = 0 OR c.account_id = ?2) ORDER BY u.username",
         "ii", id, user_id);
-    if (rc != PD_OK)
-        return rc;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more) {
-        struct pd_user_counts *c = pd__list_slot(a, &items, len++, &cap, sizeof *c);
-        *c = (struct pd_user_counts){.user_id = pd_row_i64(rows, 0),
-                                     .username = pd_row_dup(rows, 1, a),
-                                     .submitted = pd_row_i64(rows, 2),
-                                     .discarded = pd_row_i64(rows, 3),
-                                     .draft = pd_row_i64(rows, 4),
-                                     .active_ms = pd_row_i64(rows, 5),
-                                     .last_us = pd_row_i64(rows, 6),
-                                     .completed_submitted = pd_row_i64(rows, 7),
-                                     .completed_discarded = pd_row_i64(rows, 8),
-                                     .completed_draft = pd_row_i64(rows, 9)};
-    }
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_user_counts, sizeof **out, out, n, err) : rc;
 }

@@ -31,6 +31,14 @@ void pd__db_undo(struct pd_db *db, const char *sql);
 void pd__row_uuid(const struct pd_rows *r, int col, char out[37]);
 /* Grow a list in an arena: returns the slot for item n. */
 void *pd__list_slot(struct pd_arena *a, void **items, size_t n, size_t *cap, size_t size);
+/* Fills *to, a struct x of the entity, from the row a query stands at; texts go to the arena. */
+typedef void pd__read_fn(const struct pd_rows *r, struct pd_arena *a, void *to);
+/* What is left of a query, which is closed in any case: all rows as a list in the arena (out: the
+ * address of a struct x *, size: of struct x), or the first row into *out. */
+PD_CHECKED enum pd_rc pd__rows_all(struct pd_rows *rows, struct pd_arena *a, pd__read_fn *read,
+                                   size_t size, void *out, size_t *n, struct pd_err *err);
+PD_CHECKED enum pd_rc pd__rows_one(struct pd_rows *rows, struct pd_arena *a, pd__read_fn *read,
+                                   void *out, bool *found, struct pd_err *err);
 
 /* response.c: a lease on the record went away; a surplus answer may count now. */
 PD_CHECKED enum pd_rc pd__settle_surplus(struct pd_db *db, int64_t record_id, struct pd_err *err);

@@ -19,8 +19,9 @@ const char *pd_job_state_name(enum pd_job_state s)
     "started_at, finished_at, heartbeat_at"
 #define JOB "SELECT " JOB_COLUMNS " FROM job "
 
-static void read_job(const struct pd_rows *r, struct pd_arena *a, struct pd_job *out)
+static void read_job(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_job *out = to;
     *out = (struct pd_job){.id = pd_row_i64(r, 0),
                            .kind = pd_row_dup(r, 2, a),
                            .args = pd_row_dup(r, 3, a),
@@ -58,36 +59,16 @@ enum pd_rc pd_job_create(struct pd_db *db, const struct pd_job_new *in, int64_t 
                      in->dataset_id, in->snapshot_id, in->created_by, pd_time_us());
 }
 
-static enum pd_rc all(struct pd_rows *rows, struct pd_arena *a, struct pd_job **out, size_t *n,
-                      struct pd_err *err)
-{
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
-    enum pd_rc rc = PD_OK;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_job(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_job)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
-}
-
 enum pd_rc pd_job_get(struct pd_db *db, struct pd_arena *a, int64_t id, struct pd_job *out,
                       struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    struct pd_job *list = NULL;
-    size_t n = 0;
+    bool found = false;
     enum pd_rc rc = pd_db_query(db, &rows, err, JOB "WHERE id = ?1", "i", id);
     if (rc == PD_OK)
-        rc = all(rows, a, &list, &n, err);
-    if (rc == PD_OK && n == 0)
+        rc = pd__rows_one(rows, a, read_job, out, &found, err);
+    if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_NOTFOUND, "no job with number %lld", (long long)id);
-    if (rc == PD_OK)
-        *out = list[0];
     return rc;
 }
 
@@ -95,15 +76,12 @@ enum pd_rc pd_job_by_uuid(struct pd_db *db, struct pd_arena *a, struct pd_str uu
                           struct pd_job *out, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    struct pd_job *list = NULL;
-    size_t n = 0;
+    bool found = false;
     enum pd_rc rc = pd_db_query(db, &rows, err, JOB "WHERE uuid = ?1", "s", uuid);
     if (rc == PD_OK)
-        rc = all(rows, a, &list, &n, err);
-    if (rc == PD_OK && n == 0)
+        rc = pd__rows_one(rows, a, read_job, out, &found, err);
+    if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_NOTFOUND, "no job with id %.*s", PD_STR_ARG(uuid));
-    if (rc == PD_OK)
-        *out = list[0];
     return rc;
 }
 
@@ -114,29 +92,20 @@ enum pd_rc pd_job_list(struct pd_db *db, struct pd_arena *a, int64_t dataset_id,
     enum pd_rc rc =
         pd_db_query(db, &rows, err, JOB "WHERE ?1 = 0 OR dataset_id = ?1 ORDER BY id DESC LIMIT ?2",
                     "ii", dataset_id, (int64_t)limit);
-    return rc == PD_OK ? all(rows, a, out, n, err) : rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_job, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_job_claim(struct pd_db *db, struct pd_arena *a, const char *worker,
                         struct pd_job *out, bool *found, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    struct pd_job *list = NULL;
-    size_t n = 0;
     enum pd_rc rc = pd_db_query(
         db, &rows, err,
         "UPDATE job SET state = 'running', worker = ?1, heartbeat_at = ?2, attempts = attempts + "
         "1, started_at = CASE WHEN started_at = 0 THEN ?2 ELSE started_at END WHERE id = (SELECT "
         "id FROM job WHERE state = 'queued' ORDER BY id LIMIT 1) RETURNING " JOB_COLUMNS,
         "zi", worker, pd_time_us());
-    if (rc == PD_OK)
-        rc = all(rows, a, &list, &n, err);
-    if (rc == PD_OK) {
-        *found = n > 0;
-        if (n)
-            *out = list[0];
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_one(rows, a, read_job, out, found, err) : rc;
 }
 
 static enum pd_rc still_ours(enum pd_rc rc, bool found, struct pd_err *err)

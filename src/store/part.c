@@ -11,8 +11,9 @@ static const char *const words[] = {"field", "question", "metadata property", "v
     "SELECT id, uuid, dataset_id, kind, name, title, description, required, settings, "            \
     "inserted_at, updated_at FROM part "
 
-static void read_part(const struct pd_rows *r, struct pd_arena *a, struct pd_part *out)
+static void read_part(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_part *out = to;
     *out = (struct pd_part){.id = pd_row_i64(r, 0),
                             .dataset_id = pd_row_i64(r, 2),
                             .name = pd_row_dup(r, 4, a),
@@ -52,10 +53,7 @@ static enum pd_rc one(struct pd_rows *rows, struct pd_arena *a, struct pd_part *
                       struct pd_err *err)
 {
     bool found = false;
-    enum pd_rc rc = pd_rows_next(rows, &found, err);
-    if (rc == PD_OK && found)
-        read_part(rows, a, out);
-    pd_rows_close(rows);
+    enum pd_rc rc = pd__rows_one(rows, a, read_part, out, &found, err);
     return rc == PD_OK && !found ? PD_FAIL(err, PD_NOTFOUND, "no such field, question or property")
                                  : rc;
 }
@@ -81,22 +79,10 @@ enum pd_rc pd_part_list(struct pd_db *db, struct pd_arena *a, int64_t dataset_id
                         enum pd_part_kind kind, struct pd_part **out, size_t *n, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
     enum pd_rc rc =
         pd_db_query(db, &rows, err, PART "WHERE dataset_id = ?1 AND kind = ?2 ORDER BY id", "iz",
                     dataset_id, kinds[kind]);
-    if (rc != PD_OK)
-        return rc;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_part(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_part)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_part, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_part_update(struct pd_db *db, const struct pd_part *p, struct pd_err *err)

@@ -9,8 +9,9 @@
     "SELECT id, uuid, dataset_id, external_id, fields, metadata, vectors, hidden, completed, "     \
     "submitted, surplus, inserted_at, updated_at FROM record "
 
-static void read_record(const struct pd_rows *r, struct pd_arena *a, struct pd_record *out)
+static void read_record(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_record *out = to;
     *out = (struct pd_record){.id = pd_row_i64(r, 0),
                               .dataset_id = pd_row_i64(r, 2),
                               .external_id = pd_row_dup(r, 3, a),
@@ -53,16 +54,6 @@ enum pd_rc pd_record_create(struct pd_db *db, const struct pd_record_new *in, in
     return rc;
 }
 
-static enum pd_rc one(struct pd_rows *rows, struct pd_arena *a, struct pd_record *out, bool *found,
-                      struct pd_err *err)
-{
-    enum pd_rc rc = pd_rows_next(rows, found, err);
-    if (rc == PD_OK && *found)
-        read_record(rows, a, out);
-    pd_rows_close(rows);
-    return rc;
-}
-
 enum pd_rc pd_record_get(struct pd_db *db, struct pd_arena *a, int64_t id, struct pd_record *out,
                          struct pd_err *err)
 {
@@ -70,7 +61,7 @@ enum pd_rc pd_record_get(struct pd_db *db, struct pd_arena *a, int64_t id, struc
     bool found = false;
     enum pd_rc rc = pd_db_query(db, &rows, err, RECORD "WHERE id = ?1", "i", id);
     if (rc == PD_OK)
-        rc = one(rows, a, out, &found, err);
+        rc = pd__rows_one(rows, a, read_record, out, &found, err);
     return rc == PD_OK && !found
                ? PD_FAIL(err, PD_NOTFOUND, "no record with number %lld", (long long)id)
                : rc;
@@ -83,7 +74,7 @@ enum pd_rc pd_record_by_uuid(struct pd_db *db, struct pd_arena *a, struct pd_str
     bool found = false;
     enum pd_rc rc = pd_db_query(db, &rows, err, RECORD "WHERE uuid = ?1", "s", uuid);
     if (rc == PD_OK)
-        rc = one(rows, a, out, &found, err);
+        rc = pd__rows_one(rows, a, read_record, out, &found, err);
     return rc == PD_OK && !found
                ? PD_FAIL(err, PD_NOTFOUND, "no record with id %.*s", PD_STR_ARG(uuid))
                : rc;
@@ -96,7 +87,7 @@ enum pd_rc pd_record_by_external(struct pd_db *db, struct pd_arena *a, int64_t d
     struct pd_rows *rows = NULL;
     enum pd_rc rc = pd_db_query(db, &rows, err, RECORD "WHERE dataset_id = ?1 AND external_id = ?2",
                                 "is", dataset_id, external_id);
-    return rc == PD_OK ? one(rows, a, out, found, err) : rc;
+    return rc == PD_OK ? pd__rows_one(rows, a, read_record, out, found, err) : rc;
 }
 
 enum pd_rc pd_record_page(struct pd_db *db, struct pd_arena *a, int64_t dataset_id,
@@ -104,22 +95,10 @@ enum pd_rc pd_record_page(struct pd_db *db, struct pd_arena *a, int64_t dataset_
                           struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
     enum pd_rc rc =
         pd_db_query(db, &rows, err, RECORD "WHERE dataset_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
                     "iii", dataset_id, after_id, (int64_t)limit);
-    if (rc != PD_OK)
-        return rc;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_record(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_record)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_record, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_record_offset(struct pd_db *db, int64_t dataset_id, int64_t offset, int64_t *after_id,
@@ -191,8 +170,9 @@ out:
     "SELECT s.id, s.uuid, s.record_id, s.question_id, q.uuid, q.name, s.value, s.score, s.type, "  \
     "s.agent, s.inserted_at, s.updated_at FROM suggestion s JOIN part q ON q.id = s.question_id "
 
-static void read_suggestion(const struct pd_rows *r, struct pd_arena *a, struct pd_suggestion *out)
+static void read_suggestion(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_suggestion *out = to;
     *out = (struct pd_suggestion){.id = pd_row_i64(r, 0),
                                   .record_id = pd_row_i64(r, 2),
                                   .question_id = pd_row_i64(r, 3),
@@ -232,24 +212,6 @@ out:
     return rc;
 }
 
-static enum pd_rc all_suggestions(struct pd_rows *rows, struct pd_arena *a,
-                                  struct pd_suggestion **out, size_t *n, struct pd_err *err)
-{
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
-    enum pd_rc rc = PD_OK;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_suggestion(rows, a,
-                        pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_suggestion)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
-}
-
 enum pd_rc pd_suggestion_list(struct pd_db *db, struct pd_arena *a, int64_t dataset_id,
                               int64_t first, int64_t last, struct pd_suggestion **out, size_t *n,
                               struct pd_err *err)
@@ -259,7 +221,7 @@ enum pd_rc pd_suggestion_list(struct pd_db *db, struct pd_arena *a, int64_t data
                                 SUGGESTION "WHERE s.record_id BETWEEN ?2 AND ?3 AND q.dataset_id = "
                                            "?1 ORDER BY s.record_id, s.id",
                                 "iii", dataset_id, first, last);
-    return rc == PD_OK ? all_suggestions(rows, a, out, n, err) : rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_suggestion, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_suggestion_by_uuid(struct pd_db *db, struct pd_arena *a, struct pd_str uuid,

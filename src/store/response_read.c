@@ -16,8 +16,9 @@ static enum pd_answer_status status_of(struct pd_str s)
     return st;
 }
 
-static void read_response(const struct pd_rows *r, struct pd_arena *a, struct pd_response *out)
+static void read_response(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_response *out = to;
     *out = (struct pd_response){.id = pd_row_i64(r, 0),
                                 .record_id = pd_row_i64(r, 2),
                                 .dataset_id = pd_row_i64(r, 3),
@@ -38,36 +39,16 @@ static void read_response(const struct pd_rows *r, struct pd_arena *a, struct pd
     pd__row_uuid(r, 7, out->user_uuid);
 }
 
-static enum pd_rc all(struct pd_rows *rows, struct pd_arena *a, struct pd_response **out, size_t *n,
-                      struct pd_err *err)
-{
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
-    enum pd_rc rc = PD_OK;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_response(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_response)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
-}
-
 enum pd_rc pd_response_by_uuid(struct pd_db *db, struct pd_arena *a, struct pd_str uuid,
                                struct pd_response *out, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    struct pd_response *list = NULL;
-    size_t n = 0;
+    bool found = false;
     enum pd_rc rc = pd_db_query(db, &rows, err, RESPONSE "WHERE p.uuid = ?1", "s", uuid);
     if (rc == PD_OK)
-        rc = all(rows, a, &list, &n, err);
-    if (rc == PD_OK && n == 0)
+        rc = pd__rows_one(rows, a, read_response, out, &found, err);
+    if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_NOTFOUND, "no response with id %.*s", PD_STR_ARG(uuid));
-    if (rc == PD_OK)
-        *out = list[0];
     return rc;
 }
 
@@ -75,20 +56,11 @@ enum pd_rc pd_response_of(struct pd_db *db, struct pd_arena *a, int64_t record_i
                           struct pd_response *out, bool *found, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    struct pd_response *list = NULL;
-    size_t n = 0;
     enum pd_rc rc = pd_db_query(db, &rows, err,
                                 RESPONSE "WHERE p.record_id = ?1 AND p.account_id = ?2 "
                                          "ORDER BY p.n DESC LIMIT 1",
                                 "ii", record_id, user_id);
-    if (rc == PD_OK)
-        rc = all(rows, a, &list, &n, err);
-    if (rc == PD_OK) {
-        *found = n > 0;
-        if (n)
-            *out = list[0];
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_one(rows, a, read_response, out, found, err) : rc;
 }
 
 enum pd_rc pd_response_list(struct pd_db *db, struct pd_arena *a, int64_t dataset_id, int64_t first,
@@ -101,7 +73,7 @@ enum pd_rc pd_response_list(struct pd_db *db, struct pd_arena *a, int64_t datase
                                          "?3 AND (?4 = 0 OR p.account_id = ?4) "
                                          "ORDER BY p.record_id, p.id",
                                 "iiii", dataset_id, first, last, user_id);
-    return rc == PD_OK ? all(rows, a, out, n, err) : rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_response, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_response_mine(struct pd_db *db, struct pd_arena *a, int64_t dataset_id,
@@ -119,7 +91,7 @@ enum pd_rc pd_response_mine(struct pd_db *db, struct pd_arena *a, int64_t datase
                  "ORDER BY p.updated_at DESC, p.id DESC LIMIT ?6",
         "iiiizi", user_id, dataset_id, before_us, before_id,
         status == PD_ANSWER_DELETED ? NULL : pd_answer_status_name(status), (int64_t)limit);
-    return rc == PD_OK ? all(rows, a, out, n, err) : rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_response, sizeof **out, out, n, err) : rc;
 }
 
 #define JUDGMENT                                                                                   \
@@ -127,8 +99,9 @@ enum pd_rc pd_response_mine(struct pd_db *db, struct pd_arena *a, int64_t datase
     "j.source, j.surplus, j.active_ms, j.guideline_version, j.at, j.notes FROM judgment j "        \
     "JOIN account u ON u.id = j.account_id "
 
-static void read_judgment(const struct pd_rows *r, struct pd_arena *a, struct pd_judgment *out)
+static void read_judgment(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_judgment *out = to;
     *out = (struct pd_judgment){.id = pd_row_i64(r, 0),
                                 .record_id = pd_row_i64(r, 2),
                                 .user_id = pd_row_i64(r, 3),
@@ -151,9 +124,6 @@ enum pd_rc pd_judgment_page(struct pd_db *db, struct pd_arena *a, int64_t datase
                             struct pd_judgment **out, size_t *n, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
     enum pd_rc rc =
         record_id ? pd_db_query(db, &rows, err,
                                 JUDGMENT "WHERE j.record_id = ?1 AND j.id > ?2 ORDER BY j.id "
@@ -163,16 +133,7 @@ enum pd_rc pd_judgment_page(struct pd_db *db, struct pd_arena *a, int64_t datase
                                 JUDGMENT "WHERE j.dataset_id = ?1 AND j.id > ?2 ORDER BY j.id "
                                          "LIMIT ?3",
                                 "iii", dataset_id, after_id, (int64_t)limit);
-    if (rc != PD_OK)
-        return rc;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_judgment(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_judgment)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_judgment, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_answers_since(struct pd_db *db, int64_t dataset_id, int64_t user_id, int64_t since_us,

@@ -210,25 +210,3 @@ out:
         pd__db_undo(db, "ROLLBACK");
     return rc;
 }
-
-void pd__row_uuid(const struct pd_rows *r, int col, char out[37])
-{
-    struct pd_str s = pd_row_str(r, col);
-    size_t n = s.len < 36 ? s.len : 36;
-    if (n)
-        memcpy(out, s.ptr, n);
-    out[n] = '\0';
-}
-
-void *pd__list_slot(struct pd_arena *a, void **items, size_t n, size_t *cap, size_t size)
-{
-    if (n == *cap) {
-        size_t more = *cap ? *cap * 2 : 8;
-        void *grown = pd_arena_alloc(a, more * size);
-        if (n)
-            memcpy(grown, *items, n * size);
-        *items = grown;
-        *cap = more;
-    }
-    return (char *)*items + n * size;
-}

@@ -117,8 +117,9 @@ static char *unseal(struct pd_store *s, struct pd_arena *a, struct pd_str hex)
 #define USER_COLUMNS                                                                               \
     "id, uuid, username, first_name, last_name, role, placeholder, inserted_at, updated_at"
 
-static void read_user(const struct pd_rows *r, struct pd_arena *a, struct pd_user *out)
+static void read_user(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_user *out = to;
     *out = (struct pd_user){
         .id = pd_row_i64(r, 0),
         .username = pd_row_dup(r, 2, a),
@@ -132,17 +133,6 @@ static void read_user(const struct pd_rows *r, struct pd_arena *a, struct pd_use
     (void)pd_role_parse(pd_row_str(r, 5), &out->role);
 }
 
-/* Reads the one row of an open query and closes it. */
-static enum pd_rc one_user(struct pd_rows *rows, struct pd_arena *a, struct pd_user *out,
-                           bool *found, struct pd_err *err)
-{
-    enum pd_rc rc = pd_rows_next(rows, found, err);
-    if (rc == PD_OK && *found)
-        read_user(rows, a, out);
-    pd_rows_close(rows);
-    return rc;
-}
-
 enum pd_rc pd_user_get(struct pd_db *db, struct pd_arena *a, int64_t id, struct pd_user *out,
                        struct pd_err *err)
 {
@@ -152,7 +142,7 @@ enum pd_rc pd_user_get(struct pd_db *db, struct pd_arena *a, int64_t id, struct 
         db, &rows, err, "SELECT " USER_COLUMNS " FROM account WHERE id = ?1 AND removed_at IS NULL",
         "i", id);
     if (rc == PD_OK)
-        rc = one_user(rows, a, out, &found, err);
+        rc = pd__rows_one(rows, a, read_user, out, &found, err);
     if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_NOTFOUND, "no user with number %lld", (long long)id);
     return rc;
@@ -167,7 +157,7 @@ enum pd_rc pd_user_by_uuid(struct pd_db *db, struct pd_arena *a, struct pd_str u
         db, &rows, err,
         "SELECT " USER_COLUMNS " FROM account WHERE uuid = ?1 AND removed_at IS NULL", "s", uuid);
     if (rc == PD_OK)
-        rc = one_user(rows, a, out, &found, err);
+        rc = pd__rows_one(rows, a, read_user, out, &found, err);
     if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_NOTFOUND, "no user with id %.*s", PD_STR_ARG(uuid));
     return rc;
@@ -183,27 +173,10 @@ enum pd_rc pd_user_by_name(struct pd_db *db, struct pd_arena *a, struct pd_str n
                                 " FROM account WHERE username = ?1 AND removed_at IS NULL",
                                 "s", name);
     if (rc == PD_OK)
-        rc = one_user(rows, a, out, &found, err);
+        rc = pd__rows_one(rows, a, read_user, out, &found, err);
     if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_NOTFOUND, "no user '%.*s'; `podium user list` names them",
                      PD_STR_ARG(name));
-    return rc;
-}
-
-static enum pd_rc all_users(struct pd_rows *rows, struct pd_arena *a, struct pd_user **out,
-                            size_t *n, struct pd_err *err)
-{
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
-    enum pd_rc rc = PD_OK;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_user(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_user)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
     return rc;
 }
 
@@ -214,7 +187,7 @@ enum pd_rc pd_user_list(struct pd_db *db, struct pd_arena *a, struct pd_user **o
     enum pd_rc rc = pd_db_query(
         db, &rows, err, "SELECT " USER_COLUMNS " FROM account WHERE removed_at IS NULL ORDER BY id",
         "");
-    return rc == PD_OK ? all_users(rows, a, out, n, err) : rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_user, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_workspace_members(struct pd_db *db, struct pd_arena *a, int64_t id,
@@ -226,7 +199,7 @@ enum pd_rc pd_workspace_members(struct pd_db *db, struct pd_arena *a, int64_t id
                                 " FROM account WHERE removed_at IS NULL AND id IN (SELECT "
                                 "account_id FROM membership WHERE workspace_id = ?1) ORDER BY id",
                                 "i", id);
-    return rc == PD_OK ? all_users(rows, a, out, n, err) : rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_user, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_user_count(struct pd_db *db, int64_t *n, struct pd_err *err)
@@ -385,7 +358,7 @@ enum pd_rc pd_user_by_api_key(struct pd_db *db, struct pd_store *s, struct pd_ar
                                 " FROM account WHERE key_hash = ?1 AND removed_at IS NULL",
                                 "z", hash);
     if (rc == PD_OK)
-        rc = one_user(rows, a, out, &found, err);
+        rc = pd__rows_one(rows, a, read_user, out, &found, err);
     if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_UNAUTH, "unknown API key");
     return rc;

@@ -6,8 +6,9 @@
 
 static const char *const no_workspace = "no workspace '%.*s'";
 
-static void read_workspace(const struct pd_rows *r, struct pd_arena *a, struct pd_workspace *out)
+static void read_workspace(const struct pd_rows *r, struct pd_arena *a, void *to)
 {
+    struct pd_workspace *out = to;
     *out = (struct pd_workspace){.id = pd_row_i64(r, 0),
                                  .name = pd_row_dup(r, 2, a),
                                  .inserted_us = pd_row_i64(r, 3),
@@ -43,10 +44,7 @@ static enum pd_rc one(struct pd_rows *rows, struct pd_arena *a, struct pd_worksp
                       struct pd_str name, struct pd_err *err)
 {
     bool found = false;
-    enum pd_rc rc = pd_rows_next(rows, &found, err);
-    if (rc == PD_OK && found)
-        read_workspace(rows, a, out);
-    pd_rows_close(rows);
+    enum pd_rc rc = pd__rows_one(rows, a, read_workspace, out, &found, err);
     if (rc == PD_OK && !found)
         rc = PD_FAIL(err, PD_NOTFOUND, no_workspace, PD_STR_ARG(name));
     return rc;
@@ -82,23 +80,11 @@ enum pd_rc pd_workspace_list(struct pd_db *db, struct pd_arena *a, int64_t user_
                              struct pd_workspace **out, size_t *n, struct pd_err *err)
 {
     struct pd_rows *rows = NULL;
-    void *items = NULL;
-    size_t len = 0, cap = 0;
-    bool more = false;
     enum pd_rc rc = pd_db_query(db, &rows, err,
                                 WORKSPACE "WHERE ?1 = 0 OR id IN (SELECT workspace_id FROM "
                                           "membership WHERE account_id = ?1) ORDER BY id",
                                 "i", user_id);
-    if (rc != PD_OK)
-        return rc;
-    while ((rc = pd_rows_next(rows, &more, err)) == PD_OK && more)
-        read_workspace(rows, a, pd__list_slot(a, &items, len++, &cap, sizeof(struct pd_workspace)));
-    pd_rows_close(rows);
-    if (rc == PD_OK) {
-        *out = items;
-        *n = len;
-    }
-    return rc;
+    return rc == PD_OK ? pd__rows_all(rows, a, read_workspace, sizeof **out, out, n, err) : rc;
 }
 
 enum pd_rc pd_workspace_add(struct pd_db *db, int64_t id, int64_t user_id, struct pd_err *err)
