@@ -239,7 +239,42 @@ struct pd_j_str pd_j_strip(struct pd_j_str s, const struct pd_str *chars, bool l
 size_t pd_j_chars(struct pd_str s);              /* how many */
 size_t pd_j_offset(struct pd_str s, size_t nth); /* of the nth character */
 
-/* --- jinja_call.c, jinja_method.c --- */
+/* --- jinja_op.c --- */
+bool pd_j_as_int(const struct pd_j_val *v, int64_t *i); /* of an integer or a boolean */
+PD_CHECKED enum pd_rc pd_j_binary(struct pd_j_run *r, struct pd_str op, const struct pd_j_val *a,
+                                  const struct pd_j_val *b, struct pd_j_val *out);
+PD_CHECKED enum pd_rc pd_j_negate(struct pd_j_run *r, struct pd_j_val *v);
+/* ==, !=, <, <=, >, >=, in, not in */
+PD_CHECKED enum pd_rc pd_j_relation(struct pd_j_run *r, struct pd_str op, const struct pd_j_val *a,
+                                    const struct pd_j_val *b, bool *yes);
+PD_CHECKED enum pd_rc pd_j_index(struct pd_j_run *r, struct pd_j_val *v, const struct pd_j_val *key,
+                                 struct pd_j_val *out);
+/* v[from:to:step]; what is absent is none */
+PD_CHECKED enum pd_rc pd_j_slice(struct pd_j_run *r, const struct pd_j_val *v,
+                                 const struct pd_j_val bounds[3], struct pd_j_val *out);
+
+/* --- jinja_eval.c --- */
+PD_CHECKED enum pd_rc pd_j_eval(struct pd_j_run *r, const struct pd_j_node *n,
+                                struct pd_j_val *out);
+/* v through the filter that node n is */
+PD_CHECKED enum pd_rc pd_j_apply(struct pd_j_run *r, const struct pd_j_node *n, struct pd_j_val v,
+                                 struct pd_j_val *out);
+/* One level more; r->depth is the caller's to take back, also on failure. */
+PD_CHECKED enum pd_rc pd_j_deeper(struct pd_j_run *r);
+struct pd_j_val *pd_j_look_up(struct pd_j_run *r, struct pd_str name); /* NULL = none */
+PD_CHECKED enum pd_rc pd_j_set_name(struct pd_j_run *r, struct pd_str name, struct pd_j_val v);
+PD_CHECKED enum pd_rc pd_j_push_frame(struct pd_j_run *r, struct pd_j_frame *up);
+/* The names that node n sets = v */
+PD_CHECKED enum pd_rc pd_j_assign(struct pd_j_run *r, const struct pd_j_node *n,
+                                  const struct pd_j_val *v);
+
+/* --- jinja_run.c --- */
+PD_CHECKED enum pd_rc pd_j_run_body(struct pd_j_run *r, const struct pd_j_body *b,
+                                    struct pd_j_out *o);
+PD_CHECKED enum pd_rc pd_j_call_macro(struct pd_j_run *r, const struct pd_j_macro *m,
+                                      struct pd_j_args *args, struct pd_j_val *out);
+
+/* --- jinja_filter.c, jinja_call.c, jinja_method.c --- */
 PD_CHECKED enum pd_rc pd_j_filter(struct pd_j_run *r, struct pd_str name, struct pd_j_val v,
                                   struct pd_j_args *args, struct pd_j_val *out);
 PD_CHECKED enum pd_rc pd_j_test(struct pd_j_run *r, struct pd_str name, const struct pd_j_val *v,
@@ -257,5 +292,9 @@ PD_CHECKED enum pd_rc pd_j_attr(struct pd_j_run *r, struct pd_j_val *v, struct p
                                 bool dotted, struct pd_j_val *out);
 /* The argument at a place or by name; NULL = not given. */
 struct pd_j_val *pd_j_arg(struct pd_j_args *args, size_t at, const char *name);
+PD_CHECKED enum pd_rc pd_j_need_string(struct pd_j_run *r, const struct pd_j_val *v,
+                                       const char *what);
+PD_CHECKED enum pd_rc pd_j_as_text(struct pd_j_run *r, const struct pd_j_val *v,
+                                   struct pd_j_val *out);
 
 #endif

@@ -1,12 +1,10 @@
-#include "lm/pickle.h"
+#include "lm/pickle_int.h"
 
 #include "base/mem.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
-/* A node costs about a hundred bytes; a tensor is described in about eight. */
-enum { MAX_BYTES = 16 << 20, MAX_NODES = 2 << 20, MAX_LONG = 8 };
+enum { MAX_BYTES = 16 << 20, MAX_LONG = 8 };
 
 enum op {
     OP_MARK = '(',
@@ -48,208 +46,54 @@ enum op {
     OP_FRAME = 0x95,
 };
 
-/* The stack holds NULL for a mark. */
-struct machine {
-    const unsigned char *p;
-    size_t n, at;
-    struct pd_pk **stack, **memo;
-    size_t depth, stack_cap, memo_n, memo_cap;
-    const char *const *globals;
-    struct pd_arena *arena;
-    size_t n_nodes;
-    const char *path;
-    enum pd_rc rc; /* the first trouble; later steps do nothing */
-    struct pd_err *err;
-    size_t op_at; /* where the opcode being run stands */
-};
-
-#define BAD(m, ...) bad((m), PD_PARSE, __VA_ARGS__)
-PD_PRINTF(3, 4) static void bad(struct machine *m, enum pd_rc code, const char *fmt, ...)
-{
-    char what[300];
-    va_list ap;
-    if (m->rc != PD_OK)
-        return;
-    va_start(ap, fmt);
-    (void)vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    m->rc = PD_FAIL(m->err, code, "%s: pickle, byte %zu: %s", m->path, m->op_at, what);
-}
-
-static const unsigned char *take(struct machine *m, size_t n)
-{
-    static const unsigned char none[8];
-    if (m->rc == PD_OK && n > m->n - m->at)
-        BAD(m, "cut off");
-    if (m->rc != PD_OK)
-        return none; /* no argument of fixed size is longer */
-    m->at += n;
-    return m->p + m->at - n;
-}
-
-static uint64_t take_le(struct machine *m, int bytes)
-{
-    const unsigned char *p = take(m, (size_t)bytes);
-    uint64_t v = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
-static struct pd_str take_text(struct machine *m, int length_bytes)
-{
-    size_t n = (size_t)take_le(m, length_bytes);
-    const unsigned char *p = take(m, n);
-    return m->rc == PD_OK ? (struct pd_str){(const char *)p, n} : (struct pd_str){"", 0};
-}
-
-static struct pd_str take_line(struct machine *m)
-{
-    const unsigned char *p = m->p + m->at;
-    const unsigned char *end = memchr(p, '\n', m->n - m->at);
-    if (!end) {
-        BAD(m, "a line without end");
-        return (struct pd_str){"", 0};
-    }
-    m->at += (size_t)(end - p) + 1;
-    return (struct pd_str){(const char *)p, (size_t)(end - p)};
-}
-
-static void grow(struct machine *m, struct pd_pk ***v, size_t n, size_t *cap)
-{
-    if (n < *cap)
-        return;
-    size_t more = *cap ? *cap * 2 : 16;
-    struct pd_pk **grown = pd_try_realloc(*v, more, sizeof *grown);
-    if (!grown) {
-        bad(m, PD_NOMEM, "no memory");
-        return;
-    }
-    *v = grown;
-    *cap = more;
-}
-
-static void push(struct machine *m, struct pd_pk *v)
-{
-    grow(m, &m->stack, m->depth, &m->stack_cap);
-    if (m->rc == PD_OK)
-        m->stack[m->depth++] = v;
-}
-
-static struct pd_pk *node(struct machine *m, enum pd_pk_kind kind)
-{
-    struct pd_pk *v = pd_arena_alloc(m->arena, sizeof *v);
-    if (++m->n_nodes > MAX_NODES)
-        bad(m, PD_TOOBIG, "more than %d values", (int)MAX_NODES);
-    v->kind = kind;
-    return v;
-}
-
-static struct pd_pk *push_node(struct machine *m, enum pd_pk_kind kind)
-{
-    struct pd_pk *v = node(m, kind);
-    push(m, v);
-    return v;
-}
-
-static void push_int(struct machine *m, enum pd_pk_kind kind, int64_t i)
-{
-    push_node(m, kind)->i = i;
-}
-
-static struct pd_pk *pop(struct machine *m)
-{
-    if (m->rc == PD_OK && (m->depth == 0 || !m->stack[m->depth - 1]))
-        BAD(m, "nothing on the stack to take");
-    return m->rc == PD_OK ? m->stack[--m->depth] : NULL;
-}
-
-/* What lies above the last mark; the mark goes too. */
-static struct pd_pk **pop_mark(struct machine *m, size_t *n)
-{
-    size_t at = m->depth;
-    while (at > 0 && m->stack[at - 1])
-        at--;
-    *n = 0;
-    if (at == 0)
-        BAD(m, "no mark on the stack");
-    if (m->rc != PD_OK)
-        return NULL;
-    *n = m->depth - at;
-    m->depth = at - 1;
-    return m->stack + at;
-}
-
-/* Items are arrays in the arena that double: what they outgrow stays until the arena goes. */
-static void add_item(struct machine *m, struct pd_pk *to, struct pd_pk *item)
-{
-    if (to->n == to->cap) {
-        size_t more = to->cap ? to->cap * 2 : 4;
-        struct pd_pk **grown = pd_arena_alloc(m->arena, more * sizeof *grown);
-        if (to->n)
-            memcpy(grown, to->items, to->n * sizeof *grown);
-        to->items = grown;
-        to->cap = more;
-    }
-    to->items[to->n++] = item;
-}
-
-static void push_with(struct machine *m, enum pd_pk_kind kind, struct pd_pk *const *items, size_t n)
-{
-    struct pd_pk *v = node(m, kind);
-    for (size_t i = 0; i < n && m->rc == PD_OK; i++)
-        add_item(m, v, items[i]);
-    push(m, v);
-}
-
-static void push_tuple(struct machine *m, int n)
+static void push_tuple(struct pd_pk_machine *m, int n)
 {
     struct pd_pk *items[3] = {0};
     for (int i = n - 1; i >= 0; i--)
-        items[i] = pop(m);
-    push_with(m, PD_PK_TUPLE, items, (size_t)n);
+        items[i] = pd_pk_pop(m);
+    pd_pk_push_with(m, PD_PK_TUPLE, items, (size_t)n);
 }
 
-static void push_tuple_to_mark(struct machine *m)
+static void push_tuple_to_mark(struct pd_pk_machine *m)
 {
     size_t n;
-    struct pd_pk **items = pop_mark(m, &n);
-    push_with(m, PD_PK_TUPLE, items, n);
+    struct pd_pk **items = pd_pk_pop_mark(m, &n);
+    pd_pk_push_with(m, PD_PK_TUPLE, items, n);
 }
 
-static void push_global(struct machine *m, struct pd_str module, struct pd_str name)
+static void push_global(struct pd_pk_machine *m, struct pd_str module, struct pd_str name)
 {
     for (const char *const *g = m->globals; m->rc == PD_OK && *g; g++)
         if (strlen(*g) == module.len + 1 + name.len && memcmp(*g, module.ptr, module.len) == 0 &&
             (*g)[module.len] == '.' && memcmp(*g + module.len + 1, name.ptr, name.len) == 0) {
-            push_node(m, PD_PK_GLOBAL)->text = pd_str_from(*g);
+            pd_pk_push_node(m, PD_PK_GLOBAL)->text = pd_str_from(*g);
             return;
         }
-    bad(m, PD_UNSUPPORTED, "it asks for %.*s.%.*s, which weights have no need of: refused",
-        module.len < 80 ? (int)module.len : 80, module.ptr, name.len < 80 ? (int)name.len : 80,
-        name.ptr);
+    pd_pk_bad(m, PD_UNSUPPORTED, "it asks for %.*s.%.*s, which weights have no need of: refused",
+              module.len < 80 ? (int)module.len : 80, module.ptr,
+              name.len < 80 ? (int)name.len : 80, name.ptr);
 }
 
-static void stack_global(struct machine *m)
+static void stack_global(struct pd_pk_machine *m)
 {
-    struct pd_pk *name = pop(m), *module = pop(m);
+    struct pd_pk *name = pd_pk_pop(m), *module = pd_pk_pop(m);
     if (m->rc == PD_OK && (name->kind != PD_PK_STR || module->kind != PD_PK_STR))
         BAD(m, "a global's name is not text");
     if (m->rc == PD_OK)
         push_global(m, module->text, name->text);
 }
 
-static void reduce(struct machine *m)
+static void reduce(struct pd_pk_machine *m)
 {
     struct pd_pk *items[2] = {0};
-    items[1] = pop(m);
-    items[0] = pop(m);
+    items[1] = pd_pk_pop(m);
+    items[0] = pd_pk_pop(m);
     if (m->rc == PD_OK && (items[0]->kind != PD_PK_GLOBAL || items[1]->kind != PD_PK_TUPLE))
         BAD(m, "a call of what is no function");
-    push_with(m, PD_PK_CALL, items, 2);
+    pd_pk_push_with(m, PD_PK_CALL, items, 2);
 }
 
-static void add_items(struct machine *m, struct pd_pk *const *items, size_t n, bool pairs)
+static void add_items(struct pd_pk_machine *m, struct pd_pk *const *items, size_t n, bool pairs)
 {
     struct pd_pk *to = m->rc == PD_OK && m->depth > 0 ? m->stack[m->depth - 1] : NULL;
     bool right =
@@ -257,103 +101,103 @@ static void add_items(struct machine *m, struct pd_pk *const *items, size_t n, b
     if (!right || (pairs && n % 2 != 0))
         BAD(m, "items for what cannot hold them");
     for (size_t i = 0; i < n && m->rc == PD_OK; i++)
-        add_item(m, to, items[i]);
+        pd_pk_add_item(m, to, items[i]);
 }
 
-static void set_item(struct machine *m)
+static void set_item(struct pd_pk_machine *m)
 {
     struct pd_pk *items[2] = {0};
-    items[1] = pop(m);
-    items[0] = pop(m);
+    items[1] = pd_pk_pop(m);
+    items[0] = pd_pk_pop(m);
     add_items(m, items, 2, true);
 }
 
-static void add_to_mark(struct machine *m, bool pairs)
+static void add_to_mark(struct pd_pk_machine *m, bool pairs)
 {
     size_t n;
-    struct pd_pk **items = pop_mark(m, &n);
+    struct pd_pk **items = pd_pk_pop_mark(m, &n);
     add_items(m, items, n, pairs);
 }
 
 /* torch numbers what it remembers from 0 on without gaps; an index past the count is a lie. */
-static void put(struct machine *m, uint64_t i)
+static void put(struct pd_pk_machine *m, uint64_t i)
 {
     struct pd_pk *v = m->depth > 0 ? m->stack[m->depth - 1] : NULL;
     if (!v || i > m->memo_n) {
         BAD(m, "it remembers nothing, or as number %" PRIu64 " after %zu", i, m->memo_n);
         return;
     }
-    grow(m, &m->memo, m->memo_n, &m->memo_cap);
+    pd_pk_grow(m, &m->memo, m->memo_n, &m->memo_cap);
     if (m->rc != PD_OK)
         return;
     m->memo[i] = v;
     m->memo_n += i == m->memo_n;
 }
 
-static void get(struct machine *m, uint64_t i)
+static void get(struct pd_pk_machine *m, uint64_t i)
 {
     if (m->rc == PD_OK && i >= m->memo_n)
         BAD(m, "it recalls number %" PRIu64 " of %zu", i, m->memo_n);
     if (m->rc == PD_OK)
-        push(m, m->memo[i]);
+        pd_pk_push(m, m->memo[i]);
 }
 
-static void long1(struct machine *m)
+static void long1(struct pd_pk_machine *m)
 {
-    size_t n = (size_t)take_le(m, 1);
+    size_t n = (size_t)pd_pk_take_le(m, 1);
     if (m->rc == PD_OK && n > MAX_LONG) {
         BAD(m, "an integer of %zu bytes", n);
         return;
     }
-    const unsigned char *p = take(m, n);
+    const unsigned char *p = pd_pk_take(m, n);
     uint64_t v = 0;
     for (size_t i = n; i-- > 0;)
         v = v << 8 | p[i];
     if (n > 0 && n < 8 && p[n - 1] & 0x80)
         v |= UINT64_MAX << (8 * n);
-    push_int(m, PD_PK_INT, (int64_t)v);
+    pd_pk_push_int(m, PD_PK_INT, (int64_t)v);
 }
 
-static void binfloat(struct machine *m)
+static void binfloat(struct pd_pk_machine *m)
 {
-    const unsigned char *p = take(m, 8);
+    const unsigned char *p = pd_pk_take(m, 8);
     uint64_t u = 0;
     for (int i = 0; i < 8; i++)
         u = u << 8 | p[i];
-    memcpy(&push_node(m, PD_PK_FLOAT)->f, &u, sizeof u);
+    memcpy(&pd_pk_push_node(m, PD_PK_FLOAT)->f, &u, sizeof u);
 }
 
-static void push_text(struct machine *m, int length_bytes)
+static void push_text(struct pd_pk_machine *m, int length_bytes)
 {
-    struct pd_str text = take_text(m, length_bytes);
-    push_node(m, PD_PK_STR)->text = text;
+    struct pd_str text = pd_pk_take_text(m, length_bytes);
+    pd_pk_push_node(m, PD_PK_STR)->text = text;
 }
 
-static void persid(struct machine *m)
+static void persid(struct pd_pk_machine *m)
 {
-    struct pd_pk *id = pop(m);
-    push_with(m, PD_PK_PERSID, &id, 1);
+    struct pd_pk *id = pd_pk_pop(m);
+    pd_pk_push_with(m, PD_PK_PERSID, &id, 1);
 }
 
 /* Numbers, text and constants. */
-static bool step_atom(struct machine *m, unsigned op)
+static bool step_atom(struct pd_pk_machine *m, unsigned op)
 {
     switch (op) {
     case OP_NONE:
-        push_node(m, PD_PK_NONE);
+        pd_pk_push_node(m, PD_PK_NONE);
         return true;
     case OP_NEWTRUE:
     case OP_NEWFALSE:
-        push_int(m, PD_PK_BOOL, op == OP_NEWTRUE);
+        pd_pk_push_int(m, PD_PK_BOOL, op == OP_NEWTRUE);
         return true;
     case OP_BININT:
-        push_int(m, PD_PK_INT, (int32_t)(uint32_t)take_le(m, 4));
+        pd_pk_push_int(m, PD_PK_INT, (int32_t)(uint32_t)pd_pk_take_le(m, 4));
         return true;
     case OP_BININT1:
-        push_int(m, PD_PK_INT, (int64_t)take_le(m, 1));
+        pd_pk_push_int(m, PD_PK_INT, (int64_t)pd_pk_take_le(m, 1));
         return true;
     case OP_BININT2:
-        push_int(m, PD_PK_INT, (int64_t)take_le(m, 2));
+        pd_pk_push_int(m, PD_PK_INT, (int64_t)pd_pk_take_le(m, 2));
         return true;
     case OP_LONG1:
         long1(m);
@@ -375,20 +219,20 @@ static bool step_atom(struct machine *m, unsigned op)
 }
 
 /* Containers, and what fills them. */
-static bool step_container(struct machine *m, unsigned op)
+static bool step_container(struct pd_pk_machine *m, unsigned op)
 {
     switch (op) {
     case OP_MARK:
-        push(m, NULL);
+        pd_pk_push(m, NULL);
         return true;
     case OP_EMPTY_DICT:
-        push_node(m, PD_PK_DICT);
+        pd_pk_push_node(m, PD_PK_DICT);
         return true;
     case OP_EMPTY_LIST:
-        push_node(m, PD_PK_LIST);
+        pd_pk_push_node(m, PD_PK_LIST);
         return true;
     case OP_EMPTY_TUPLE:
-        push_node(m, PD_PK_TUPLE);
+        pd_pk_push_node(m, PD_PK_TUPLE);
         return true;
     case OP_TUPLE1:
     case OP_TUPLE2:
@@ -399,7 +243,7 @@ static bool step_container(struct machine *m, unsigned op)
         push_tuple_to_mark(m);
         return true;
     case OP_APPEND: {
-        struct pd_pk *item = pop(m);
+        struct pd_pk *item = pd_pk_pop(m);
         add_items(m, &item, 1, false);
         return true;
     }
@@ -416,33 +260,33 @@ static bool step_container(struct machine *m, unsigned op)
 }
 
 /* The memo, globals and what would be called. */
-static bool step_other(struct machine *m, unsigned op)
+static bool step_other(struct pd_pk_machine *m, unsigned op)
 {
     switch (op) {
     case OP_PROTO:
-        if (take_le(m, 1) > 5)
+        if (pd_pk_take_le(m, 1) > 5)
             BAD(m, "a protocol after 5");
         return true;
     case OP_FRAME:
-        (void)take_le(m, 8);
+        (void)pd_pk_take_le(m, 8);
         return true;
     case OP_BINPUT:
-        put(m, take_le(m, 1));
+        put(m, pd_pk_take_le(m, 1));
         return true;
     case OP_LONG_BINPUT:
-        put(m, take_le(m, 4));
+        put(m, pd_pk_take_le(m, 4));
         return true;
     case OP_MEMOIZE:
         put(m, m->memo_n);
         return true;
     case OP_BINGET:
-        get(m, take_le(m, 1));
+        get(m, pd_pk_take_le(m, 1));
         return true;
     case OP_LONG_BINGET:
-        get(m, take_le(m, 4));
+        get(m, pd_pk_take_le(m, 4));
         return true;
     case OP_GLOBAL: {
-        struct pd_str module = take_line(m), name = take_line(m);
+        struct pd_str module = pd_pk_take_line(m), name = pd_pk_take_line(m);
         push_global(m, module, name);
         return true;
     }
@@ -456,7 +300,7 @@ static bool step_other(struct machine *m, unsigned op)
         reduce(m);
         return true;
     case OP_BUILD: /* the state stays unused */
-        (void)pop(m);
+        (void)pd_pk_pop(m);
         if (m->rc == PD_OK && (m->depth == 0 || !m->stack[m->depth - 1]))
             BAD(m, "a state for nothing");
         return true;
@@ -465,35 +309,35 @@ static bool step_other(struct machine *m, unsigned op)
     }
 }
 
-static void run(struct machine *m)
+static void run(struct pd_pk_machine *m)
 {
     while (m->rc == PD_OK) {
         m->op_at = m->at;
-        unsigned op = (unsigned)take_le(m, 1);
+        unsigned op = (unsigned)pd_pk_take_le(m, 1);
         if (m->rc != PD_OK || op == OP_STOP)
             return;
         if (!step_atom(m, op) && !step_container(m, op) && !step_other(m, op))
-            bad(m, PD_UNSUPPORTED, "opcode 0x%02x is not one of those that weights need: refused",
-                op);
+            pd_pk_bad(m, PD_UNSUPPORTED,
+                      "opcode 0x%02x is not one of those that weights need: refused", op);
     }
 }
 
 enum pd_rc pd_pickle_read(struct pd_pk **out, struct pd_str bytes, const char *const *globals,
                           struct pd_arena *arena, const char *path, struct pd_err *err)
 {
-    struct machine m = {.p = (const unsigned char *)bytes.ptr,
-                        .n = bytes.len,
-                        .globals = globals,
-                        .arena = arena,
-                        .path = path,
-                        .rc = PD_OK,
-                        .err = err};
+    struct pd_pk_machine m = {.p = (const unsigned char *)bytes.ptr,
+                              .n = bytes.len,
+                              .globals = globals,
+                              .arena = arena,
+                              .path = path,
+                              .rc = PD_OK,
+                              .err = err};
     if (bytes.len > MAX_BYTES)
         return PD_FAIL(err, PD_TOOBIG,
                        "%s: a pickle of %zu bytes; more than %d describes no weights", path,
                        bytes.len, (int)MAX_BYTES);
     run(&m);
-    struct pd_pk *top = pop(&m);
+    struct pd_pk *top = pd_pk_pop(&m);
     if (m.rc == PD_OK)
         *out = top;
     pd_free(m.stack);
