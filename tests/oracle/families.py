@@ -7,11 +7,13 @@ A case writes the model in one format and dtype, runs `podium logprobs` and `pod
 with transformers on the same weights: rounded to the dtype, or quantised and dequantised by the gguf package. Formats:
 
   safetensors, shards, bin, bin-shards   written by transformers, or torch.save where it no longer writes
-  gguf      written by the gguf package (write_gguf.py) in F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1
+  gguf      written by the gguf package (write_gguf.py) in F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1, and in Q4_K Q5_K Q6_K on a
+            wider shape of the family (k_quants.py makes those blocks; the package says what they hold)
   own-gguf  written by `podium model convert`; its tensors are read back by the gguf package
   saved     written by `podium model convert` from safetensors; opened by transformers, nothing missing, the same log-probs
   from-gguf the same from the F32 GGUF file
-  reward    the family's sequence classifier: `podium score`; then saved by podium and opened by transformers
+  reward    the family's sequence classifier in safetensors: `podium score`; saved by podium, opened by transformers, scored again
+  reward-bin  the same from a torch file
 
 A cell is the largest difference of a log-prob (or score), "-" what the format cannot hold, FAIL what differs; reasons stand below the
 table. Exits 1 when a case fails. Run with the environment that tests/oracle/remake makes.
@@ -58,10 +60,10 @@ class Suite:
 
     # ---- what transformers says ----
 
-    def folder(self, name, tmp, dtype=torch.float32, **how):
+    def folder(self, name, tmp, dtype=torch.float32, heads=1, wide=False, **how):
         """The model as transformers saves it, with the shared tokenizer."""
         folder = tmp / "hf"
-        F.build(name, dtype=dtype).to(dtype).save_pretrained(folder, **how)
+        F.build(name, heads=heads, dtype=dtype, wide=wide).to(dtype).save_pretrained(folder, **how)
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(MODELS / F.TOKENIZER / file, folder)
         return folder
@@ -113,15 +115,19 @@ class Suite:
 
         return load_file(folder / "model.safetensors")
 
-    def bin(self, name, kind, tmp):
-        folder = self.folder(name, tmp, DTYPES[kind])
+    def to_torch(self, folder):
+        """model.safetensors becomes the pytorch_model.bin that transformers wrote before it."""
         state = self.tensors(folder)
         config = json.loads((folder / "config.json").read_text())
-        if config["tie_word_embeddings"]:  # torch.save keeps both names of one storage
+        if config["tie_word_embeddings"] and "score.weight" not in state:  # torch.save keeps both names of one storage
             embed = next(k for k in state if "wte" in k or "embed" in k)
             state["embed_out.weight" if config["model_type"] == "gpt_neox" else "lm_head.weight"] = state[embed]
         torch.save(state, folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
+
+    def bin(self, name, kind, tmp):
+        folder = self.folder(name, tmp, DTYPES[kind])
+        self.to_torch(folder)
         return self.compare(folder, self.reference(name, DTYPES[kind]), tmp)
 
     def bin_shards(self, name, kind, tmp):
@@ -140,7 +146,7 @@ class Suite:
         """The file, and the model that transformers makes of the same values."""
         from safetensors.torch import save_file
 
-        folder = self.folder(name, tmp)
+        folder = self.folder(name, tmp, wide=kind in write_gguf.K_TYPES)
         config = F.classes(name)[0].from_pretrained(folder)
         reason = write_gguf.cannot(config)
         if reason:
@@ -200,17 +206,25 @@ class Suite:
         again = self.open(name, tmp / "out")
         return self.same_logprobs([F.logprobs(model, i) for i in F.id_rows()], again)
 
-    def reward(self, name, kind, tmp):
-        folder, model = self.folder(name, tmp), F.build(name, heads=2)
-        model.save_pretrained(folder)
+    def scores(self, folder, model, tmp):
         rows = [{"text": t} for t in F.TEXTS]
         want = [F.reward(model, self.tok, t) for t in F.TEXTS]
         got = [r["reward"] for r in self.rows("score", folder, rows, tmp)]
-        self.run("model", "convert", folder, "--out", tmp / "out", "--dtype", "fp32")
-        again = [F.reward(self.open(name, tmp / "out", 2), self.tok, t) for t in F.TEXTS]
-        worst = max(abs(a - b) for a, b in zip(got + again, want + want))
+        worst = max(abs(a - b) for a, b in zip(got, want))
         assert worst <= self.tolerance, f"scores differ by {worst:.2e}"
         return worst
+
+    def reward(self, name, kind, tmp):
+        """Read; written again, it is what transformers opens, and says the same there."""
+        folder, model = self.folder(name, tmp, DTYPES[kind], heads=2), F.build(name, heads=2, dtype=DTYPES[kind])
+        worst = self.scores(folder, model, tmp)
+        self.run("model", "convert", folder, "--out", tmp / "out", "--dtype", {"fp16": "f16"}.get(kind, kind))
+        return max(worst, self.scores(tmp / "out", self.open(name, tmp / "out", 2), tmp))
+
+    def reward_bin(self, name, kind, tmp):
+        folder = self.folder(name, tmp, DTYPES[kind], heads=2)
+        self.to_torch(folder)
+        return self.scores(folder, F.build(name, heads=2, dtype=DTYPES[kind]), tmp)
 
 
 CASES = [
@@ -218,11 +232,12 @@ CASES = [
     *(("bin", k) for k in DTYPES), ("bin-shards", "fp32"),
     *(("gguf", k) for k in write_gguf.TYPES),
     *(("own-gguf", k) for k in ("F32", "F16", "BF16", "Q8_0", "Q4_0")),
-    *(("saved", k) for k in DTYPES), ("from-gguf", "F32"), ("reward", "fp32"),
+    *(("saved", k) for k in DTYPES), ("from-gguf", "F32"),
+    *(("reward", k) for k in DTYPES), ("reward-bin", "bf16"),
 ]
 
 
-SHORT = {"safetensors": "safet.", "bin-shards": "bin-sh", "own-gguf": "own", "from-gguf": "f-gguf"}
+SHORT = {"safetensors": "safet.", "bin-shards": "bin-sh", "own-gguf": "own", "from-gguf": "f-gguf", "reward-bin": "rew-b."}
 
 
 def run_case(suite, name, fmt, kind):

@@ -6,11 +6,19 @@ import math
 import gguf
 import numpy as np
 import torch
-from gguf.quants import dequantize, quantize
+from gguf import quants
+from gguf.quants import dequantize
+
+import k_quants
 
 ARCH = {"gpt2": "GPT2", "gptj": "GPTJ", "gpt_neox": "GPTNEOX", "falcon": "FALCON", "llama": "LLAMA", "mistral": "LLAMA",
         "qwen2": "QWEN2", "qwen3": "QWEN3"}
-TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
+K_TYPES = ["Q4_K", "Q5_K", "Q6_K"]  # of rows of whole blocks of 256
+TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", *K_TYPES]
+
+
+def quantize(w, q):
+    return k_quants.quantize(w, q.name) if q.name in K_TYPES else quants.quantize(w, q)
 
 
 def cannot(config):

@@ -97,11 +97,17 @@ def classes(name):
     return [getattr(transformers, c) for c in (f"{prefix}Config", lm, f"{prefix}ForSequenceClassification")]
 
 
-def build(name, seed=None, heads=1, dtype=torch.float32):
+def widened(config):
+    """The same shape with rows of 256 values, the block of GGUF's K formats."""
+    sizes = {"hidden_size": 256, "intermediate_size": 256, "ffn_hidden_size": 256, "n_embd": 256, "n_inner": 256, "head_dim": 64}
+    return {k: sizes.get(k, v) for k, v in config.items()}
+
+
+def build(name, seed=None, heads=1, dtype=torch.float32, wide=False):
     """The model with its random weights, fp32 values that dtype can hold. heads: index into classes()."""
     config_class, *heads_classes = classes(name)
-    more = {"num_labels": 1} if heads == 2 else {}
-    config = config_class(**json.loads(json.dumps(VARIANTS[name][1])), **more)
+    config = json.loads(json.dumps(VARIANTS[name][1]))
+    config = config_class(**(widened(config) if wide else config), **({"num_labels": 1} if heads == 2 else {}))
     config._attn_implementation = attention(name)
     model = heads_classes[heads - 1](config)
     spread(model, seed if seed is not None else 100 + list(VARIANTS).index(VARIANTS[name][2] or name))
