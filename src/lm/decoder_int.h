@@ -78,10 +78,25 @@ struct pd_decoder {
     int saved_first;
 };
 
+/* Hands out pieces of a slab, each on a multiple of 16 floats. With base NULL it only counts. */
+struct pd__carve {
+    float *base;
+    size_t at;
+};
+static inline float *pd__carve(struct pd__carve *c, int64_t n)
+{
+    float *p = c->base ? c->base + c->at : NULL;
+    c->at += ((size_t)n + 15) / 16 * 16;
+    return p;
+}
+
 /* Grows a slab to n floats; contents are lost when it grows. */
 PD_CHECKED enum pd_rc pd__slab_need(struct pd__slab *s, size_t n, struct pd_err *err);
 /* Lays the work buffers out for T rows. */
 PD_CHECKED enum pd_rc pd__decoder_work(struct pd_decoder *dec, int64_t T, struct pd_err *err);
+/* And what blocks from `first` on keep of T rows. */
+PD_CHECKED enum pd_rc pd__decoder_saved(struct pd_decoder *dec, int64_t T, int first,
+                                        struct pd_err *err);
 struct pd__acts pd__decoder_work_acts(struct pd_decoder *dec);
 void pd__plan_reserve(struct pd__attn_plan *plan, int64_t n_segs, int64_t n_spans);
 
