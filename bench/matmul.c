@@ -6,6 +6,8 @@
  * the bandwidth of plain reading, measured in the same run, and oneDNN's sgemm on the same shape.
  * Weights are as many copies as fill 256 MB, taken in turn, so that few rows are measured from
  * memory and not from cache. Best of several; threads as OMP_NUM_THREADS. */
+#include "measure.h"
+
 #include "base/mem.h"
 #include "tensor/kernels.h"
 #include "tensor/linear.h"
@@ -15,19 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { BYTES = 256 << 20 };
-
-static double best_of(double (*once)(void *), void *ctx)
-{
-    double best = 1e9;
-    const double start = omp_get_wtime();
-    for (int i = 0; i < 200 && (i < 5 || omp_get_wtime() - start < 0.4); i++) {
-        const double t = once(ctx);
-        best = t < best ? t : best;
-    }
-    return best;
-}
 
 struct product {
     struct pd_linear *l; /* copies */
@@ -61,27 +50,13 @@ static double once_sgemm(void *ctx)
     return omp_get_wtime() - t;
 }
 
-static double once_read(void *ctx)
-{
-    const uint64_t *p = ctx;
-    uint64_t sum = 0;
-    const double t = omp_get_wtime();
-#pragma omp parallel for simd schedule(static) reduction(+ : sum)
-    for (int64_t i = 0; i < BYTES / 8; i++)
-        sum += p[i];
-    const double took = omp_get_wtime() - t;
-    if (sum == 42)
-        puts("");
-    return took;
-}
-
 static void measure(enum pd_dtype t, enum pd_compute c, const uint8_t *bytes, int64_t out,
                     int64_t in, const int64_t *rows, int n_rows, float *x, float *y)
 {
     const size_t size = pd_dtype_row_bytes(t, (size_t)in) * (size_t)out;
-    if (size == 0 || size > BYTES)
+    if (size == 0 || size > MEASURE_BYTES)
         return;
-    const int n = BYTES / size > 64 ? 64 : (int)(BYTES / size);
+    const int n = MEASURE_BYTES / size > 64 ? 64 : (int)(MEASURE_BYTES / size);
     struct pd_param *param = pd_xalloc((size_t)n * sizeof *param);
     struct pd_linear *l = pd_xalloc((size_t)n * sizeof *l);
     struct pd_err err;
@@ -96,7 +71,7 @@ static void measure(enum pd_dtype t, enum pd_compute c, const uint8_t *bytes, in
     }
     for (int i = 0; i < n_rows; i++) {
         struct product p = {l, n, 0, rows[i], x, y};
-        const double s = best_of(once, &p);
+        const double s = measure_best(once, &p);
         printf("%-5s %-5s %5lld rows %9.1f us %8.1f GFLOP/s %7.2f GB/s\n", pd_dtype_info(t)->name,
                pd_compute_name(c), (long long)rows[i], s * 1e6,
                2e-9 * (double)(rows[i] * out * in) / s, 1e-9 * (double)size / s);
@@ -123,24 +98,23 @@ int main(int argc, char **argv)
         return 2;
     float *x = pd_try_aligned((size_t)(most * in), sizeof *x);
     float *y = pd_try_aligned((size_t)(most * out), sizeof *y);
-    uint8_t *w = pd_try_aligned(BYTES, 1);
+    uint8_t *w = pd_try_aligned(MEASURE_BYTES, 1);
     if (!x || !y || !w)
         return 1;
     for (int64_t i = 0; i < most * in; i++)
         x[i] = (float)(i % 37) * 0.1f - 1.8f;
-    for (int64_t i = 0; i < BYTES; i += 2) { /* as floats and halves: about 0.01 */
+    for (int64_t i = 0; i < MEASURE_BYTES; i += 2) { /* as floats and halves: about 0.01 */
         w[i] = (uint8_t)(i * 37 >> 3);
         w[i + 1] = 0x3c;
     }
     printf("%s, %d threads, %lld x %lld\nread  %7.2f GB/s\n", pd_backend_isa(),
-           pd_backend_threads(), (long long)out, (long long)in,
-           1e-9 * BYTES / best_of(once_read, w));
+           pd_backend_threads(), (long long)out, (long long)in, 1e-9 * measure_read(w));
     for (int i = 0; i < n_rows; i++) {
         struct sgemm s = {x, (const float *)(const void *)w, y, rows[i], out, in};
-        if ((size_t)(out * in) * sizeof(float) > BYTES)
+        if ((size_t)(out * in) * sizeof(float) > MEASURE_BYTES)
             break;
         printf("sgemm       %5lld rows %8.1f GFLOP/s\n", (long long)rows[i],
-               2e-9 * (double)(rows[i] * out * in) / best_of(once_sgemm, &s));
+               2e-9 * (double)(rows[i] * out * in) / measure_best(once_sgemm, &s));
     }
     static const enum pd_compute modes[] = {PD_COMPUTE_BF16, PD_COMPUTE_F32};
     const char *only = getenv("BENCH_DTYPE");

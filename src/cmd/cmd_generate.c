@@ -35,7 +35,7 @@ static const char text[] =
     "goes on. docs/generate.md says what every option means.\n\n"
     "With --serve the model answers OpenAI-compatible requests instead (/v1/chat/completions,\n"
     "/v1/completions, /v1/models), streamed or whole, many at once, until SIGTERM or Ctrl-C:\n"
-    "docs/serving.md. Sampling is then the request's own; of the options above it takes\n"
+    "docs/serving.md. Sampling is then the request's own; of the other options it takes\n"
     "--model-name, --dtype, --batch, --kv-memory, --threads, --max-new-tokens (for chats that\n"
     "do not say) and --quiet; others are refused.";
 static const char examples[] =
@@ -277,11 +277,12 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("retries", PD_OPT_I64, &a.ep.retries, "N",
                    "tries beyond the first, ever further apart", .min = 0, .max = 100),
         PD_OPT_ROW("timeout", PD_OPT_I64, &a.ep.timeout_s, "SECONDS",
-                   "without a byte from the endpoint; ten times that for a whole answer", .min = 1,
-                   .max = 86400),
-        PD_OPT_ROW("max-pause", PD_OPT_I64, &a.ep.max_pause_s, "SECONDS",
-                   "the longest that an endpoint may ask for (Retry-After); past it the job ends",
-                   .min = 0, .max = 86400),
+                   "how long an endpoint may send nothing; ten times that for a whole answer",
+                   .min = 1, .max = 86400),
+        PD_OPT_ROW(
+            "max-pause", PD_OPT_I64, &a.ep.max_pause_s, "SECONDS",
+            "the longest pause that an endpoint may ask for (Retry-After); past it the job ends",
+            .min = 0, .max = 86400),
         PD_OPT_ROW("api-key-env", PD_OPT_STR, &a.key_env, "VAR",
                    "the environment variable with the key"),
         PD_OPT_ROW("price-in", PD_OPT_F64, &a.ep.price_in, "X",

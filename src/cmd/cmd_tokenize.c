@@ -112,6 +112,9 @@ static enum pd_rc decode_line(struct run *r, struct json_object *v, struct pd_er
         int64_t n = json_object_is_type(id, json_type_int) ? json_object_get_int64(id) : -1;
         if (n < 0 || n > INT32_MAX)
             return PD_FAIL(err, PD_INVALID, "entry %zu of the list is not an id", i);
+        if (n >= pd_tokenizer_size(r->tok))
+            return PD_FAIL(err, PD_INVALID, "entry %zu of the list is %lld; ids are below %d", i,
+                           (long long)n, pd_tokenizer_size(r->tok));
         pd_ids_push(&r->ids, (int32_t)n);
     }
     pd_buf_clear(&r->text);

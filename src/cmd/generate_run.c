@@ -42,9 +42,9 @@ static void print_summary(const struct pd_generate_args *a, const struct pd_answ
         fprintf(strcmp(a->o.out, "-") == 0 ? stderr : stdout, "%s\n", pd_buf_cstr(&buf));
         pd_buf_release(&buf);
     } else if (!a->o.quiet) {
-        fprintf(stderr, "%lld answers to %lld prompts: %lld tokens in %.1f s (%.0f tokens/s)\n",
-                (long long)s->answers, (long long)s->prompts, (long long)s->new_tokens, s->seconds,
-                rate);
+        fprintf(stderr, "%lld answers to %lld prompt%s: %lld tokens in %.1f s (%.0f tokens/s)\n",
+                (long long)s->answers, (long long)s->prompts, s->prompts == 1 ? "" : "s",
+                (long long)s->new_tokens, s->seconds, rate);
     }
     if (a->endpoint && !a->o.quiet)
         fprintf(stderr, "%lld prompt tokens, %lld retries, cost %.6g\n",
@@ -58,8 +58,9 @@ static void print_summary(const struct pd_generate_args *a, const struct pd_answ
         fprintf(stderr, "%s: %lld prompts were too long and lost their beginning\n", prompts->path,
                 (long long)s->truncated);
     if (s->duplicates)
-        fprintf(stderr, "%lld answers repeat another one of their prompt%s\n",
-                (long long)s->duplicates, a->o.sampling.greedy ? " (--greedy draws nothing)" : "");
+        fprintf(stderr, "%lld answer%s another one of the same prompt%s\n",
+                (long long)s->duplicates, s->duplicates == 1 ? " repeats" : "s repeat",
+                a->o.sampling.greedy ? " (--greedy draws nothing)" : "");
 }
 
 static enum pd_rc serve(struct pd_generate_args *a, struct pd_decoder *dec, struct pd_err *err)

@@ -66,7 +66,8 @@ int pd_cmd_help(const struct pd_cmd *self, const char *usage, const char *text,
     if (text)
         pd_buf_addf(&out, "\n%s\n", text);
     if (options) {
-        pd_buf_adds(&out, "\nOptions\n");
+        if (options->name) /* else it begins with a heading of its own */
+            pd_buf_adds(&out, "\nOptions\n");
         pd_opt_print(&out, options);
     }
     if (examples)

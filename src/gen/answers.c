@@ -145,7 +145,8 @@ static enum pd_rc add_to_engine(struct run *r, struct pd__item *it, uint64_t fir
                               .max_new_tokens = pd_prompt_room(j->model, &po, (int64_t)it->ids.len),
                               .top_logprobs = j->opts->top_logprobs,
                               .user = it};
-    return pd_gen_add(r->gen, &p, err);
+    enum pd_rc rc = pd_gen_add(r->gen, &p, err);
+    return rc == PD_TOOBIG ? pd_err_prefix(err, "--kv-memory is too small") : rc;
 }
 
 /* Those that say the same are drawn again; false when the item is full for good. The draw's number

@@ -95,6 +95,8 @@ enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
     enum pd_rc rc = PD_OK;
     char *head = NULL, *tmp = NULL;
     struct stat st;
+    if (pd_fs_is_dir(j->opts->out)) /* now, not when all answers are there */
+        return PD_FAIL(err, PD_INVALID, "--out %s is a folder, not a file", j->opts->out);
     if (strcmp(j->opts->out, "-") == 0 || (stat(j->opts->out, &st) == 0 && !S_ISREG(st.st_mode)))
         return PD_OK;
     j->partial_path = pd_xasprintf("%s.partial", j->opts->out);

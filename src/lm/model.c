@@ -141,6 +141,14 @@ out:
 /* What M names: *dir says whether a folder or a file; *path is the caller's to free. */
 static enum pd_rc resolve(const char *given, char **path, bool *dir, struct pd_err *err)
 {
+    if (strncmp(given, "hf://", 5) == 0)
+        return PD_FAIL(err, PD_NOTFOUND,
+                       "%s: `podium model pull %s` fetches it and prints its path", given, given);
+    if (strncmp(given, "http://", 7) == 0 || strncmp(given, "https://", 8) == 0)
+        return PD_FAIL(err, PD_NOTFOUND,
+                       "%s: the address of an endpoint, which can only be asked for answers "
+                       "(`podium generate`); expected a model of this machine",
+                       given);
     if (!pd_fs_exists(given))
         return PD_FAIL(err, PD_NOTFOUND,
                        "%s: no such model; expected a Hugging Face folder, a .gguf file or a run "

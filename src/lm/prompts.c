@@ -75,13 +75,13 @@ static void take_row(struct pd_prompts *p, struct json_object *row, size_t line)
     json_object_put(row);
 }
 
-static enum pd_rc read_lines(struct pd_prompts *p, bool json, struct pd_err *err)
+static enum pd_rc read_lines(struct pd_prompts *p, const char *path, bool json, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_lines *lines = NULL;
     struct pd_str line;
     bool more;
-    PD_TRY(pd_lines_open(&lines, p->path, MAX_LINE, err));
+    PD_TRY(pd_lines_open(&lines, path, MAX_LINE, err));
     for (;;) {
         PD_TRY(pd_lines_next(lines, &line, &more, err));
         if (!more)
@@ -170,8 +170,9 @@ out:
 enum pd_rc pd_prompts_read(struct pd_prompts *p, const char *path, bool skip_bad,
                            struct pd_err *err)
 {
-    *p = (struct pd_prompts){
-        .path = pd_xstrdup(path), .skip_bad = skip_bad, .take_ids = p->take_ids};
+    *p = (struct pd_prompts){.path = pd_xstrdup(strcmp(path, "-") == 0 ? "stdin" : path),
+                             .skip_bad = skip_bad,
+                             .take_ids = p->take_ids};
     struct pd_str name = pd_str_from(path);
     if (pd_str_ends(name, PD_STR(".gz")))
         name.len -= 3;
@@ -181,7 +182,7 @@ enum pd_rc pd_prompts_read(struct pd_prompts *p, const char *path, bool skip_bad
     else if (pd_str_ends(name, PD_STR(".tsv")))
         rc = read_csv(p, '\t', err);
     else
-        rc = read_lines(p, !pd_str_ends(name, PD_STR(".txt")), err);
+        rc = read_lines(p, path, !pd_str_ends(name, PD_STR(".txt")), err);
     if (rc != PD_OK)
         pd_prompts_release(p);
     return rc;

@@ -185,6 +185,10 @@ static enum pd_rc unknown(const char *name, struct pd_err *err)
         size_t used = strlen(list);
         (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", models[i].name);
     }
+    const char *page = strstr(name, "://huggingface.co/");
+    if (page && !strstr(name, "hf://"))
+        return PD_FAIL(err, PD_USAGE, "%s: a web page; write hf://%s", name,
+                       page + strlen("://huggingface.co/"));
     return PD_FAIL(err, PD_NOTFOUND,
                    "no model is known as \"%s\"; known: %s; hf://owner/name fetches from a hub",
                    name, list);

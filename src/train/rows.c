@@ -9,7 +9,7 @@ enum pd_rc pd_data_rows_open(struct pd_data_rows *r, const char *path, bool skip
     *r = (struct pd_data_rows){.skip_bad = skip_bad};
     enum pd_rc rc = pd_lines_open(&r->lines, path, MAX_LINE, err);
     if (rc == PD_OK)
-        r->path = pd_xstrdup(path);
+        r->path = pd_xstrdup(strcmp(path, "-") == 0 ? "stdin" : path);
     return rc;
 }
 

@@ -20,8 +20,8 @@ def make_prompts(n, seed=0):
     return [{"prompt": " ".join(rng.choices(WORDS, k=rng.randint(1, 9)))} for _ in range(n)]
 
 
-def run(*args, env=None):
-    return subprocess.run([podium_bin(), *map(str, args)], capture_output=True, text=True, timeout=300, env=env)
+def run(*args, env=None, stdin=None):
+    return subprocess.run([podium_bin(), *map(str, args)], input=stdin, capture_output=True, text=True, timeout=300, env=env)
 
 
 def prompt_tokens(podium, model, text):
@@ -331,3 +331,33 @@ def test_stdout_is_clean(podium, tmp_path):
     out = podium("generate", "--model", GPT2, "--prompts", given, "--max-new-tokens", 3, "--n", 1)
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "2"]
     assert os.listdir(tmp_path) == ["p.jsonl"]
+
+
+# ---- what a stranger types ----
+
+
+@pytest.mark.parametrize("args,code,says", [
+    (["--out", "{dir}"], 1, "is a folder, not a file"),
+    (["--kv-memory", "10"], 1, "--kv-memory is too small: a prompt of"),
+    (["--model", "hf://owner/name"], 1, "`podium model pull hf://owner/name` fetches it"),
+])
+def test_generate_says_what_to_do(tmp_path, args, code, says):
+    given = write_jsonl(tmp_path / "p.jsonl", make_prompts(1))
+    done = run("generate", "--prompts", given, "--quiet", *([] if "--model" in args else ["--model", LLAMA]),
+               *[a.replace("{dir}", str(tmp_path)) for a in args])
+    assert done.returncode == code and says in done.stderr, done.stderr
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1
+
+
+def test_other_verbs_say_what_to_do(tmp_path):
+    rows = write_jsonl(tmp_path / "t.jsonl", [{"text": "tea"}])
+    done = run("logprobs", "--model", "https://host/v1", "--in", rows, "--out", "-")
+    assert done.returncode == 1 and "the address of an endpoint, which can only be asked for answers" in done.stderr
+    done = run("logprobs", "--model", LLAMA, "--in", "-", "--out", "-", stdin='{"text": 5}\n')
+    assert done.returncode == 1 and done.stderr.startswith("stdin:1: ")
+    done = run("generate", "--model", LLAMA, "--prompts", "-", stdin='{"text": 5}\n')
+    assert done.returncode == 1 and done.stderr.startswith("stdin:1: ")
+    done = run("tokenize", "--model", LLAMA, "--decode", stdin="[5, 99999]\n")
+    assert done.returncode == 1 and "stdin:1: entry 1 of the list is 99999; ids are below" in done.stderr
+    done = run("model", "pull", "https://huggingface.co/owner/name")
+    assert done.returncode == 2 and "write hf://owner/name" in done.stderr
