@@ -280,11 +280,25 @@ static struct pd_ids *new_ids(struct reader *r)
     return ids;
 }
 
+/* More is not even counted. */
+static size_t context(const struct reader *r)
+{
+    return (size_t)pd_config_context(&r->s->model->cfg);
+}
+
+static enum pd_rc say_context(const struct reader *r, enum pd_rc rc, struct pd_err *err)
+{
+    return rc == PD_TOOBIG ? pd_err_prefix(err, "no room in the model's context of %zu", context(r))
+                           : rc;
+}
+
 static enum pd_rc encode_text(struct reader *r, struct pd_str text, struct pd_id_span *out,
                               struct pd_str *echoed, struct pd_err *err)
 {
     struct pd_ids *ids = new_ids(r);
-    enum pd_rc rc = pd_tokenizer_encode(r->s->model->tok, text, PD_TOK_ADD_SPECIAL, ids, err);
+    enum pd_rc rc =
+        pd_tokenizer_encode_most(r->s->model->tok, text, PD_TOK_ADD_SPECIAL, context(r), ids, err);
+    rc = say_context(r, rc, err);
     *out = (struct pd_id_span){ids->ptr, (int64_t)ids->len};
     *echoed = text;
     return rc;
@@ -398,7 +412,9 @@ static enum pd_rc read_messages(struct reader *r, struct pd_err *err)
     for (size_t i = 0; i < json_object_array_length(v); i++)
         PD_TRY(plain_message(json_object_array_get_idx(v, i), i, err));
     PD_TRY(pd_chat_msgs_from_json(v, &msgs, &n, err));
-    rc = pd_chat_encode(&r->s->model->chat, r->s->model->tok, msgs, n, true, ids, err);
+    rc = pd_chat_encode_most(&r->s->model->chat, r->s->model->tok, msgs, n, true, context(r), ids,
+                             err);
+    rc = say_context(r, rc, err);
     if (rc == PD_UNSUPPORTED)
         rc = PD_FAIL(err, PD_INVALID,
                      "%s has no chat template that is known here; use /v1/completions",

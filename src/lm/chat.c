@@ -153,19 +153,20 @@ static const struct pd_added *next_special(const struct pd_tokenizer *t, struct 
 
 /* Encodes the plain text gathered so far, in which nothing is a control token. */
 static enum pd_rc flush_plain(const struct pd_tokenizer *t, struct pd_buf *plain, bool first,
-                              struct pd_ids *out, struct pd_err *err)
+                              size_t most, struct pd_ids *out, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     if (plain->failed)
         rc = PD_FAIL(err, PD_NOMEM, "no memory for a chat of more than %zu bytes", plain->len);
     else if (plain->len > 0)
-        rc = pd_tokenizer_encode(t, pd_buf_str(plain), first ? 0 : PD_TOK_CONTINUES, out, err);
+        rc = pd_tokenizer_encode_most(t, pd_buf_str(plain), first ? 0 : PD_TOK_CONTINUES, most, out,
+                                      err);
     pd_buf_clear(plain);
     return rc;
 }
 
 static enum pd_rc encode_parts(const struct pd_tokenizer *t, const struct pd_chat_parts *p,
-                               struct pd_ids *out, struct pd_err *err)
+                               size_t most, struct pd_ids *out, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_buf plain;
@@ -177,13 +178,13 @@ static enum pd_rc encode_parts(const struct pd_tokenizer *t, const struct pd_cha
         const struct pd_added *a;
         while (p->items[i].trusted && (a = next_special(t, text, at, &begin, &end))) {
             pd_buf_add(&plain, text.ptr + at, begin - at);
-            PD_TRY(flush_plain(t, &plain, out->len == before, out, err));
+            PD_TRY(flush_plain(t, &plain, out->len == before, most, out, err));
             pd_ids_push(out, a->id);
             at = end;
         }
         pd_buf_add(&plain, text.ptr + at, text.len - at);
     }
-    PD_TRY(flush_plain(t, &plain, out->len == before, out, err));
+    PD_TRY(flush_plain(t, &plain, out->len == before, most, out, err));
 out:
     pd_buf_release(&plain);
     return rc;
@@ -192,6 +193,13 @@ out:
 enum pd_rc pd_chat_encode(const struct pd_chat *c, const struct pd_tokenizer *t,
                           const struct pd_chat_msg *msgs, size_t n, bool add_generation_prompt,
                           struct pd_ids *out, struct pd_err *err)
+{
+    return pd_chat_encode_most(c, t, msgs, n, add_generation_prompt, SIZE_MAX, out, err);
+}
+
+enum pd_rc pd_chat_encode_most(const struct pd_chat *c, const struct pd_tokenizer *t,
+                               const struct pd_chat_msg *msgs, size_t n, bool add_generation_prompt,
+                               size_t most, struct pd_ids *out, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_chat_parts parts = {.len = 0};
@@ -206,7 +214,9 @@ enum pd_rc pd_chat_encode(const struct pd_chat *c, const struct pd_tokenizer *t,
         }
     }
     PD_TRY(pd_chat_render(c, msgs, n, add_generation_prompt, &parts, err));
-    PD_TRY(encode_parts(t, &parts, out, err));
+    PD_TRY(encode_parts(t, &parts, most, out, err));
+    if (out->len > most)
+        rc = PD_FAIL(err, PD_TOOBIG, "the text has more than %zu tokens", most);
 out:
     if (rc != PD_OK)
         out->len = before;

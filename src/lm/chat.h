@@ -58,6 +58,12 @@ PD_CHECKED enum pd_rc pd_chat_encode(const struct pd_chat *c, const struct pd_to
                                      bool add_generation_prompt, struct pd_ids *out,
                                      struct pd_err *err);
 
+/* The same; PD_TOOBIG as soon as *out cannot but hold more than `most` ids. */
+PD_CHECKED enum pd_rc pd_chat_encode_most(const struct pd_chat *c, const struct pd_tokenizer *t,
+                                          const struct pd_chat_msg *msgs, size_t n,
+                                          bool add_generation_prompt, size_t most,
+                                          struct pd_ids *out, struct pd_err *err);
+
 /* [{"role","content"}...] -> messages borrowed from the tree; *out is pd_free'd by the caller.
  * PD_INVALID naming the message that has no string role or content. */
 PD_CHECKED enum pd_rc pd_chat_msgs_from_json(struct json_object *list, struct pd_chat_msg **out,

@@ -4,15 +4,14 @@
 
 #include <stdlib.h>
 
-static int by_first_byte_longest(const void *a, const void *b)
+static int by_text(const void *a, const void *b)
 {
     const struct pd_added *x = a, *y = b;
-    unsigned char cx = (unsigned char)x->text.ptr[0], cy = (unsigned char)y->text.ptr[0];
-    if (cx != cy)
-        return cx < cy ? -1 : 1;
-    if (x->text.len != y->text.len)
-        return x->text.len > y->text.len ? -1 : 1;
-    return memcmp(x->text.ptr, y->text.ptr, x->text.len);
+    size_t n = x->text.len < y->text.len ? x->text.len : y->text.len;
+    int c = memcmp(x->text.ptr, y->text.ptr, n);
+    if (c == 0)
+        c = (x->text.len > y->text.len) - (x->text.len < y->text.len);
+    return c ? c : (x->id > y->id) - (x->id < y->id);
 }
 
 void pd_added_set_build(struct pd_added_set *s, const struct pd_added *items, size_t n)
@@ -22,7 +21,7 @@ void pd_added_set_build(struct pd_added_set *s, const struct pd_added *items, si
     for (size_t i = 0; i < n; i++)
         if (items[i].text.len > 0)
             s->items[s->n++] = items[i];
-    qsort(s->items, s->n, sizeof *s->items, by_first_byte_longest);
+    qsort(s->items, s->n, sizeof *s->items, by_text);
     size_t at = 0;
     for (unsigned b = 0; b <= 256; b++) {
         while (b > 0 && at < s->n && (unsigned char)s->items[at].text.ptr[0] < b)
@@ -55,15 +54,48 @@ static bool stands_alone(struct pd_str text, size_t begin, size_t end)
     return end >= text.len || !pd_char_is_word(pd_char_at(text, end, &len));
 }
 
+/* Of the items [*lo, *hi), which agree in their first `depth` bytes and are longer, those that have
+ * `c` next. */
+static void narrow(const struct pd_added_set *s, size_t depth, unsigned char c, size_t *lo,
+                   size_t *hi)
+{
+    size_t bounds[2];
+    for (unsigned k = 0; k < 2; k++) { /* the first item from c on, from behind c on */
+        size_t a = *lo, z = *hi;
+        while (a < z) {
+            size_t mid = (a + z) / 2;
+            if ((unsigned char)s->items[mid].text.ptr[depth] < c + k)
+                a = mid + 1;
+            else
+                z = mid;
+        }
+        bounds[k] = a;
+    }
+    *lo = bounds[0];
+    *hi = bounds[1];
+}
+
+/* The items are sorted by text: a walk down a trie whose nodes are ranges of them. */
 const struct pd_added *pd_added_at(const struct pd_added_set *s, struct pd_str text, size_t at)
 {
-    unsigned char c = (unsigned char)text.ptr[at];
-    for (uint32_t i = s->first[c]; i < s->first[c + 1]; i++) {
-        struct pd_str t = s->items[i].text;
-        if (t.len <= text.len - at && memcmp(text.ptr + at, t.ptr, t.len) == 0)
-            return &s->items[i];
+    const unsigned char *p = (const unsigned char *)text.ptr + at;
+    size_t lo = s->first[p[0]], hi = s->first[p[0] + 1], left = text.len - at;
+    const struct pd_added *longest = NULL;
+    for (size_t depth = 1; lo < hi; depth++) {
+        if (s->items[lo].text.len == depth)
+            longest = &s->items[lo];
+        while (lo < hi && s->items[lo].text.len == depth) /* normalising can make equals */
+            lo++;
+        if (lo == hi || depth == left)
+            break;
+        unsigned char first = (unsigned char)s->items[lo].text.ptr[depth],
+                      last = (unsigned char)s->items[hi - 1].text.ptr[depth];
+        if (p[depth] < first || p[depth] > last)
+            break;
+        if (first != last)
+            narrow(s, depth, p[depth], &lo, &hi);
     }
-    return NULL;
+    return longest;
 }
 
 const struct pd_added *pd_added_next(const struct pd_added_set *s, struct pd_str text, size_t at,
@@ -185,8 +217,10 @@ enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err
     for (size_t i = 0; i < t->n_added; i++) {
         const struct pd_added *a = &t->added[i];
         int32_t there = pd_bpe_id(&t->bpe, a->text);
-        if (there == a->id)
+        if (there == a->id) { /* a word of the vocabulary as well */
+            t->bpe.control[there] = a->special;
             continue;
+        }
         if (there >= 0) {
             rc = PD_FAIL(err, PD_INVALID, "%s: added token \"%.*s\" has id %d, its vocabulary %d",
                          name, PD_STR_ARG(a->text), a->id, there);
@@ -198,6 +232,7 @@ enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err
             goto out;
         }
         t->bpe.beyond[a->id] = true;
+        t->bpe.control[a->id] = a->special;
     }
     rc = t->bpe.pieces ? pd_pieces_finish(&t->bpe, t->join.byte_runs, err)
                        : pd_bpe_finish(&t->bpe, err);
@@ -206,8 +241,6 @@ enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err
         goto out;
     }
     PD_TRY(check_post_processor(t, name, err));
-    if (t->bpe.pieces && t->bpe.cuts)
-        PD_TRY(pd_steps_add(&t->steps, PD_STEP_WORD_STARTS, (struct pd_str){NULL, 0}, err));
     PD_TRY(build_sets(t, err));
 out:
     return rc;

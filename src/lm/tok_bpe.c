@@ -14,18 +14,45 @@ static uint64_t mix(uint64_t h)
     return h ^ h >> 29;
 }
 
+static uint64_t load8(const char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static uint64_t load4(const char *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* The last step reads bytes twice rather than one at a time. */
 static uint64_t hash_str(struct pd_str s)
 {
-    uint64_t h = s.len * 0x9e3779b97f4a7c15u, v;
-    size_t i = 0;
-    for (; i + 8 <= s.len; i += 8) {
-        memcpy(&v, s.ptr + i, 8);
-        h = mix(h ^ v);
-    }
-    v = 0;
-    if (i < s.len)
-        memcpy(&v, s.ptr + i, s.len - i);
+    uint64_t h = s.len * 0x9e3779b97f4a7c15u, v = 0;
+    for (size_t i = 0; i + 8 < s.len; i += 8)
+        h = mix(h ^ load8(s.ptr + i));
+    if (s.len >= 8)
+        v = load8(s.ptr + s.len - 8);
+    else if (s.len >= 4)
+        v = load4(s.ptr) << 32 | load4(s.ptr + s.len - 4);
+    else if (s.len > 0)
+        v = (uint64_t)(unsigned char)s.ptr[0] << 16 |
+            (uint64_t)(unsigned char)s.ptr[s.len / 2] << 8 | (unsigned char)s.ptr[s.len - 1];
     return mix(mix(h ^ v));
+}
+
+static bool same_bytes(const char *a, const char *b, size_t n)
+{
+    if (n < 8)
+        return n >= 4 ? load4(a) == load4(b) && load4(a + n - 4) == load4(b + n - 4)
+                      : n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
+    for (size_t i = 0; i + 8 < n; i += 8)
+        if (load8(a + i) != load8(b + i))
+            return false;
+    return load8(a + n - 8) == load8(b + n - 8);
 }
 
 static size_t power_of_two(size_t n)
@@ -117,13 +144,15 @@ enum pd_rc pd_bpe_init(struct pd_bpe *b, size_t n_ids, struct pd_err *err)
         return PD_FAIL(err, PD_INVALID, "a vocabulary of %zu tokens", n_ids);
     b->n_ids = (int32_t)n_ids;
     b->unk = -1;
+    b->longest = 1;
     b->n_slots = power_of_two(n_ids * 2);
     b->text = pd_try_alloc(n_ids + 1, sizeof *b->text);
     b->bytes = pd_try_alloc(n_ids + 1, sizeof *b->bytes);
     b->slots = pd_try_alloc(b->n_slots, sizeof *b->slots);
     b->tags = pd_try_alloc(b->n_slots, sizeof *b->tags);
     b->beyond = pd_try_alloc(n_ids + 1, sizeof *b->beyond);
-    if (!b->text || !b->bytes || !b->slots || !b->tags || !b->beyond)
+    b->control = pd_try_alloc(n_ids + 1, sizeof *b->control);
+    if (!b->text || !b->bytes || !b->slots || !b->tags || !b->beyond || !b->control)
         return PD_FAIL(err, PD_NOMEM, "no memory for a vocabulary of %zu tokens", n_ids);
     return PD_OK;
 }
@@ -136,7 +165,10 @@ void pd_bpe_release(struct pd_bpe *b)
     pd_free(b->tags);
     pd_free(b->slab);
     pd_free(b->beyond);
+    pd_free(b->control);
     pd_free(b->merges);
+    pd_free(b->maybe);
+    pd_free(b->apart);
     memset(b, 0, sizeof *b);
 }
 
@@ -166,6 +198,7 @@ enum pd_rc pd_bpe_add(struct pd_bpe *b, struct pd_str text, int32_t id, struct p
     b->tags[i] = (uint32_t)(hash >> 32);
     b->text[id] = text;
     b->n_tokens++;
+    b->longest = text.len > b->longest ? text.len : b->longest;
     return PD_OK;
 }
 
@@ -182,13 +215,25 @@ int32_t pd_bpe_model_id(const struct pd_bpe *b, struct pd_str text)
     return id >= 0 && b->beyond[id] ? -1 : id;
 }
 
+static uint64_t hash_pair(uint32_t left, uint32_t right)
+{
+    return mix((uint64_t)left << 32 | right);
+}
+
 static struct pd_merge *merge_slot(const struct pd_bpe *b, uint32_t left, uint32_t right)
 {
-    size_t i = mix((uint64_t)left << 32 | right) & (b->n_merge_slots - 1);
+    size_t i = hash_pair(left, right) & (b->n_merge_slots - 1);
     while (b->merges[i].left != UINT32_MAX &&
            !(b->merges[i].left == left && b->merges[i].right == right))
         i = (i + 1) & (b->n_merge_slots - 1);
     return &b->merges[i];
+}
+
+/* Most pairs of neighbours are no merge. A bit for each hash says so from a table of an eighth of
+ * the size, which stays in cache. */
+static size_t maybe_bit(const struct pd_bpe *b, uint64_t hash)
+{
+    return (hash >> 24) & (b->n_maybe - 1);
 }
 
 enum pd_rc pd_bpe_reserve_merges(struct pd_bpe *b, size_t n, struct pd_err *err)
@@ -196,11 +241,22 @@ enum pd_rc pd_bpe_reserve_merges(struct pd_bpe *b, size_t n, struct pd_err *err)
     if (n > 1 << 24)
         return PD_FAIL(err, PD_INVALID, "%zu merges", n);
     b->n_merge_slots = power_of_two(n * 2);
+    b->n_maybe = power_of_two(n * 8) * 2;
     b->merges = pd_try_alloc(b->n_merge_slots, sizeof *b->merges);
-    if (!b->merges)
+    b->maybe = pd_try_alloc(b->n_maybe / 8, 1);
+    if (!b->merges || !b->maybe)
         return PD_FAIL(err, PD_NOMEM, "no memory for %zu merges", n);
     memset(b->merges, 0xff, b->n_merge_slots * sizeof *b->merges);
     return PD_OK;
+}
+
+void pd_bpe_put_merge(struct pd_bpe *b, struct pd_merge merge)
+{
+    struct pd_merge *m = merge_slot(b, merge.left, merge.right);
+    size_t bit = maybe_bit(b, hash_pair(merge.left, merge.right));
+    b->n_merges += m->left == UINT32_MAX;
+    *m = merge;
+    b->maybe[bit / 8] |= (uint8_t)(1u << bit % 8);
 }
 
 enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, struct pd_str right,
@@ -223,9 +279,7 @@ enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, struct pd_str 
                        "merge %u (\"%.*s\" + \"%.*s\"): one of them, or what they make, is not in "
                        "the vocabulary",
                        rank, PD_STR_ARG(left), PD_STR_ARG(right));
-    struct pd_merge *m = merge_slot(b, (uint32_t)l, (uint32_t)r);
-    b->n_merges += m->left == UINT32_MAX;
-    *m = (struct pd_merge){(uint32_t)l, (uint32_t)r, rank, (uint32_t)id};
+    pd_bpe_put_merge(b, (struct pd_merge){(uint32_t)l, (uint32_t)r, rank, (uint32_t)id});
     return PD_OK;
 }
 
@@ -256,11 +310,24 @@ enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err)
 
 /* ---- merging ---- */
 
-static void merge_short(const struct pd_bpe *b, uint32_t *ids, size_t *n)
+/* What becomes of two neighbours; its rank is UINT32_MAX when they stay apart. Without `controls`
+ * no control token is made. */
+static const struct pd_merge *merge_of(const struct pd_bpe *b, uint32_t left, uint32_t right,
+                                       bool controls)
+{
+    static const struct pd_merge none = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX};
+    size_t bit = maybe_bit(b, hash_pair(left, right));
+    if (!(b->maybe[bit / 8] >> bit % 8 & 1))
+        return &none;
+    const struct pd_merge *m = merge_slot(b, left, right);
+    return !controls && m->left != UINT32_MAX && b->control[m->id] ? &none : m;
+}
+
+static void merge_short(const struct pd_bpe *b, bool controls, uint32_t *ids, size_t *n)
 {
     const struct pd_merge *pair[SHORT_WORD];
     for (size_t i = 0; i + 1 < *n; i++)
-        pair[i] = merge_slot(b, ids[i], ids[i + 1]);
+        pair[i] = merge_of(b, ids[i], ids[i + 1], controls);
     for (;;) {
         size_t best = SIZE_MAX;
         uint32_t rank = UINT32_MAX; /* that of a free slot too: never below it */
@@ -276,10 +343,10 @@ static void merge_short(const struct pd_bpe *b, uint32_t *ids, size_t *n)
         memmove(&ids[best + 1], &ids[best + 2], (*n - best - 1) * sizeof *ids);
         if (best + 1 < *n) {
             memmove(&pair[best + 1], &pair[best + 2], (*n - best - 2) * sizeof(const void *));
-            pair[best] = merge_slot(b, ids[best], ids[best + 1]);
+            pair[best] = merge_of(b, ids[best], ids[best + 1], controls);
         }
         if (best > 0)
-            pair[best - 1] = merge_slot(b, ids[best - 1], ids[best]);
+            pair[best - 1] = merge_of(b, ids[best - 1], ids[best], controls);
     }
 }
 
@@ -325,16 +392,18 @@ static struct candidate heap_pop(struct heap *h)
     return top;
 }
 
-static void offer(const struct pd_bpe *b, const struct symbol *s, struct heap *h, int32_t at)
+static void offer(const struct pd_bpe *b, bool controls, const struct symbol *s, struct heap *h,
+                  int32_t at)
 {
     if (at < 0 || s[at].next < 0)
         return;
-    const struct pd_merge *m = merge_slot(b, s[at].id, s[s[at].next].id);
+    const struct pd_merge *m = merge_of(b, s[at].id, s[s[at].next].id, controls);
     if (m->left != UINT32_MAX)
         heap_push(h, (struct candidate){m->rank, (uint32_t)at, m->left, m->right, m->id});
 }
 
-static enum pd_rc merge_long(const struct pd_bpe *b, uint32_t *ids, size_t *n, struct pd_err *err)
+static enum pd_rc merge_long(const struct pd_bpe *b, bool controls, uint32_t *ids, size_t *n,
+                             struct pd_err *err)
 {
     /* Every merge offers at most two pairs, so 3n candidates are ever pushed. */
     struct symbol *s = pd_try_alloc(*n, sizeof *s);
@@ -347,7 +416,7 @@ static enum pd_rc merge_long(const struct pd_bpe *b, uint32_t *ids, size_t *n, s
     for (size_t i = 0; i < *n; i++)
         s[i] = (struct symbol){ids[i], (int32_t)i - 1, i + 1 < *n ? (int32_t)i + 1 : -1};
     for (size_t i = 0; i < *n; i++)
-        offer(b, s, &h, (int32_t)i);
+        offer(b, controls, s, &h, (int32_t)i);
     while (h.n > 0) {
         struct candidate c = heap_pop(&h);
         struct symbol *left = &s[c.at];
@@ -359,8 +428,8 @@ static enum pd_rc merge_long(const struct pd_bpe *b, uint32_t *ids, size_t *n, s
         right->id = UINT32_MAX;
         if (left->next >= 0)
             s[left->next].prev = (int32_t)c.at;
-        offer(b, s, &h, left->prev);
-        offer(b, s, &h, (int32_t)c.at);
+        offer(b, controls, s, &h, left->prev);
+        offer(b, controls, s, &h, (int32_t)c.at);
     }
     *n = 0;
     for (int32_t i = 0; i >= 0; i = s[i].next)
@@ -370,8 +439,19 @@ static enum pd_rc merge_long(const struct pd_bpe *b, uint32_t *ids, size_t *n, s
     return PD_OK;
 }
 
-static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, struct pd_ids *out,
-                             struct pd_err *err)
+/* Every token is made of at most `longest` symbols, each of a byte or more. */
+static bool passes(const struct pd_bpe *b, size_t symbols, const struct pd_ids *out, size_t limit)
+{
+    return out->len > limit || symbols / b->longest > limit - out->len;
+}
+
+static enum pd_rc too_many(size_t limit, struct pd_err *err)
+{
+    return PD_FAIL(err, PD_TOOBIG, "the text has more than %zu tokens", limit);
+}
+
+static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, bool controls,
+                             size_t limit, struct pd_ids *out, struct pd_err *err)
 {
     uint32_t few[SHORT_WORD], *ids = few;
     size_t n = 0;
@@ -387,10 +467,12 @@ static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, struct 
         if (id >= 0)
             ids[n++] = (uint32_t)id;
     }
-    if (n <= SHORT_WORD)
-        merge_short(b, ids, &n);
+    if (passes(b, n, out, limit))
+        rc = too_many(limit, err);
+    else if (n <= SHORT_WORD)
+        merge_short(b, controls, ids, &n);
     else
-        rc = merge_long(b, ids, &n, err);
+        rc = merge_long(b, controls, ids, &n, err);
     for (size_t i = 0; rc == PD_OK && i < n; i++)
         pd_ids_push(out, (int32_t)ids[i]);
     if (ids != few)
@@ -403,45 +485,101 @@ static enum pd_rc whole_word(const struct pd_bpe *b, struct pd_str word, int32_t
                              struct pd_err *err)
 {
     char few[512], *glyphs = few;
-    if (b->pieces) {
-        *id = pd_bpe_model_id(b, word);
-        return PD_OK;
+    struct pd_str text = word;
+    if (!b->pieces) {
+        if (word.len > sizeof few / 2 && !(glyphs = pd_try_alloc(word.len, 2)))
+            return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", word.len);
+        text = (struct pd_str){glyphs, glyphs_of(word, glyphs)};
     }
-    if (word.len > sizeof few / 2 && !(glyphs = pd_try_alloc(word.len, 2)))
-        return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", word.len);
-    *id = pd_bpe_model_id(b, (struct pd_str){glyphs, glyphs_of(word, glyphs)});
+    *id = pd_bpe_model_id(b, text);
     if (glyphs != few)
         pd_free(glyphs);
     return PD_OK;
 }
 
-enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word, struct pd_word_cache *cache,
-                       struct pd_ids *out, struct pd_err *err)
+/* ---- words ---- */
+
+static bool is_known(const struct pd_word_cache *slot, struct pd_str word)
+{
+    return slot->len == word.len && same_bytes(slot->room, word.ptr, word.len);
+}
+
+static const char *ids_of(const struct pd_word_cache *slot)
+{
+    return slot->room + sizeof slot->room - slot->n * sizeof(int32_t);
+}
+
+static void remember(struct pd_word_cache *slot, struct pd_str word, const int32_t *ids, size_t n)
+{
+    if (n == 0 || word.len + n * sizeof *ids > sizeof slot->room)
+        return;
+    slot->len = (uint8_t)word.len;
+    slot->n = (uint8_t)n;
+    memcpy(slot->room, word.ptr, word.len);
+    memcpy(slot->room + sizeof slot->room - n * sizeof *ids, ids, n * sizeof *ids);
+}
+
+static enum pd_rc look_up_or_merge(const struct pd_bpe *b, struct pd_str word, bool controls,
+                                   size_t limit, struct pd_ids *out, struct pd_err *err)
+{
+    int32_t whole = -1;
+    enum pd_rc rc = b->ignore_merges ? whole_word(b, word, &whole, err) : PD_OK;
+    if (rc != PD_OK)
+        return rc;
+    if (whole < 0 || (b->control[whole] && !controls))
+        return merge_word(b, word, controls, limit, out, err);
+    pd_ids_push(out, whole);
+    return PD_OK;
+}
+
+static bool has_control(const struct pd_bpe *b, const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (b->control[ids[i]])
+            return true;
+    return false;
+}
+
+/* The cache is the same with and without way->controls: words that a control token comes of are not
+ * kept. */
+static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
+                           const struct pd_word_way *way, struct pd_ids *out, struct pd_err *err)
 {
     struct pd_word_cache *slot = NULL;
     size_t first = out->len;
-    if (cache && word.len <= PD_CACHE_KEY) {
-        slot = &cache[hash_str(word) & (PD_CACHE_SLOTS - 1)];
-        if (slot->len == word.len && memcmp(slot->key, word.ptr, word.len) == 0) {
-            pd_ids_add(out, slot->ids, slot->n);
-            return PD_OK;
+    if (way->cache && word.len < sizeof slot->room) {
+        slot = &way->cache[hash_str(word) & (PD_CACHE_SLOTS - 1)];
+        if (is_known(slot, word)) {
+            pd_ids_reserve(out, slot->n);
+            memcpy(out->ptr + out->len, ids_of(slot), slot->n * sizeof *out->ptr);
+            out->len += slot->n;
+            return out->len > way->limit ? too_many(way->limit, err) : PD_OK;
         }
     }
-    int32_t whole = -1;
-    enum pd_rc rc = b->ignore_merges ? whole_word(b, word, &whole, err) : PD_OK;
-    if (rc == PD_OK && whole >= 0)
-        pd_ids_push(out, whole);
-    else if (rc == PD_OK)
-        rc = merge_word(b, word, out, err);
-    if (rc != PD_OK)
-        return rc;
-    size_t n = out->len - first;
-    if (slot && n <= PD_CACHE_IDS) {
-        slot->len = (uint8_t)word.len;
-        slot->n = (uint8_t)n;
-        memcpy(slot->key, word.ptr, word.len);
-        if (n)
-            memcpy(slot->ids, out->ptr + first, n * sizeof *slot->ids);
+    enum pd_rc rc = look_up_or_merge(b, word, true, way->limit, out, err);
+    if (rc == PD_OK && has_control(b, out->ptr + first, out->len - first)) {
+        slot = NULL;
+        if (!way->controls) {
+            out->len = first;
+            rc = look_up_or_merge(b, word, false, way->limit, out, err);
+        }
     }
-    return PD_OK;
+    if (rc == PD_OK && out->len > way->limit)
+        rc = too_many(way->limit, err);
+    if (rc == PD_OK && slot)
+        remember(slot, word, out->ptr + first, out->len - first);
+    return rc;
+}
+
+enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word, const struct pd_word_way *way,
+                       struct pd_ids *out, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    if (!b->apart)
+        return one_word(b, word, way, out, err);
+    for (size_t at = 0, end; rc == PD_OK && at < word.len; at = end) {
+        end = pd_apart_end(b->apart, word, at);
+        rc = one_word(b, (struct pd_str){word.ptr + at, end - at}, way, out, err);
+    }
+    return rc;
 }

@@ -27,7 +27,6 @@ enum pd_step_kind {
     PD_STEP_REGEX,       /* Split(pattern, Isolated), by PCRE2 */
     PD_STEP_BYTE_DIGITS, /* Digits after ByteLevel, where six other bytes look like digits */
     PD_STEP_THREES,      /* Split("[0-9][0-9][0-9]", Isolated) after ByteLevel */
-    PD_STEP_WORD_STARTS, /* not Hugging Face's: where no piece can span, see pd_bpe.cuts */
     PD_STEP_COUNT
 };
 enum { PD_MAX_STEPS = 8 };
@@ -73,6 +72,7 @@ struct pd_spm_norm {
     const uint32_t *units; /* replacements, see tok_spm_norm.c */
     size_t n_units;
     struct pd_str strings; /* ends in NUL */
+    bool lone[128]; /* no replacement begins with this character and nothing or ASCII behind it */
 };
 
 struct pd_added {
@@ -81,7 +81,7 @@ struct pd_added {
     bool special, single_word, lstrip, rstrip, normalized;
 };
 
-/* Matching of added tokens: those that start with a byte, longest first. */
+/* Matching of added tokens, sorted by text. */
 struct pd_added_set {
     struct pd_added *items;
     size_t n;
@@ -93,12 +93,12 @@ struct pd_merge {
     uint32_t rank, id;
 };
 
-/* What a word of up to PD_CACHE_KEY bytes became, when it became at most PD_CACHE_IDS ids. */
-enum { PD_CACHE_KEY = 26, PD_CACHE_IDS = 9, PD_CACHE_SLOTS = 1 << 14 };
+/* What a word became: its bytes stand at the front of a cache line, the ids at its end; words of
+ * which the two do not fit are not kept. */
+enum { PD_CACHE_SLOTS = 1 << 14 };
 struct pd_word_cache {
-    int32_t ids[PD_CACHE_IDS];
     uint8_t len, n; /* len 0 = free */
-    char key[PD_CACHE_KEY];
+    char room[62];
 };
 
 struct pd_bpe {
@@ -106,21 +106,23 @@ struct pd_bpe {
     struct pd_str *bytes; /* n_ids */
     char *slab;           /* where `bytes` point */
     bool *beyond;         /* n_ids: an added token that the model's own vocabulary lacks */
+    bool *control;        /* n_ids: special: merged to only where asked */
     int32_t n_ids;
     size_t n_tokens, n_merges;
     uint32_t *slots, *tags; /* text -> id + 1, by hash */
     size_t n_slots;
+    size_t longest;          /* bytes of the longest text, at least 1 */
     struct pd_merge *merges; /* open addressing */
     size_t n_merge_slots;
+    uint8_t *maybe;       /* a bit for each hash of a merge */
+    size_t n_maybe;       /* bits */
     int32_t byte_id[256]; /* of the token of one byte; -1 = the vocabulary lacks it */
     bool ignore_merges;
     bool pieces; /* the kind, see above; what follows is for it */
     bool byte_fallback, fuse_unk;
-    int32_t unk;           /* -1 = what is unknown is dropped */
-    int32_t ascii_id[128]; /* of a character */
-    /* No piece goes on after a character with U+2581: words may be cut there without changing an
-     * id, which keeps them short enough for the cache. */
-    bool cuts;
+    int32_t unk;            /* -1 = what is unknown is dropped */
+    int32_t ascii_id[128];  /* of a character */
+    struct pd_apart *apart; /* where words may be cut, or NULL; tok_apart.c */
 };
 
 struct pd_tokenizer {
@@ -148,7 +150,8 @@ struct pd_tokenizer {
     struct pd_gguf *gguf; /* closed with it, or NULL: the file is someone else's */
     int64_t max_length;   /* model_max_length, 0 = unknown */
     pthread_mutex_t lock; /* guards cache; whoever does not get it does without */
-    struct pd_word_cache *cache;
+    void *cache_room;
+    struct pd_word_cache *cache; /* in it, at the beginning of a cache line */
 };
 
 /* A new tokenizer with nothing in it; bos and its like are -1. */
@@ -163,6 +166,8 @@ PD_CHECKED enum pd_rc pd_bpe_add(struct pd_bpe *b, struct pd_str text, int32_t i
 PD_CHECKED enum pd_rc pd_bpe_reserve_merges(struct pd_bpe *b, size_t n, struct pd_err *err);
 PD_CHECKED enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, struct pd_str right,
                                        uint32_t rank, struct pd_err *err);
+/* The same of tokens that are known to make id; room for it was reserved. */
+void pd_bpe_put_merge(struct pd_bpe *b, struct pd_merge merge);
 /* After the last token (the added ones too): fills bytes and byte_id. */
 PD_CHECKED enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err);
 /* The bytes that a text of glyphs stands for; dst has room for text.len. Returns how many. */
@@ -170,9 +175,14 @@ size_t pd_bpe_unglyph(struct pd_str text, char *dst);
 int32_t pd_bpe_id(const struct pd_bpe *b, struct pd_str text); /* -1 = none */
 /* The same among the tokens that merging can give. */
 int32_t pd_bpe_model_id(const struct pd_bpe *b, struct pd_str text);
-/* One word to ids. cache NULL = do without. */
+/* One word to ids. PD_TOOBIG as soon as *out cannot but pass the limit. */
+struct pd_word_way {
+    struct pd_word_cache *cache; /* NULL = do without */
+    size_t limit;                /* of out->len */
+    bool controls;               /* merging may give control tokens */
+};
 PD_CHECKED enum pd_rc pd_bpe_word(const struct pd_bpe *b, struct pd_str word,
-                                  struct pd_word_cache *cache, struct pd_ids *out,
+                                  const struct pd_word_way *way, struct pd_ids *out,
                                   struct pd_err *err);
 
 /* --- tok_pieces.c --- */
@@ -184,9 +194,16 @@ size_t pd_pieces_symbols(const struct pd_bpe *b, struct pd_str word, uint32_t *i
 PD_CHECKED enum pd_rc pd_pieces_merges(struct pd_bpe *b, const float *scores, struct pd_err *err);
 /* "<0x0A>" -> 10; -1 for any other text. */
 int pd_pieces_byte(struct pd_str text);
-/* After the last token: bytes, byte_id, ascii_id, cuts. `decode_bytes`: <0x0A> stands for a byte.
+/* After the last token: bytes, byte_id, ascii_id, apart. `decode_bytes`: <0x0A> stands for a byte.
  */
 PD_CHECKED enum pd_rc pd_pieces_finish(struct pd_bpe *b, bool decode_bytes, struct pd_err *err);
+
+/* --- tok_apart.c --- */
+/* Characters that no merge ever joins: a word cut between them gives the same ids, and its parts
+ * are short enough for the cache. NULL where no cut is safe. */
+struct pd_apart *pd_apart_new(const struct pd_bpe *b);
+/* The end of the part of word that begins at `at`, below word.len. */
+size_t pd_apart_end(const struct pd_apart *a, struct pd_str word, size_t at);
 
 /* --- tok_norm.c --- */
 /* Applies the steps to text, appending to *out. */
@@ -195,7 +212,13 @@ PD_CHECKED enum pd_rc pd_norm_apply(const struct pd_norm_step *v, size_t n, stru
 /* Appends text with every `from` replaced by `to`. */
 void pd_replace(struct pd_buf *out, struct pd_str text, struct pd_str from, struct pd_str to);
 
+/* --- tok_nfc.c --- */
+/* The next part of text, at or after `at` (where a part may begin), that may change in NFC; empty,
+ * at the end, when there is none. What stands before it is NFC. Any thread. */
+void pd_nfc_unsure(struct pd_str text, size_t at, size_t *begin, size_t *end);
+
 /* --- tok_spm_norm.c --- */
+void pd_spm_norm_finish(struct pd_spm_norm *m); /* once units are there: fills lone */
 /* Appends text normalised; `kept` are the user-defined pieces, `prefix`: with the dummy prefix. */
 void pd_spm_normalize(const struct pd_spm_norm *m, const struct pd_added_set *kept,
                       struct pd_str text, bool prefix, struct pd_buf *out);

@@ -194,20 +194,42 @@ static enum pd_rc each_added(struct pd_tok_reader *l, const struct folder *f, in
     return PD_OK;
 }
 
-/* Lists of further special tokens, which added_tokens.json does not mark. */
-static void mark_special(struct pd_tokenizer *t, struct json_object *o)
+static void mark_one(struct pd_tokenizer *t, struct json_object *v, bool raw)
 {
-    size_t n = 0;
-    struct json_object *list = pd_tok_list(o, "additional_special_tokens", &n);
-    for (size_t i = 0; i < n; i++) {
-        struct json_object *v = json_object_array_get_idx(list, i);
-        struct pd_str text = json_object_is_type(v, json_type_object) ? pd_json_str(v, "content")
-                                                                      : pd_json_value_str(v);
-        for (size_t k = 0; k < t->n_added; k++)
-            if (pd_str_eq(t->added[k].text, text)) {
-                t->added[k].special = true;
-                t->added[k].normalized = false;
+    struct pd_str text = json_object_is_type(v, json_type_object)   ? pd_json_str(v, "content")
+                         : json_object_is_type(v, json_type_string) ? pd_json_value_str(v)
+                                                                    : (struct pd_str){NULL, 0};
+    for (size_t k = 0; k < t->n_added; k++)
+        if (pd_str_eq(t->added[k].text, text)) {
+            t->added[k].special = true;
+            t->added[k].normalized = t->added[k].normalized && !raw;
+            return;
+        }
+    int32_t id = text.len > 0 ? pd_bpe_id(&t->bpe, text) : -1;
+    struct pd_added a = {.text = text, .id = id, .special = true};
+    if (id >= 0 && t->n_added < PD_TOK_MAX_ADDED)
+        pd_tok_add_added(t, &a, true);
+}
+
+/* Further special tokens, which the other lists may hold without saying so: a list under the one
+ * key, a list or an object (name: token) under the one that followed it. `raw`: their text is
+ * matched before it is normalised. */
+static void mark_special(struct pd_tokenizer *t, const struct folder *f, bool raw)
+{
+    struct json_object *files[] = {f->config, f->map};
+    static const char *const keys[] = {"additional_special_tokens", "extra_special_tokens"};
+    for (size_t k = 0; k < 4; k++) {
+        struct json_object *all = pd_json_get(files[k / 2], keys[k % 2]);
+        size_t n = json_object_is_type(all, json_type_array) ? json_object_array_length(all) : 0;
+        for (size_t i = 0; i < n && i < PD_TOK_MAX_ADDED; i++)
+            mark_one(t, json_object_array_get_idx(all, i), raw);
+        if (json_object_is_type(all, json_type_object)) {
+            json_object_object_foreach(all, name, v)
+            {
+                (void)name;
+                mark_one(t, v, raw);
             }
+        }
     }
 }
 
@@ -331,8 +353,7 @@ static enum pd_rc read_bare(struct pd_tok_reader *l, const struct folder *f)
     PD_TRY(each_added(l, f, NULL));
     for (size_t i = own; t->bpe.pieces && i < t->n_added; i++)
         t->added[i].normalized = false; /* matched before SentencePiece sees the text */
-    mark_special(t, f->config);
-    mark_special(t, f->map);
+    mark_special(t, f, true);
     PD_TRY(read_side_files(l, f));
     if (t->eos < 0 && !t->bpe.pieces) { /* the bare files of GPT-2 */
         struct pd_str eot = PD_STR("<|endoftext|>");
@@ -362,6 +383,7 @@ enum pd_rc pd_tokenizer_open_dir(struct pd_tokenizer **out, const char *dir, str
     if (from_json) {
         PD_TRY(pd_json_read_file(json, PD_TOK_MAX_JSON, &root, err));
         PD_TRY(pd_tok_read_json(&l, root));
+        mark_special(t, &f, false);
         PD_TRY(read_side_files(&l, &f));
     } else {
         PD_TRY(read_bare(&l, &f));

@@ -268,6 +268,7 @@ enum pd_rc pd_tok_read_model(struct pd_tok_reader *l, struct pd_str file, size_t
     t->join.byte_runs = true;
     t->join.strip = spec.dummy_prefix;
     PD_TRY(read_charsmap(l, spec.charsmap, t->spm));
+    pd_spm_norm_finish(t->spm);
     t->bos = pd_bpe_id(&t->bpe, PD_STR("<s>"));
     t->eos = pd_bpe_id(&t->bpe, PD_STR("</s>"));
     if (t->bos >= 0)

@@ -89,80 +89,123 @@ static bool takes_part(const struct pd_bpe *b, int32_t id)
     return b->text[id].len > 0 && !b->beyond[id];
 }
 
-/* Calls for each way to cut the text in two tokens; counts them when rank is NULL. */
-static enum pd_rc cut_in_two(struct pd_bpe *b, struct pd_str text, const uint32_t *rank, size_t *n,
-                             struct pd_err *err)
+/* The tokens that a text begins with, and ends with, found by sorting: in the order of their texts
+ * a token that another one begins with stands before it, with nothing between but what begins with
+ * it too. `begins[id]` is the longest shorter token that id begins with, -1 = none; `ends` the same
+ * read from behind. Following them costs a step a token, where looking up every cut of a text costs
+ * its square. */
+enum { MAX_PIECE = 1 << 12 };
+struct affixes {
+    int32_t *begins, *ends;
+    int32_t rest[MAX_PIECE + 1]; /* of the token in hand: by length, what it ends with; -1 = none */
+};
+
+struct entry {
+    struct pd_str text;
+    int32_t id;
+};
+
+static int by_text(const void *a, const void *b)
 {
-    for (size_t at = char_len(text, 0); at < text.len; at += char_len(text, at)) {
-        struct pd_str left = {text.ptr, at}, right = {text.ptr + at, text.len - at};
-        if (pd_bpe_model_id(b, left) < 0 || pd_bpe_model_id(b, right) < 0)
-            continue;
-        (*n)++;
-        if (!rank)
-            continue;
-        enum pd_rc rc = pd_bpe_add_merge(b, left, right, *rank, err);
-        if (rc != PD_OK)
-            return rc;
-    }
-    return PD_OK;
+    const struct entry *x = a, *y = b;
+    size_t n = x->text.len < y->text.len ? x->text.len : y->text.len;
+    int c = memcmp(x->text.ptr, y->text.ptr, n);
+    return c ? c : (x->text.len > y->text.len) - (x->text.len < y->text.len);
 }
 
-enum { MAX_PIECE = 1 << 12 };
+static int by_text_backwards(const void *a, const void *b)
+{
+    const struct entry *x = a, *y = b;
+    const char *p = x->text.ptr + x->text.len, *q = y->text.ptr + y->text.len;
+    while (p > x->text.ptr && q > y->text.ptr)
+        if (*--p != *--q)
+            return (unsigned char)*p < (unsigned char)*q ? -1 : 1;
+    return (x->text.len > y->text.len) - (x->text.len < y->text.len);
+}
+
+static void link_shorter(const struct pd_bpe *b, struct entry *list, size_t n, int32_t *shorter,
+                         int (*order)(const void *, const void *),
+                         bool (*has)(struct pd_str, struct pd_str))
+{
+    qsort(list, n, sizeof *list, order);
+    for (size_t i = 0; i < n; i++) {
+        int32_t up = i > 0 ? list[i - 1].id : -1;
+        while (up >= 0 && !has(list[i].text, b->text[up]))
+            up = shorter[up];
+        shorter[list[i].id] = up;
+    }
+}
+
+/* Puts, or when rank is NULL counts, the ways to cut token id in two tokens. */
+static void cut_in_two(struct pd_bpe *b, struct affixes *of, int32_t id, const uint32_t *rank,
+                       size_t *n)
+{
+    size_t len = b->text[id].len;
+    for (int32_t k = of->ends[id]; k >= 0; k = of->ends[k])
+        of->rest[b->text[k].len] = k;
+    for (int32_t k = of->begins[id]; k >= 0; k = of->begins[k]) {
+        int32_t rest = of->rest[len - b->text[k].len];
+        if (rest < 0)
+            continue;
+        (*n)++;
+        if (rank)
+            pd_bpe_put_merge(b,
+                             (struct pd_merge){(uint32_t)k, (uint32_t)rest, *rank, (uint32_t)id});
+    }
+    for (int32_t k = of->ends[id]; k >= 0; k = of->ends[k])
+        of->rest[b->text[k].len] = -1;
+}
+
+static enum pd_rc check_piece(const struct pd_bpe *b, int32_t id, float score, struct pd_err *err)
+{
+    struct pd_str text = b->text[id];
+    if (text.len > MAX_PIECE || pd_utf8_valid_prefix(text) != text.len)
+        return PD_FAIL(err, PD_INVALID, "token %d is not UTF-8 or longer than %d bytes", id,
+                       MAX_PIECE);
+    if (!(score == score))
+        return PD_FAIL(err, PD_NONFINITE, "token %d: its score is not a number", id);
+    return PD_OK;
+}
 
 enum pd_rc pd_pieces_merges(struct pd_bpe *b, const float *scores, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    size_t n = 0, n_merges = 0;
-    struct scored *list = pd_try_alloc((size_t)b->n_ids + 1, sizeof *list);
-    if (!list)
-        return PD_FAIL(err, PD_NOMEM, "no memory for %d scores", b->n_ids);
-    for (int32_t i = 0; i < b->n_ids; i++) {
-        struct pd_str text = b->text[i];
-        if (!takes_part(b, i))
-            continue;
-        if (text.len > MAX_PIECE || pd_utf8_valid_prefix(text) != text.len) {
-            rc = PD_FAIL(err, PD_INVALID, "token %d is not UTF-8 or longer than %d bytes", i,
-                         MAX_PIECE);
-            goto out;
-        }
-        if (!(scores[i] == scores[i])) {
-            rc = PD_FAIL(err, PD_NONFINITE, "token %d: its score is not a number", i);
-            goto out;
-        }
-        list[n++] = (struct scored){scores[i], i};
-        PD_TRY(cut_in_two(b, text, NULL, &n_merges, err));
+    size_t n = 0, n_merges = 0, room = (size_t)b->n_ids + 1;
+    struct scored *best = pd_try_alloc(room, sizeof *best);
+    struct entry *list = pd_try_alloc(room, sizeof *list);
+    struct affixes of = {
+        pd_try_alloc(room, sizeof *of.begins), pd_try_alloc(room, sizeof *of.ends), {0}};
+    memset(of.rest, 0xff, sizeof of.rest);
+    if (!best || !list || !of.begins || !of.ends) {
+        rc = PD_FAIL(err, PD_NOMEM, "no memory for %d scores", b->n_ids);
+        goto out;
     }
+    for (int32_t i = 0; i < b->n_ids; i++)
+        if (takes_part(b, i)) {
+            PD_TRY(check_piece(b, i, scores[i], err));
+            best[n] = (struct scored){scores[i], i};
+            list[n++] = (struct entry){b->text[i], i};
+        }
+    link_shorter(b, list, n, of.begins, by_text, pd_str_starts);
+    link_shorter(b, list, n, of.ends, by_text_backwards, pd_str_ends);
+    for (size_t i = 0; i < n; i++)
+        cut_in_two(b, &of, best[i].id, NULL, &n_merges);
     PD_TRY(pd_bpe_reserve_merges(b, n_merges, err));
-    qsort(list, n, sizeof *list, best_first);
+    qsort(best, n, sizeof *best, best_first);
     uint32_t rank = 0;
     for (size_t i = 0; i < n; i++) {
-        rank += i > 0 && list[i].score != list[i - 1].score; /* equals are taken left to right */
-        PD_TRY(cut_in_two(b, b->text[list[i].id], &rank, &n_merges, err));
+        rank += i > 0 && best[i].score != best[i - 1].score; /* equals are taken left to right */
+        cut_in_two(b, &of, best[i].id, &rank, &n_merges);
     }
 out:
+    pd_free(best);
     pd_free(list);
+    pd_free(of.begins);
+    pd_free(of.ends);
     return rc;
 }
 
 /* ---- after the last token ---- */
-
-static bool spans_a_space(struct pd_str text)
-{
-    const char *at = text.ptr, *end = text.ptr + text.len;
-    while (end - at >= 3 && memcmp(at, PD_SPACE, 3) == 0)
-        at += 3;
-    return at < end && memmem(at, (size_t)(end - at), PD_SPACE, 3) != NULL;
-}
-
-static bool may_cut(const struct pd_bpe *b)
-{
-    if (b->ignore_merges || pd_bpe_model_id(b, PD_STR(PD_SPACE)) < 0)
-        return false;
-    for (int32_t i = 0; i < b->n_ids; i++)
-        if (takes_part(b, i) && spans_a_space(b->text[i]))
-            return false;
-    return true;
-}
 
 /* Only "<0x0A>" is looked for when encoding, while decoding knows "<0x0a>" too. */
 static bool is_upper(struct pd_str byte)
@@ -204,6 +247,8 @@ enum pd_rc pd_pieces_finish(struct pd_bpe *b, bool decode_bytes, struct pd_err *
         char one = (char)c;
         b->ascii_id[c] = pd_bpe_model_id(b, (struct pd_str){&one, 1});
     }
-    b->cuts = may_cut(b);
-    return b->merges ? PD_OK : pd_bpe_reserve_merges(b, 0, err);
+    enum pd_rc rc = b->merges ? PD_OK : pd_bpe_reserve_merges(b, 0, err);
+    if (rc == PD_OK)
+        b->apart = pd_apart_new(b);
+    return rc;
 }

@@ -71,7 +71,7 @@ static void write_steps(struct pd_jw *w, const struct pd_tokenizer *t)
         const struct pd_step *step = &t->steps.v[i];
         if (step->kind == PD_STEP_GPT2)
             write_byte_level(w, t->add_prefix_space, true);
-        else if (step->kind != PD_STEP_WORD_STARTS && step->kind != PD_STEP_SPACE_LEADS)
+        else if (step->kind != PD_STEP_SPACE_LEADS)
             write_step(w, step);
         cut = cut || step->kind == PD_STEP_GPT2;
     }
@@ -81,7 +81,7 @@ static void write_steps(struct pd_jw *w, const struct pd_tokenizer *t)
 
 static void write_pre_tokenizer(struct pd_jw *w, const struct pd_tokenizer *t)
 {
-    bool none = t->bpe.pieces && !t->metaspace && t->steps.n <= t->bpe.cuts;
+    bool none = t->bpe.pieces && !t->metaspace && t->steps.n == 0;
     if (none) {
         pd_jw_null(w);
         return;

@@ -36,6 +36,37 @@ static size_t longest_key(const struct pd_spm_norm *m, struct pd_str text, uint3
     return best;
 }
 
+static uint32_t child(const struct pd_spm_norm *m, uint32_t base, unsigned char c)
+{
+    uint32_t at = base ^ c;
+    return at < m->n_units && (m->units[at] & (1u << 31 | 0xff)) == c ? at : UINT32_MAX;
+}
+
+void pd_spm_norm_finish(struct pd_spm_norm *m)
+{
+    for (unsigned c = 0; c < 128; c++) {
+        uint32_t at =
+            m->n_units ? child(m, unit_offset(m->units[0]), (unsigned char)c) : UINT32_MAX;
+        m->lone[c] = c != ' ' && (at == UINT32_MAX || !(m->units[at] >> 8 & 1));
+        for (unsigned d = 0; d < 128 && at != UINT32_MAX; d++)
+            if (child(m, at ^ unit_offset(m->units[at]), (unsigned char)d) != UINT32_MAX)
+                m->lone[c] = false;
+    }
+}
+
+/* How much of the text stays as it is for certain: ASCII of which nothing speaks. What stands
+ * before another character may be part of a key with it. */
+static size_t plain_front(const struct pd_spm_norm *m, const struct pd_added_set *kept,
+                          struct pd_str text)
+{
+    const unsigned char *p = (const unsigned char *)text.ptr;
+    size_t n = 0;
+    while (n < text.len && p[n] < 128 && m->lone[p[n]] &&
+           kept->first[p[n]] == kept->first[p[n] + 1])
+        n++;
+    return n > 0 && n < text.len && p[n] >= 128 ? n - 1 : n;
+}
+
 /* What the text begins with becomes *to; returns how much of the text that was. User-defined pieces
  * stay as they are. */
 static size_t replace_front(const struct pd_spm_norm *m, const struct pd_added_set *kept,
@@ -84,6 +115,12 @@ void pd_spm_normalize(const struct pd_spm_norm *m, const struct pd_added_set *ke
     if (prefix && m->dummy_prefix)
         pd_buf_adds(out, PD_SPACE);
     for (bool after_space = m->squeeze; text.len > 0; text = rest_of(text, n)) {
+        n = plain_front(m, kept, text);
+        if (n > 0) {
+            pd_buf_add(out, text.ptr, n);
+            after_space = false;
+            continue;
+        }
         n = replace_front(m, kept, text, &to);
         while (after_space && to.len > 0 && to.ptr[0] == ' ')
             to = rest_of(to, 1);

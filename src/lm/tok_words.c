@@ -198,14 +198,6 @@ static size_t next_mark(struct pd_str s, size_t at)
     return s.len;
 }
 
-/* After U+2581 and what follows it up to the next one that does not stand in the same run. */
-static size_t next_word_start(struct pd_str s, size_t at)
-{
-    while (at < s.len && is_mark(s, at))
-        at += 3;
-    return next_mark(s, at);
-}
-
 /* ---- a regex ---- */
 
 static enum pd_rc find(struct pd_match *m, const struct pd_step *step, struct pd_str piece,
@@ -281,8 +273,6 @@ static size_t step_end(enum pd_step_kind kind, struct pd_str s, size_t at)
         return next_byte_digits(s, at);
     case PD_STEP_THREES:
         return next_threes(s, at);
-    case PD_STEP_WORD_STARTS:
-        return next_word_start(s, at);
     case PD_STEP_REGEX:
     case PD_STEP_COUNT:
         break;

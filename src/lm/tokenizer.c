@@ -1,21 +1,23 @@
 #include "lm/gguf.h"
 #include "lm/tok_int.h"
 
-void pd_ids_push(struct pd_ids *v, int32_t id)
-{
-    if (v->len == v->cap) {
-        v->cap = v->cap ? v->cap * 2 : 64;
-        v->ptr = pd_xrealloc(v->ptr, v->cap * sizeof *v->ptr);
-    }
-    v->ptr[v->len++] = id;
-}
-
-void pd_ids_add(struct pd_ids *v, const int32_t *ids, size_t n)
+void pd_ids_reserve(struct pd_ids *v, size_t n)
 {
     while (v->cap - v->len < n) {
         v->cap = v->cap ? v->cap * 2 : 64;
         v->ptr = pd_xrealloc(v->ptr, v->cap * sizeof *v->ptr);
     }
+}
+
+void pd_ids_push(struct pd_ids *v, int32_t id)
+{
+    pd_ids_reserve(v, 1);
+    v->ptr[v->len++] = id;
+}
+
+void pd_ids_add(struct pd_ids *v, const int32_t *ids, size_t n)
+{
+    pd_ids_reserve(v, n);
     if (n)
         memcpy(v->ptr + v->len, ids, n * sizeof *ids);
     v->len += n;
@@ -32,7 +34,9 @@ struct pd_tokenizer *pd_tok_new(void)
     struct pd_tokenizer *t = pd_xalloc(sizeof *t);
     pd_arena_init(&t->arena);
     t->bos = t->eos = t->pad = t->unk = -1;
-    t->cache = pd_xalloc(PD_CACHE_SLOTS * sizeof *t->cache);
+    size_t line = sizeof *t->cache;
+    t->cache_room = pd_xalloc((PD_CACHE_SLOTS + 1) * line);
+    t->cache = (struct pd_word_cache *)(((uintptr_t)t->cache_room + line - 1) / line * line);
     (void)pthread_mutex_init(&t->lock, NULL);
     return t;
 }
@@ -51,7 +55,7 @@ void pd_tokenizer_free(struct pd_tokenizer *t)
     pd_arena_release(&t->arena);
     pd_gguf_close(t->gguf);
     pd_free(t->dir);
-    pd_free(t->cache);
+    pd_free(t->cache_room);
     (void)pthread_mutex_destroy(&t->lock);
     pd_free(t);
 }
@@ -60,9 +64,8 @@ void pd_tokenizer_free(struct pd_tokenizer *t)
 
 struct encoding {
     const struct pd_tokenizer *t;
-    struct pd_word_cache *cache; /* NULL: another thread has it */
-    bool parse_special;
-    bool first; /* the piece in hand begins where the text does */
+    struct pd_word_way way; /* cache NULL: another thread has it; controls: text may spell them */
+    bool first;             /* the piece in hand begins where the text does */
     struct pd_ids *out;
     struct pd_err *err;
 };
@@ -78,7 +81,7 @@ static enum pd_rc encode_words(struct encoding *e, struct pd_str text)
         PD_TRY(pd_words_next(&words, &word, &more, e->err));
         if (!more)
             break;
-        PD_TRY(pd_bpe_word(&e->t->bpe, word, e->cache, e->out, e->err));
+        PD_TRY(pd_bpe_word(&e->t->bpe, word, &e->way, e->out, e->err));
     }
 out:
     pd_words_end(&words);
@@ -123,7 +126,7 @@ static enum pd_rc split_added(struct encoding *e, const struct pd_added_set *set
     size_t at = 0, begin = 0, end = 0;
     bool first = e->first;
     const struct pd_added *a;
-    while ((a = pd_added_next(set, text, at, e->parse_special, &begin, &end))) {
+    while ((a = pd_added_next(set, text, at, e->way.controls, &begin, &end))) {
         e->first = first && at == 0;
         if (begin > at)
             PD_TRY(rest(e, (struct pd_str){text.ptr + at, begin - at}));
@@ -162,25 +165,35 @@ out:
 enum pd_rc pd_tokenizer_encode(const struct pd_tokenizer *t, struct pd_str text, unsigned flags,
                                struct pd_ids *out, struct pd_err *err)
 {
+    return pd_tokenizer_encode_most(t, text, flags, SIZE_MAX, out, err);
+}
+
+enum pd_rc pd_tokenizer_encode_most(const struct pd_tokenizer *t, struct pd_str text,
+                                    unsigned flags, size_t most, struct pd_ids *out,
+                                    struct pd_err *err)
+{
     size_t valid = pd_utf8_valid_prefix(text), before = out->len;
     if (valid != text.len)
         return PD_FAIL(err, PD_INVALID, "text is not UTF-8 at byte %zu", valid);
     /* The cache is the only thing that changes; results are the same without it. */
     pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&t->lock;
     bool locked = pthread_mutex_trylock(lock) == 0;
-    struct encoding e = {t,
-                         locked ? t->cache : NULL,
-                         flags & PD_TOK_PARSE_SPECIAL,
-                         !(flags & PD_TOK_CONTINUES),
-                         out,
-                         err};
+    struct encoding e = {
+        .t = t,
+        .way = {locked ? t->cache : NULL, most, flags & PD_TOK_PARSE_SPECIAL},
+        .first = !(flags & PD_TOK_CONTINUES),
+        .out = out,
+        .err = err,
+    };
     if (flags & PD_TOK_ADD_SPECIAL)
         pd_ids_add(out, t->prefix.ptr, t->prefix.len);
     enum pd_rc rc = split_added(&e, &t->raw, text, encode_normalized);
-    if (flags & PD_TOK_ADD_SPECIAL)
-        pd_ids_add(out, t->suffix.ptr, t->suffix.len);
     if (locked)
         (void)pthread_mutex_unlock(lock);
+    if (flags & PD_TOK_ADD_SPECIAL)
+        pd_ids_add(out, t->suffix.ptr, t->suffix.len);
+    if (rc == PD_OK && out->len > most)
+        rc = PD_FAIL(err, PD_TOOBIG, "the text has more than %zu tokens", most);
     if (rc != PD_OK)
         out->len = before;
     return rc;

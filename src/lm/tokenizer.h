@@ -29,7 +29,8 @@ struct pd_ids {
     int32_t *ptr;
     size_t len, cap;
 };
-void pd_ids_push(struct pd_ids *v, int32_t id); /* aborts when memory is gone */
+void pd_ids_push(struct pd_ids *v, int32_t id);  /* aborts when memory is gone */
+void pd_ids_reserve(struct pd_ids *v, size_t n); /* room for n more */
 void pd_ids_add(struct pd_ids *v, const int32_t *ids, size_t n);
 void pd_ids_release(struct pd_ids *v);
 
@@ -53,6 +54,12 @@ void pd_tokenizer_free(struct pd_tokenizer *t); /* accepts NULL */
 /* Appends the ids of text to *out. PD_INVALID with the byte offset when text is not valid UTF-8. */
 PD_CHECKED enum pd_rc pd_tokenizer_encode(const struct pd_tokenizer *t, struct pd_str text,
                                           unsigned flags, struct pd_ids *out, struct pd_err *err);
+
+/* The same; PD_TOOBIG when *out would hold more than `most` ids, which is seen before the whole of
+ * a long text is worked on. */
+PD_CHECKED enum pd_rc pd_tokenizer_encode_most(const struct pd_tokenizer *t, struct pd_str text,
+                                               unsigned flags, size_t most, struct pd_ids *out,
+                                               struct pd_err *err);
 
 /* Appends the text of ids to *out. Bytes that are not UTF-8 become U+FFFD, as in Python's
  * decode("utf-8", "replace"). PD_INVALID for a negative id; ids of rows that pad the embedding

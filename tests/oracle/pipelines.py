@@ -125,23 +125,36 @@ SENTENCEPIECE = {
 NAMES = [*BYTE_LEVEL, *PIECES, *SENTENCEPIECE]
 
 
+def without_control_merges(tok):
+    """The same tokenizer, but no merge makes a special token: what users type is text, even where it spells one that
+    the vocabulary holds as a word. Hugging Face's own `encode_special_tokens` leaves such merges in."""
+    from tokenizers import Tokenizer
+
+    made = json.loads(tok.to_str())
+    special = {t["content"] for t in made["added_tokens"] if t["special"]}
+    merges = [m for m in made["model"]["merges"] if "".join(m if isinstance(m, list) else m.split(" ")) not in special]
+    if len(merges) == len(made["model"]["merges"]):
+        return tok
+    made["model"]["merges"] = merges
+    return Tokenizer.from_str(json.dumps(made))
+
+
 class Fast:
     """A reference by Hugging Face's tokenizers."""
 
-    def __init__(self, path):
-        from tokenizers import Tokenizer
-
-        self.tok = Tokenizer.from_file(str(path))
+    def __init__(self, tok):
+        self.tok = tok
+        self.plain = without_control_merges(tok)
 
     def encode(self, texts):
         passes = []
-        for as_text, add in [(True, False), (False, False), (False, True)]:
-            self.tok.encode_special_tokens = as_text
-            passes.append([e.ids for e in self.tok.encode_batch(texts, add_special_tokens=add)])
+        for tok, as_text, add in [(self.plain, True, False), (self.tok, False, False), (self.tok, False, True)]:
+            tok.encode_special_tokens = as_text
+            passes.append([e.ids for e in tok.encode_batch_fast(texts, add_special_tokens=add)])
         return passes
 
-    def decode(self, ids):
-        return self.tok.decode(ids, skip_special_tokens=False)
+    def decode(self, lists):
+        return self.tok.decode_batch(lists, skip_special_tokens=False)
 
 
 class SentencePiece:
@@ -156,8 +169,8 @@ class SentencePiece:
         plain = [self.sp.encode(t) for t in texts]
         return plain, None, [[self.sp.bos_id(), *ids] for ids in plain]
 
-    def decode(self, ids):
-        return self.sp.decode(ids)
+    def decode(self, lists):
+        return self.sp.decode(lists)
 
 
 def train(pieces, pre, norm, size):
@@ -236,4 +249,6 @@ def make(name, folder, **size):
     if not path.exists():
         spec = BYTE_LEVEL.get(name) or PIECES[name]
         path.write_text(json.dumps(tokenizer_json(spec, name in PIECES, **size), ensure_ascii=False), encoding="utf-8")
-    return Fast(path)
+    from tokenizers import Tokenizer
+
+    return Fast(Tokenizer.from_file(str(path)))

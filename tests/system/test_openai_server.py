@@ -242,6 +242,15 @@ def test_bad_texts(tiny, change, param):
     assert error["param"] == param
 
 
+@pytest.mark.parametrize("prompt", ["x" * 400_000, "x " * 200_000])
+def test_more_than_the_context_is_not_counted(tiny, prompt):
+    for what, body, param in [("completions", {"prompt": prompt}, "prompt"),
+                              ("chat/completions", {"messages": [{"role": "user", "content": prompt}]}, "messages")]:
+        error = tiny.post(what, body, status=400)["error"]
+        assert re.search(r"no room in the model's context of (\d+): the text has more than \1 tokens", error["message"])
+        assert error["param"] == param
+
+
 def test_what_is_ignored_and_null_is_absent(tiny):
     body = {"max_tokens": 3, "user": "me", "best_of": 1, "temperature": None, "stop": None, "logit_bias": None}
     assert tiny.text("hi", **body)["choices"]

@@ -24,7 +24,7 @@ def rows(ref, texts):
             row["special"] = special[i]
         if added[i] != row.get("special", plain[i]):
             row["add_special"] = added[i]
-        decoded = ref.decode(plain[i])
+        decoded = ref.decode([plain[i]])[0]
         if decoded != text:
             row["decoded"] = decoded
         if special is None and (ref.sp.unk_id() in plain[i] or any(t in text for t in ("<s>", "</s>", "<unk>"))):
