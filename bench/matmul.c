@@ -116,7 +116,7 @@ int main(int argc, char **argv)
         printf("sgemm       %5lld rows %8.1f GFLOP/s\n", (long long)rows[i],
                2e-9 * (double)(rows[i] * out * in) / measure_best(once_sgemm, &s));
     }
-    static const enum pd_compute modes[] = {PD_COMPUTE_BF16, PD_COMPUTE_F32};
+    static const enum pd_compute modes[] = {PD_COMPUTE_BF16, PD_COMPUTE_AUTO};
     const char *only = getenv("BENCH_DTYPE");
     for (size_t m = 0; m < 2; m++)
         for (enum pd_dtype t = 0; t < PD_DTYPE_COUNT; t++)

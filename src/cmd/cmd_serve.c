@@ -17,6 +17,7 @@
 #include "gen/endpoint.h"
 #include "pref/template.h"
 #include "store/lease.h"
+#include "tensor/backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,7 +295,7 @@ int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("model-name", PD_OPT_STR, &o.model_name, "NAME",
                    "what requests call it; the last part of M unless given"),
         PD_OPT_ROW("model-dtype", PD_OPT_CHOICE, &o.model_dtype, "T",
-                   "precision of its matrix products", .choices = "auto|bf16|fp32"),
+                   "precision of its matrix products", .choices = PD_COMPUTE_CHOICES),
         PD_OPT_ROW("model-threads", PD_OPT_I64, &o.model_threads, "N",
                    "of the model; 0 = all cores", .min = 0, .max = 4096),
         PD_OPT_ROW("owner", PD_OPT_STR, &o.owner, "NAME",

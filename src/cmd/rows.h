@@ -3,10 +3,11 @@
 #define PD_CMD_ROWS_H
 
 #include "base/opt.h"
+#include "tensor/backend.h"
 
 #define PD_ROW_DTYPE(value)                                                                        \
     PD_OPT_ROW("dtype", PD_OPT_CHOICE, value, "T", "precision of the matrix products",             \
-               .choices = "auto|bf16|fp32")
+               .choices = PD_COMPUTE_CHOICES)
 #define PD_ROW_MICRO_BATCH(value)                                                                  \
     PD_OPT_ROW("micro-batch-tokens", PD_OPT_I64, value, "N", "tokens in memory at once", .min = 1, \
                .max = 1e8)

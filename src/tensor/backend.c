@@ -147,13 +147,15 @@ enum pd_rc pd_compute_parse(const char *text, enum pd_compute *out, struct pd_er
         enum pd_compute c;
     } names[] = {{"auto", PD_COMPUTE_AUTO}, {"fp32", PD_COMPUTE_F32},
                  {"f32", PD_COMPUTE_F32},   {"float32", PD_COMPUTE_F32},
-                 {"bf16", PD_COMPUTE_BF16}, {"bfloat16", PD_COMPUTE_BF16}};
+                 {"bf16", PD_COMPUTE_BF16}, {"bfloat16", PD_COMPUTE_BF16},
+                 {"q8_0", PD_COMPUTE_Q8_0}, {"q4_0", PD_COMPUTE_Q4_0}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcasecmp(text, names[i].text) == 0) {
             *out = names[i].c;
             return PD_OK;
         }
-    return PD_FAIL(err, PD_INVALID, "dtype \"%s\" is unknown; use auto, fp32 or bf16", text);
+    return PD_FAIL(err, PD_INVALID, "dtype \"%s\" is unknown; use auto, fp32, bf16, q8_0 or q4_0",
+                   text);
 }
 
 enum pd_compute pd_compute_resolve(enum pd_compute c)
@@ -165,5 +167,10 @@ enum pd_compute pd_compute_resolve(enum pd_compute c)
 
 const char *pd_compute_name(enum pd_compute c)
 {
-    return c == PD_COMPUTE_AUTO ? "auto" : c == PD_COMPUTE_BF16 ? "bf16" : "fp32";
+    static const char *const names[] = {[PD_COMPUTE_AUTO] = "auto",
+                                        [PD_COMPUTE_F32] = "fp32",
+                                        [PD_COMPUTE_BF16] = "bf16",
+                                        [PD_COMPUTE_Q8_0] = "q8_0",
+                                        [PD_COMPUTE_Q4_0] = "q4_0"};
+    return names[c];
 }

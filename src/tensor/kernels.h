@@ -64,6 +64,7 @@ struct pd_attn_item {
     X(transpose,                                                                                   \
       (int64_t rows, int64_t cols, const float *a, int64_t lda, float *to, int64_t ldt))           \
     X(wmul_int, (const struct pd_wmul_call *c))                                                    \
+    X(wmul_byte, (const struct pd_wmul_call *c))                                                   \
     X(wmul_f32, (const struct pd_wmul_call *c))                                                    \
     X(adamw, (int64_t n, float *p, const float *g, float *m, float *v, const float *c))
 

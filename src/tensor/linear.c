@@ -18,6 +18,7 @@
 #include "tensor/wmul.h"
 
 #include <dnnl.h>
+#include <omp.h>
 #include <string.h>
 
 enum { BLOCK = 192, ROWS = 256 };
@@ -27,8 +28,8 @@ struct pd_linear_pack {
     float *bias; /* (out), or NULL when no part has one */
     bool fresh;  /* w is what the parameters say */
     struct pd_linear_bf16 bf16;
-    struct pd_wmul wmul;               /* inference */
-    void *turned[PD_LINEAR_MAX_PARTS]; /* copies [out, in] of parts that lie [in, out] */
+    struct pd_wmul wmul;             /* inference */
+    void *copy[PD_LINEAR_MAX_PARTS]; /* of parts that lie [in, out] or are to be quantised */
 };
 
 static bool has_bf16(const struct pd_linear *l) /* true bf16 products */
@@ -325,11 +326,11 @@ static enum pd_rc turn_part(const struct pd_linear *l, int i, struct pd_wmul_par
     enum pd_rc rc = PD_OK;
     to->dtype = blocks ? PD_DTYPE_F32 : w->dtype;
     const size_t size = pd_dtype_row_bytes(to->dtype, 1);
-    if (!l->pack->turned[i])
-        l->pack->turned[i] = pd_try_aligned(w->n, size);
+    if (!l->pack->copy[i])
+        l->pack->copy[i] = pd_try_aligned(w->n, size);
     if (blocks)
         copy = pd_try_aligned(w->n, sizeof *copy);
-    if (!l->pack->turned[i] || (blocks && !copy)) {
+    if (!l->pack->copy[i] || (blocks && !copy)) {
         rc = PD_FAIL(err, PD_NOMEM, "no memory to turn %s", w->name);
         goto out;
     }
@@ -337,11 +338,44 @@ static enum pd_rc turn_part(const struct pd_linear *l, int i, struct pd_wmul_par
         pd_param_rows(w, 0, w->shape[0], copy);
         from = copy;
     }
-    turn(from, size, l->in, to->rows, l->pack->turned[i]);
-    to->w = l->pack->turned[i];
+    turn(from, size, l->in, to->rows, l->pack->copy[i]);
+    to->w = l->pack->copy[i];
 out:
     pd_aligned_free(copy);
     return rc;
+}
+
+static bool quantises(const struct pd_linear *l)
+{
+    return l->compute == PD_COMPUTE_Q8_0 || l->compute == PD_COMPUTE_Q4_0;
+}
+
+/* Part i in fewer bits, where they were asked for and it has more. Q4_1 is as fast as Q4_0. */
+static enum pd_rc quantise_part(const struct pd_linear *l, int i, struct pd_wmul_part *part,
+                                struct pd_err *err)
+{
+    const enum pd_dtype to = l->compute == PD_COMPUTE_Q8_0 ? PD_DTYPE_Q8_0 : PD_DTYPE_Q4_0;
+    const size_t bytes = pd_dtype_row_bytes(to, (size_t)l->in);
+    if (bytes == 0 || bytes >= part->row_bytes || part->dtype == PD_DTYPE_Q4_1)
+        return PD_OK;
+    uint8_t *copy = pd_try_aligned((size_t)part->rows, bytes);
+    float *rows = pd_try_aligned((size_t)pd_backend_threads() * (size_t)l->in, sizeof *rows);
+    if (!copy || !rows) {
+        pd_aligned_free(copy);
+        pd_aligned_free(rows);
+        return PD_FAIL(err, PD_NOMEM, "no memory to quantise %s", l->part[i].weight->name);
+    }
+#pragma omp parallel for schedule(static) if (part->rows * l->in > PD_PARALLEL_FLOATS)
+    for (int64_t r = 0; r < part->rows; r++) {
+        float *row = rows + (size_t)omp_get_thread_num() * (size_t)l->in;
+        pd_dtype_to_f32(part->dtype, part->w + (size_t)r * part->row_bytes, row, (size_t)l->in);
+        pd_dtype_from_f32(to, row, copy + (size_t)r * bytes, (size_t)l->in);
+    }
+    pd_aligned_free(rows);
+    pd_aligned_free(l->pack->copy[i]);
+    l->pack->copy[i] = copy;
+    *part = (struct pd_wmul_part){.w = copy, .dtype = to, .rows = part->rows, .row_bytes = bytes};
+    return PD_OK;
 }
 
 static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
@@ -351,14 +385,22 @@ static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
     *m = (struct pd_wmul){.in = l->in,
                           .n_parts = l->n_parts,
                           .bias = l->pack->bias,
-                          .mode = l->compute == PD_COMPUTE_F32 ? PD_WMUL_F32 : PD_WMUL_INT};
+                          .mode = l->compute == PD_COMPUTE_F32    ? PD_WMUL_F32
+                                  : l->compute == PD_COMPUTE_BF16 ? PD_WMUL_INT
+                                                                  : PD_WMUL_BYTE};
     for (int i = 0; i < l->n_parts; i++) {
         const struct pd_param *w = l->part[i].weight;
+        if (quantises(l)) { /* what an earlier call left has another size */
+            pd_aligned_free(l->pack->copy[i]);
+            l->pack->copy[i] = NULL;
+        }
         m->part[i] =
             (struct pd_wmul_part){.w = w->data, .dtype = w->dtype, .rows = rows_of(&l->part[i])};
         if (l->part[i].in_out)
             PD_TRY(turn_part(l, i, &m->part[i], err));
         m->part[i].row_bytes = pd_dtype_row_bytes(m->part[i].dtype, (size_t)l->in);
+        if (quantises(l))
+            PD_TRY(quantise_part(l, i, &m->part[i], err));
         PD_ASSERT(m->part[i].row_bytes > 0);
     }
 out:
@@ -404,10 +446,9 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
                           enum pd_compute compute, bool train, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    /* inference chooses integers: as fast as bf16 where that is fast, and they copy nothing */
-    const bool integers = compute == PD_COMPUTE_AUTO && !train;
+    /* inference leaves AUTO: integers are as fast as bf16 where that is fast, and copy nothing */
     struct pd_linear n = {.n_parts = n_parts,
-                          .compute = integers ? PD_COMPUTE_BF16 : pd_compute_resolve(compute),
+                          .compute = train ? pd_compute_resolve(compute) : compute,
                           .train = train};
     PD_ASSERT(n_parts > 0 && n_parts <= PD_LINEAR_MAX_PARTS);
     n.in = parts[0].weight->ndim == 2 ? cols_of(&parts[0]) : 0;
@@ -416,8 +457,13 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
         n.part[i] = parts[i];
         n.out += rows_of(&parts[i]);
     }
+    if (train && n.compute != PD_COMPUTE_F32 && n.compute != PD_COMPUTE_BF16) {
+        rc = PD_FAIL(err, PD_INVALID, "training computes in fp32 or bf16, not in %s",
+                     pd_compute_name(n.compute));
+        goto out;
+    }
     n.pack = pd_xalloc(sizeof *n.pack);
-    if (n.compute == PD_COMPUTE_BF16 && !integers)
+    if (n.compute == PD_COMPUTE_BF16)
         n.pack->bf16.type = pd_matmul_type();
     PD_TRY(pd_linear_repack(&n, err));
     *l = n;
@@ -433,7 +479,7 @@ void pd_linear_release(struct pd_linear *l)
         pd_aligned_free(l->pack->w);
         pd_aligned_free(l->pack->bias);
         for (int i = 0; i < PD_LINEAR_MAX_PARTS; i++)
-            pd_aligned_free(l->pack->turned[i]);
+            pd_aligned_free(l->pack->copy[i]);
         pd__bf16_release(&l->pack->bf16);
     }
     pd_free(l->pack);

@@ -32,7 +32,7 @@ struct pd_linear {
     int64_t in, out; /* out = sum of the parts' rows */
     int n_parts;
     struct pd_linear_part part[PD_LINEAR_MAX_PARTS];
-    enum pd_compute compute;     /* F32 or BF16, resolved */
+    enum pd_compute compute;     /* of training: F32 or BF16; else as asked for */
     bool train;                  /* backward is possible */
     struct pd_linear_pack *pack; /* private */
 };

@@ -16,6 +16,15 @@ static float limit_of(enum pd_dtype t)
     }
 }
 
+/* Whether all weights have 4 bits, so that x may have 8. */
+static bool in_bytes(const struct pd_wmul *m)
+{
+    bool all = m->mode == PD_WMUL_BYTE;
+    for (int i = 0; i < m->n_parts; i++)
+        all = all && (m->part[i].dtype == PD_DTYPE_Q4_0 || m->part[i].dtype == PD_DTYPE_Q4_1);
+    return all;
+}
+
 static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
 {
     const size_t threads = (size_t)pd_backend_threads();
@@ -48,8 +57,15 @@ enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_
         .m = m, .first = first, .n = n, .T = T, .x = x, .ldx = ldx, .y = y, .ldy = ldy, .add = add};
     if (T == 0 || n == 0)
         return PD_OK;
+    const struct pd_kernels *k = pd_kernels();
     const enum pd_rc rc = reserve(&c, err);
-    if (rc == PD_OK)
-        (m->mode == PD_WMUL_F32 ? pd_kernels()->wmul_f32 : pd_kernels()->wmul_int)(&c);
-    return rc;
+    if (rc != PD_OK)
+        return rc;
+    if (m->mode == PD_WMUL_F32)
+        k->wmul_f32(&c);
+    else if (in_bytes(m))
+        k->wmul_byte(&c);
+    else
+        k->wmul_int(&c);
+    return PD_OK;
 }

@@ -326,6 +326,32 @@ def test_answers_agree_with_logprobs(podium, tmp_path):
     assert [r["sum"] for r in read_jsonl(lp)] == pytest.approx(wants, abs=2e-3)
 
 
+def test_precisions_stay_near_fp32(podium, tmp_path, smollm2):
+    """Over 4-bit weights `auto` rounds activations to 8 bits, at most, `bf16` to 16 or to bf16: what that costs a token's log-prob."""
+    given, out, lp = write_jsonl(tmp_path / "p.jsonl", make_prompts(8)), tmp_path / "a.jsonl", tmp_path / "lp.jsonl"
+    for dtype, limit in (("auto", 0.15), ("bf16", 0.15), ("fp32", 1e-3)):
+        podium("generate", "--model", smollm2, "--prompts", given, "--out", out, "--n", 1, "--max-new-tokens", 12, "--chat", "off", "--top-k", 10,
+               "--resample", 0, "--logprobs", "--dtype", dtype)
+        rows, got = [], []
+        for row in read_jsonl(out):
+            prompt = json.loads(podium("tokenize", "--model", smollm2, stdin=json.dumps(row["prompt"]) + "\n"))
+            rows.append({"ids": prompt + row["answers"][0]["ids"], "prompt_len": len(prompt)})
+            got += row["answers"][0]["logprobs"]
+        podium("logprobs", "--model", smollm2, "--in", write_jsonl(tmp_path / "in.jsonl", rows), "--out", lp, "--dtype", "fp32")
+        want = [p for r, given_row in zip(read_jsonl(lp), rows) for p in r["logprobs"][given_row["prompt_len"]:]]
+        assert len(want) == len(got) > 8
+        assert sum(abs(a - b) for a, b in zip(got, want)) / len(want) < limit, dtype
+    podium("logprobs", "--model", smollm2, "--in", tmp_path / "in.jsonl", "--out", lp, "--dtype", "q8_0")
+    eight = [p for r, given_row in zip(read_jsonl(lp), rows) for p in r["logprobs"][given_row["prompt_len"]:]]
+    assert 0 < sum(abs(a - b) for a, b in zip(eight, want)) / len(want) < 0.15
+
+
+def test_training_refuses_few_bits(tmp_path):
+    pairs = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    done = run("train", "reward", "--model", GPT2, "--data", pairs, "--out", tmp_path / "r", "--dtype", "q8_0")
+    assert done.returncode == 2 and "--dtype" in done.stderr
+
+
 def test_stdout_is_clean(podium, tmp_path):
     given = write_jsonl(tmp_path / "p.jsonl", make_prompts(2))
     out = podium("generate", "--model", GPT2, "--prompts", given, "--max-new-tokens", 3, "--n", 1)

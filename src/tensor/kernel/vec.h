@@ -30,6 +30,18 @@ typedef float vf_any __attribute__((vector_size(PD_LANES * 4), aligned(4), may_a
 
 #define PD_INLINE static inline __attribute__((always_inline, unused))
 
+/* Holds a vector in its register here: the compiler moves no work on it across. Left alone, gcc
+ * makes all products of a register tile before it adds any, and spills. */
+#if defined(__AVX512F__)
+#define PD_HOLD(v) __asm__ volatile("" : "+v"(v))
+#elif defined(__SSE2__)
+#define PD_HOLD(v) __asm__ volatile("" : "+x"(v))
+#else
+#define PD_HOLD(v) (void)(v)
+#endif
+/* And memory: sums kept there are not moved into registers that there are not. */
+#define PD_HOLD_MEMORY __asm__ volatile("" ::: "memory")
+
 PD_INLINE vf v_load(const float *p)
 {
     return *(const vf_any *)p;

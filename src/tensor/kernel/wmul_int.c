@@ -233,6 +233,8 @@ PD_INLINE void micro(const int mr, const bool mins, int64_t nb, const int16_t *q
                 const vi x = pair_at(q + r * ldq + 2 * k);
                 n[r][0] += madd_lanes(x, w0);
                 n[r][1] += madd_lanes(x, w1);
+                PD_HOLD(n[r][0]);
+                PD_HOLD(n[r][1]);
             }
             w += WIDTH;
         }
@@ -249,6 +251,7 @@ PD_INLINE void micro(const int mr, const bool mins, int64_t nb, const int16_t *q
                 v_store(a, y);
             }
         }
+        PD_HOLD_MEMORY;
         q += 32;
     }
 }

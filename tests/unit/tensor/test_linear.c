@@ -237,6 +237,45 @@ static void test_repack_and_dtypes(void **state)
     }
 }
 
+/* Weights quantised when they are placed, either way they lie, and again: what quantised ones give.
+ */
+static void test_quantises(void **state)
+{
+    static const struct {
+        enum pd_compute compute;
+        enum pd_dtype dtype;
+    } to[] = {{PD_COMPUTE_Q8_0, PD_DTYPE_Q8_0}, {PD_COMPUTE_Q4_0, PD_DTYPE_Q4_0}};
+    enum { OUT = 20, IN = 96, T = 7 };
+    struct pd_err err;
+    float *w = floats(OUT * IN, 1), *x = floats(T * IN, 1), turned[IN * OUT];
+    float want[T * OUT], got[T * OUT];
+    uint8_t q[OUT * IN * 2];
+    for (int o = 0; o < OUT; o++)
+        for (int k = 0; k < IN; k++)
+            turned[k * OUT + o] = w[o * IN + k];
+    struct pd_param p = {.name = (char[]){"p"}, .ndim = 2, .n = OUT * IN};
+    struct pd_linear_part part = {&p, NULL, false};
+    struct pd_linear l;
+    for (int i = 0; i < 2; i++) {
+        pd_dtype_from_f32(to[i].dtype, w, q, OUT * IN); /* whole blocks a row */
+        p.dtype = to[i].dtype, p.data = q, p.shape[0] = OUT, p.shape[1] = IN, part.in_out = false;
+        ok(pd_linear_init(&l, &part, 1, PD_COMPUTE_AUTO, false, &err), &err);
+        ok(pd_linear_forward(&l, T, x, IN, want, OUT, PD_WRITE_SET, &err), &err);
+        pd_linear_release(&l);
+        for (int in_out = 0; in_out < 2; in_out++) {
+            p.dtype = PD_DTYPE_F32, p.data = in_out ? turned : w, part.in_out = in_out;
+            p.shape[in_out] = OUT, p.shape[!in_out] = IN;
+            ok(pd_linear_init(&l, &part, 1, to[i].compute, false, &err), &err);
+            ok(pd_linear_repack(&l, &err), &err);
+            ok(pd_linear_forward(&l, T, x, IN, got, OUT, PD_WRITE_SET, &err), &err);
+            same_bits("quantised", got, want, T * OUT);
+            pd_linear_release(&l);
+        }
+        assert_int_equal(pd_linear_init(&l, &part, 1, to[i].compute, true, &err), PD_INVALID);
+    }
+    free(w), free(x);
+}
+
 static void test_refuses(void **state)
 {
     struct pd_err err;
@@ -308,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_bf16_rounds_operands),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_repack_and_dtypes),
+        cmocka_unit_test(test_quantises),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_threads),
     };

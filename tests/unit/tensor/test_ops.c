@@ -383,6 +383,10 @@ static void test_backend_words(void **state)
     assert_int_equal(c, PD_COMPUTE_AUTO);
     assert_int_equal(pd_compute_resolve(c),
                      pd_backend_fast_bf16() ? PD_COMPUTE_BF16 : PD_COMPUTE_F32);
+    ok(pd_compute_parse("q4_0", &c, &err), &err);
+    assert_int_equal(c, PD_COMPUTE_Q4_0);
+    assert_int_equal(pd_compute_resolve(c), PD_COMPUTE_Q4_0);
+    assert_string_equal(pd_compute_name(c), "q4_0");
     assert_int_equal(pd_compute_parse("fp8", &c, &err), PD_INVALID);
     setenv("PD_ISA", "mmx", 1);
     assert_int_equal(pd_backend_init(0, &err), PD_INVALID);

@@ -182,14 +182,74 @@ static void test_f32(void **state)
     everywhere(f32_body);
 }
 
-/* The largest sums that a block can have stay within 32 bits. */
+/* Row t of x as the bytes that PD_WMUL_BYTE multiplies, times their scales; in fp32 as there. */
+static void as_bytes(const struct fixture *f, int64_t t, double *to)
+{
+    const float *x = f->x + t * f->ldx;
+    for (int64_t b = 0; b < f->in; b += 32) {
+        float m = 0;
+        for (int64_t k = b; k < b + 32; k++)
+            m = fabsf(x[k]) > m ? fabsf(x[k]) : m;
+        for (int64_t k = b; k < b + 32; k++)
+            to[k] = (double)(m / 127.0f) * (double)rintf(x[k] * (127.0f / m));
+    }
+}
+
+/* Rounding x is all that differs from exact products, and is at most a 254th of a block's largest.
+ */
+static void check_bytes(struct fixture *f)
+{
+    float *w = zeros(f->in);
+    double *x = doubles(f->x, f->in);
+    for (int64_t t = 0; t < MOST; t += t < 6 ? 1 : 11) {
+        as_bytes(f, t, x);
+        for (int64_t o = 0; o < OUT; o++) {
+            double s = (double)f->bias[o], size = 1e-3;
+            weight_row(f, o, w);
+            for (int64_t k = 0; k < f->in; k++) {
+                s += (double)w[k] * x[k];
+                size += fabs((double)w[k]);
+            }
+            near1("y of bytes", o, ((double)f->y[t * f->ldy + o] - s) / size, 0, 2e-6);
+        }
+    }
+    free(w), free(x);
+}
+
+static void byte_body(void)
+{
+    static const enum pd_dtype types[] = {PD_DTYPE_Q4_0, PD_DTYPE_Q4_1};
+    static const int64_t ins[] = {32, 96, 608, 1280};
+    const bool bytes = strcmp(pd_backend_isa(), "avx2") == 0; /* others keep 16 bits */
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 4; k++) {
+            struct fixture f;
+            fixture_init(&f, types[k % 2], types[k / 2], ins[i], PD_WMUL_BYTE);
+            const double edge = (double)f.y[OUT];
+            run(&f, 0, OUT, 0, MOST, f.y, false);
+            assert_true((double)f.y[OUT] == edge);
+            check_twin(&f, bytes ? 1.01 / 254 : 7e-5);
+            if (bytes)
+                check_bytes(&f);
+            check_alone(&f);
+            fixture_release(&f);
+        }
+}
+static void test_byte(void **state)
+{
+    (void)state;
+    everywhere(byte_body);
+}
+
+/* The largest sums that a block can have stay within 32 bits, and of bytes within 16. */
 static void bounds_body(void)
 {
-    static const enum pd_dtype types[] = {PD_DTYPE_F32, PD_DTYPE_BF16, PD_DTYPE_Q8_0,
-                                          PD_DTYPE_Q6_K};
+    static const enum pd_dtype types[] = {PD_DTYPE_F32, PD_DTYPE_BF16, PD_DTYPE_Q8_0, PD_DTYPE_Q6_K,
+                                          PD_DTYPE_Q4_1};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         struct fixture f;
-        fixture_init(&f, types[i], types[i], 256, PD_WMUL_INT);
+        const bool bytes = types[i] == PD_DTYPE_Q4_1;
+        fixture_init(&f, types[i], types[i], 256, bytes ? PD_WMUL_BYTE : PD_WMUL_INT);
         const struct pd_dtype_info *d = pd_dtype_info(types[i]);
         for (size_t k = 0; k < OUT_A * f.m.part[0].row_bytes; k += (size_t)d->bytes) {
             uint8_t *p = f.a + k;
@@ -202,6 +262,10 @@ static void bounds_body(void)
             else if (types[i] == PD_DTYPE_Q8_0) {
                 memset(p, 0x80, 34);
                 memcpy(p, &one, 2);
+            } else if (bytes) {
+                memset(p, 0xff, 20); /* every q is 15 */
+                memcpy(p, &one, 2);
+                memset(p + 2, 0, 2);
             } else {
                 memset(p, 0, 192);         /* every q is -32 */
                 memset(p + 192, 0x80, 16); /* every scale -128 */
@@ -209,9 +273,9 @@ static void bounds_body(void)
             }
         }
         for (int64_t k = 0; k < MOST * f.ldx; k++)
-            f.x[k] = k % 3 ? 1.0f : 0.9999f;
+            f.x[k] = (bytes && k / f.ldx % 2 ? -1.0f : 1.0f) * (k % 3 ? 1.0f : 0.9999f);
         run(&f, 0, OUT, 0, MOST, f.y, false);
-        check_twin(&f, 7e-5);
+        check_twin(&f, bytes ? 2e-4 : 7e-5); /* the 0.9999 become 1 */
         fixture_release(&f);
     }
 }
@@ -226,7 +290,7 @@ static void nonfinite_body(void)
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 3; i++)
         for (int mode = PD_WMUL_INT; mode <= PD_WMUL_F32; mode++)
-            for (enum pd_dtype t = PD_DTYPE_F32; t <= PD_DTYPE_Q8_0; t++) {
+            for (enum pd_dtype t = PD_DTYPE_F32; t <= PD_DTYPE_Q4_1; t++) {
                 struct fixture f;
                 fixture_init(&f, t, t, 96, (enum pd_wmul_mode)mode);
                 const int64_t row = 5, out = 7;
@@ -255,7 +319,7 @@ static void test_nonfinite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_int), cmocka_unit_test(test_f32),
-                                       cmocka_unit_test(test_bounds),
+                                       cmocka_unit_test(test_byte), cmocka_unit_test(test_bounds),
                                        cmocka_unit_test(test_nonfinite)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pd_backend_release();

@@ -1,0 +1,356 @@
+/* Products of 4-bit weights with 8-bit rows (wmul.h, PD_WMUL_BYTE), on AVX2: one instruction
+ * multiplies 32 pairs and adds neighbours in 16 bits. A weight is 0 to 15 and x at most 127, so the
+ * eight such sums of a block, 2 * 15 * 127 each, stay below 2^15. One row and many do the same
+ * arithmetic, so a row gives the same bits whichever way it takes:
+ *      n = sum of q_w q_x                       exact, over 32 values
+ *      y += float(n) * (scale_w * scale_x)
+ *      y += min_w * (scale_x * sum of q_x)      min = -8 scale for Q4_0
+ * Other instruction sets gain nothing by fewer bits and multiply in 16 (wmul_int.c). */
+#include "tensor/kernel/panel.h"
+
+#include <omp.h>
+
+#if PD_LANES == 8
+
+enum {
+    EIGHT = 8,
+    STEPS = 8, /* of four inputs, in a block */
+    BLOCKS = PD_WMUL_DEPTH / 32,
+    CHUNK = 4, /* panels that follow each other on a thread */
+};
+
+PD_INLINE __m256i load256(const void *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+PD_INLINE size_t block_bytes(const bool one)
+{
+    return one ? 20 : 18;
+}
+
+/* ---- rows as bytes ---- */
+
+/* 32 floats as bytes; a value that is not finite makes the scale NaN. */
+PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum)
+{
+    const __m256 plus = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    f32x8 v[4], bad = {0};
+    __m256 top = _mm256_setzero_ps();
+    for (int i = 0; i < 4; i++) {
+        v[i] = f32x8_at(x + 8 * i);
+        bad += v[i] * 0.0f;
+        top = _mm256_max_ps(top, _mm256_and_ps((__m256)v[i], plus));
+    }
+    const float m = v_hmax((vf)top);
+    /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
+    const float up = m > 1e-30f ? 127.0f / m : 0.0f;
+    const i16x16 lo = pack16(v[0] * up, v[1] * up), hi = pack16(v[2] * up, v[3] * up);
+    const __m256i pairs = _mm256_madd_epi16((__m256i)(lo + hi), _mm256_set1_epi16(1));
+    *scale = m / 127.0f + v_sum((vf)bad);
+    *sum = *scale * v_sum((vf)_mm256_cvtepi32_ps(pairs));
+    return _mm256_permute4x64_epi64(_mm256_packs_epi16((__m256i)lo, (__m256i)hi), 0xd8);
+}
+
+/* A tile of rows, in the order in which they are multiplied: q[block][step][row][4], then the
+ * scales [block][row]. A tile of one row is a row. */
+struct tile {
+    int8_t *q;
+    float *scale, *sum;
+    int64_t t0, rows;
+};
+
+static struct tile tile_from(const struct pd_wmul_call *c, int64_t t0, int64_t rows)
+{
+    return (struct tile){.q = (int8_t *)c->q + t0 * 32 * c->blocks,
+                         .scale = c->scale + t0 * c->blocks,
+                         .sum = c->sum + t0 * c->blocks,
+                         .t0 = t0,
+                         .rows = rows};
+}
+/* Tile i of n, which are cut evenly. */
+static struct tile tile_at(const struct pd_wmul_call *c, int64_t i, int64_t n)
+{
+    const int64_t t0 = i * c->T / n, end = (i + 1) * c->T / n;
+    return tile_from(c, t0, end - t0);
+}
+
+static void quantise(const struct pd_wmul_call *c, const struct tile *t)
+{
+    for (int64_t r = 0; r < t->rows; r++)
+        for (int64_t b = 0; b < c->blocks; b++) {
+            const float *x = c->x + (t->t0 + r) * c->ldx + 32 * b;
+            int32_t four[STEPS];
+            const __m256i q = quantise32(x, t->scale + b * t->rows + r, t->sum + b * t->rows + r);
+            memcpy(four, &q, sizeof four);
+            int8_t *to = t->q + (b * STEPS * t->rows + r) * 4;
+#pragma GCC unroll 8
+            for (int k = 0; k < STEPS; k++)
+                memcpy(to + k * t->rows * 4, four + k, sizeof *four);
+        }
+}
+
+/* ---- one row: dot products ---- */
+
+/* Scales and mins of block kb of eight outputs. */
+PD_INLINE void scales8(const bool one, const uint8_t *const *w, size_t at, f32x8 *scale, f32x8 *min)
+{
+    if (one) {
+        uint32_t both[EIGHT];
+#pragma GCC unroll 8
+        for (int r = 0; r < EIGHT; r++)
+            memcpy(both + r, w[r] + at, sizeof *both);
+        const __m256i v = _mm256_setr_epi32((int)both[0], (int)both[1], (int)both[2], (int)both[3],
+                                            (int)both[4], (int)both[5], (int)both[6], (int)both[7]);
+        const __m256i lo = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
+        const __m256i halves =
+            _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, _mm256_srli_epi32(v, 16)), 0xd8);
+        *scale = (f32x8)_mm256_cvtph_ps(_mm256_castsi256_si128(halves));
+        *min = (f32x8)_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
+        return;
+    }
+    int16_t h[EIGHT];
+#pragma GCC unroll 8
+    for (int r = 0; r < EIGHT; r++)
+        memcpy(h + r, w[r] + at, sizeof *h);
+    *scale = (f32x8)_mm256_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]));
+    *min = *scale * -8.0f;
+}
+
+/* Eight sums of 16 words each. */
+PD_INLINE f32x8 sums8(const __m256i *n)
+{
+    const __m256i a = _mm256_hadd_epi16(n[0], n[1]), b = _mm256_hadd_epi16(n[2], n[3]);
+    const __m256i c = _mm256_hadd_epi16(n[4], n[5]), d = _mm256_hadd_epi16(n[6], n[7]);
+    const __m256i s = _mm256_hadd_epi16(_mm256_hadd_epi16(a, b), _mm256_hadd_epi16(c, d));
+    const __m128i all = _mm_add_epi16(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    return (f32x8)_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(all));
+}
+
+/* Eight outputs of one row. */
+PD_INLINE void dot8(const bool one, const struct pd_wmul_call *c, const struct panel *p)
+{
+    const size_t step = block_bytes(one), bytes = p->part->row_bytes;
+    const size_t ahead = bytes < 2048 ? EIGHT * bytes : 1024; /* else the rows to come */
+    const __m256i up = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4), low = _mm256_set1_epi8(15);
+    const struct tile x = tile_from(c, 0, 1);
+    const uint8_t *w[EIGHT];
+    f32x8 y = {0};
+    for (int r = 0; r < EIGHT; r++)
+        w[r] = p->rows[r];
+    for (int64_t kb = 0; kb < c->blocks; kb++) {
+        const size_t at = (size_t)kb * step;
+        const __m256i xq = load256(x.q + 32 * kb);
+        __m256i n[EIGHT];
+        f32x8 scale, min;
+        if (kb % 3 == 0)
+            for (int r = 0; r < EIGHT; r++)
+                __builtin_prefetch(w[r] + at + ahead);
+#pragma GCC unroll 8
+        for (int r = 0; r < EIGHT; r++) {
+            const __m256i v = _mm256_broadcastsi128_si256((__m128i)bytes_at(w[r] + at + step - 16));
+            n[r] = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srlv_epi32(v, up), low), xq);
+        }
+        scales8(one, w, at, &scale, &min);
+        y += sums8(n) * (scale * x.scale[kb]);
+        y += min * x.sum[kb];
+    }
+    float acc[WIDTH] = {0};
+    v_store(acc, (vf)y);
+    write_panel(c, p, 0, 1, acc);
+}
+
+/* ---- many rows: panels ---- */
+
+/* PD_WMUL_DEPTH inputs of a panel in cache; four inputs of an output stand together. */
+struct unpacked {
+    uint8_t *q;   /* (blocks, STEPS, WIDTH, 4) */
+    float *scale; /* (blocks, WIDTH) */
+    float *min;
+};
+
+/* Four steps of eight outputs as they are packed: two values a byte, 16 values apart. */
+PD_INLINE void turn_nibbles(const uint8_t *const *w, size_t at, uint8_t *to)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    __m256i v[4], p[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++)
+        v[r] = _mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)bytes_at(w[r] + at)),
+                                       (__m128i)bytes_at(w[r + 4] + at), 1);
+    const __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpacklo_epi32(v[2], v[3]);
+    const __m256i c = _mm256_unpackhi_epi32(v[0], v[1]), d = _mm256_unpackhi_epi32(v[2], v[3]);
+    p[0] = _mm256_unpacklo_epi64(a, b);
+    p[1] = _mm256_unpackhi_epi64(a, b);
+    p[2] = _mm256_unpacklo_epi64(c, d);
+    p[3] = _mm256_unpackhi_epi64(c, d);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        uint8_t *lo = to + k * WIDTH * 4, *hi = lo + 4 * WIDTH * 4;
+        _mm256_storeu_si256((__m256i *)(void *)lo, _mm256_and_si256(p[k], low));
+        _mm256_storeu_si256((__m256i *)(void *)hi,
+                            _mm256_and_si256(_mm256_srli_epi16(p[k], 4), low));
+    }
+}
+
+PD_INLINE void unpack(const bool one, const struct panel *p, int64_t kb0, int64_t nb,
+                      const struct unpacked *u)
+{
+    const size_t step = block_bytes(one);
+    const uint8_t *next = p->rows[0] + WIDTH * p->part->row_bytes + WIDTH * (size_t)kb0 * step;
+    for (int64_t b = 0; b < nb; b++) {
+        const size_t at = (size_t)(kb0 + b) * step;
+        for (size_t line = 0; line < WIDTH * step; line += 64)
+            __builtin_prefetch(next + WIDTH * (size_t)b * step + line);
+#pragma GCC unroll 2
+        for (int h = 0; h < WIDTH; h += EIGHT) {
+            f32x8 scale, min;
+            turn_nibbles(p->rows + h, at + step - 16, u->q + (b * STEPS * WIDTH + h) * 4);
+            scales8(one, p->rows + h, at, &scale, &min);
+            v_store(u->scale + b * WIDTH + h, (vf)scale);
+            v_store(u->min + b * WIDTH + h, (vf)min);
+        }
+    }
+}
+
+PD_INLINE void add16(__m256i *n, __m256i w, __m256i x)
+{
+    /* as an instruction of its own: gcc would add into another register and move back */
+    __asm__("vpaddw %1, %0, %0" : "+x"(*n) : "x"(_mm256_maddubs_epi16(w, x)));
+}
+
+/* acc (mr, WIDTH) += a tile's blocks kb0 .. kb0+nb-1 times the panel. */
+PD_INLINE void micro(const int mr, int64_t kb0, int64_t nb, const struct tile *t,
+                     const struct unpacked *u, float *acc)
+{
+    const int8_t *q = t->q + kb0 * STEPS * mr * 4;
+    const float *scale = t->scale + kb0 * mr, *sum = t->sum + kb0 * mr;
+    const uint8_t *w = u->q;
+    for (int64_t b = 0; b < nb; b++) {
+        __m256i n[TALL][2];
+#pragma GCC unroll 6
+        for (int r = 0; r < mr; r++)
+            n[r][0] = n[r][1] = _mm256_setzero_si256();
+#pragma GCC unroll 1
+        for (int k = 0; k < STEPS; k++) {
+            const __m256i w0 = load256(w), w1 = load256(w + 32);
+#pragma GCC unroll 6
+            for (int r = 0; r < mr; r++) {
+                int32_t four;
+                memcpy(&four, q + 4 * r, sizeof four);
+                const __m256i x = _mm256_set1_epi32(four);
+                add16(&n[r][0], w0, x);
+                add16(&n[r][1], w1, x);
+                PD_HOLD(n[r][0]);
+                PD_HOLD(n[r][1]);
+            }
+            w += 4 * WIDTH;
+            q += 4 * mr;
+        }
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; v++) {
+            const vf s = v_load(u->scale + b * WIDTH + v * PD_LANES);
+            const vf m = v_load(u->min + b * WIDTH + v * PD_LANES);
+#pragma GCC unroll 6
+            for (int r = 0; r < mr; r++) {
+                float *a = acc + r * WIDTH + v * PD_LANES;
+                const __m256i i = _mm256_madd_epi16(n[r][v], _mm256_set1_epi16(1));
+                vf y = v_load(a);
+                y += (vf)_mm256_cvtepi32_ps(i) * (s * scale[r]);
+                y += m * sum[r];
+                v_store(a, y);
+            }
+        }
+        PD_HOLD_MEMORY;
+        scale += mr;
+        sum += mr;
+    }
+}
+
+/* The tiles first .. end-1 of n over an unpacked panel; acc: of the first one's rows on. */
+static void sweep(const struct pd_wmul_call *c, int64_t first, int64_t end, int64_t n, int64_t kb0,
+                  int64_t nb, const struct unpacked *u, float *acc)
+{
+    for (int64_t i = first; i < end; i++) {
+        const struct tile t = tile_at(c, i, n);
+        switch (t.rows) {
+#define TILE(mr)                                                                                   \
+    case mr:                                                                                       \
+        micro(mr, kb0, nb, &t, u, acc);                                                            \
+        break;
+            TILE(6)
+            TILE(5)
+            TILE(4)
+            TILE(3)
+            TILE(2)
+            TILE(1)
+#undef TILE
+        }
+        acc += t.rows * WIDTH;
+    }
+}
+
+static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
+                      int64_t end, int64_t n, float *mem)
+{
+    const struct unpacked u = {(uint8_t *)mem, mem + WIDTH * PD_WMUL_DEPTH / 4,
+                               mem + WIDTH * (PD_WMUL_DEPTH / 4 + BLOCKS)};
+    float *acc = u.min + WIDTH * BLOCKS;
+    const int64_t t0 = tile_at(c, first, n).t0, rows = tile_at(c, end, n).t0 - t0;
+    memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
+    for (int64_t kb = 0; kb < c->blocks; kb += BLOCKS) {
+        const int64_t nb = c->blocks - kb < BLOCKS ? c->blocks - kb : BLOCKS;
+        if (p->part->dtype == PD_DTYPE_Q4_1)
+            unpack(true, p, kb, nb, &u);
+        else
+            unpack(false, p, kb, nb, &u);
+        sweep(c, first, end, n, kb, nb, &u, acc);
+    }
+    write_panel(c, p, t0, rows, acc);
+}
+
+static void one_row(const struct pd_wmul_call *c)
+{
+    const int64_t panels = count_panels(c, EIGHT);
+    const struct tile t = tile_from(c, 0, 1);
+    quantise(c, &t);
+#pragma omp parallel for schedule(static) if (c->n * c->m->in > PD_PARALLEL_FLOATS)
+    for (int64_t k = 0; k < panels; k++) {
+        const struct panel p = panel_at(c, EIGHT, k);
+        if (p.part->dtype == PD_DTYPE_Q4_1)
+            dot8(true, c, &p);
+        else
+            dot8(false, c, &p);
+    }
+}
+
+void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
+{
+    const int64_t panels = count_panels(c, WIDTH), tiles = (c->T + TALL - 1) / TALL;
+    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
+    if (c->T == 1) { /* from two rows on a panel is worth unpacking */
+        one_row(c);
+        return;
+    }
+#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
+    {
+        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < tiles; i++) {
+            const struct tile t = tile_at(c, i, tiles);
+            quantise(c, &t);
+        }
+#pragma omp for schedule(dynamic, CHUNK)
+        for (int64_t k = 0; k < panels * cuts; k++) {
+            const struct panel p = panel_at(c, WIDTH, k % panels);
+            const int64_t i = k / panels;
+            many_rows(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles, mem);
+        }
+    }
+}
+
+#else
+void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
+{
+    PD_KERNEL(wmul_int)(c);
+}
+#endif
