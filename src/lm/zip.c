@@ -202,7 +202,7 @@ static enum pd_rc read_members(const struct reader *r, const struct directory *d
     enum pd_rc rc = PD_OK;
     uint64_t at = d->at;
     for (; z->n < d->count; z->n++) {
-        struct entry e;
+        struct entry e = {0};
         PD_TRY(read_entry(r, d->at + d->bytes, &at, &e));
         PD_TRY(locate(r, d->at, &e, &z->v[z->n]));
         const unsigned char *end = z->v[z->n].data + z->v[z->n].bytes;

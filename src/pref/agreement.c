@@ -216,7 +216,7 @@ static enum pd_rc add_row(struct pd_agreement *g, struct json_object *row, struc
     struct json_object *value = pd_json_get(row, "value"), *record = pd_json_get(row, "record");
     struct pd_str labeler, question = pd_json_str(row, "question");
     struct pd_str status = pd_json_str(row, "status");
-    struct pd_ranking r;
+    struct pd_ranking r = {0};
     enum pd_rc rc = pd_json_need_str(row, "labeler", &labeler, err);
     if (rc != PD_OK)
         return rc;
