@@ -316,15 +316,81 @@ static void decode_softmax(const struct tile *t, int64_t r, float *s, int64_t nb
             t->acc[r * t->D + d] *= shrink;
 }
 
-/* Rows that will be read soon, into the second-level cache. */
-static void fetch(const struct tile *t, const void *base, int64_t j0, int64_t n, int kvh, int n_kv)
+/* The keys and values that come next, on their way into the second-level cache while those that are
+ * there are worked on: a few lines at a time, so that memory is never idle and never waited for. */
+struct ahead {
+    const char *base; /* keys, then values */
+    const void *values;
+    int64_t row, n, first; /* of the rows first..first+n-1 */
+    int head, n_heads, kvh;
+    int64_t per; /* pieces, a row of a head each, at a time */
+};
+
+static void ahead_begin(struct ahead *f, const struct tile *t, const struct pd_attn_span *sp,
+                        int64_t first, int64_t n, int kvh, int n_kv)
+{
+    /* between a group of four keys and the next, one row of scores and the next, eight values */
+    const int64_t steps = n_kv * ((n + 3) / 4 + (n + 7) / 8) + t->R;
+    *f = (struct ahead){.base = sp->k,
+                        .values = sp->v,
+                        .n = n,
+                        .first = first,
+                        .n_heads = n_kv,
+                        .kvh = kvh,
+                        .per = (2 * n * n_kv + steps - 1) / steps};
+}
+
+static void ahead_some(struct ahead *f, const struct tile *t)
 {
     const int64_t size = t->a->kv == PD_DTYPE_F32 ? 4 : 2;
-    for (int64_t j = 0; j < n; j++)
+    for (int64_t i = 0; i < f->per && f->base; i++) {
+        const int64_t at = (f->first + f->row) * t->a->ldk + (f->kvh + f->head) * t->a->hsk;
+        for (int64_t b = 0; b < t->D * size; b += 64)
+            __builtin_prefetch(f->base + at * size + b, 0, 2);
+        if (++f->head < f->n_heads)
+            continue;
+        f->head = 0;
+        if (++f->row < f->n)
+            continue;
+        f->row = 0;
+        f->base = f->values;
+        f->values = NULL;
+    }
+}
+
+/* The keys j..j+nb-1 of a span, for all rows. */
+static void decode_tile(struct tile *t, const struct pd_attn_span *sp, int64_t j, int64_t nb,
+                        int kvh0, int n_kv, struct ahead *next)
+{
+    const struct pd_attn *a = t->a;
+    const int64_t G = t->G, D = t->D, first_head = kvh0 * G;
+    int64_t ld;
+    for (int64_t x = 0; x < nb; x += 4) { /* key by key through memory, all heads of each */
+        const int64_t some = nb - x < 4 ? nb - x : 4;
         for (int g = 0; g < n_kv; g++) {
-            const int64_t at = (j0 + j) * t->a->ldk + (kvh + g) * t->a->hsk;
-            for (int64_t b = 0; b < t->D * size; b += 64)
-                __builtin_prefetch((const char *)base + at * size + b, 0, 2);
+            t->kvh = kvh0 + g;
+            const float *k = kv_rows(t, sp->k, j + x, some, t->kf, &ld);
+            all_dots(G, some, D, t->q + g * G * D, k, ld, t->s + g * G * KEYS + x, KEYS);
+            ahead_some(next, t);
+        }
+    }
+    for (int64_t r = 0; r < t->R; r++) {
+        float *s = t->s + r * KEYS;
+        if (a->alibi)
+            for (int64_t x = 0; x < nb; x++)
+                s[x] += alibi_bias(a, v_set(a->alibi[first_head + r]),
+                                   v_set((float)(sp->pos + j + x)))[0];
+        decode_softmax(t, r, s, nb);
+        ahead_some(next, t);
+    }
+    for (int g = 0; g < n_kv; g++)
+        for (int64_t x = 0; x < nb; x += 8) {
+            const int64_t some = nb - x < 8 ? nb - x : 8;
+            t->kvh = kvh0 + g;
+            const float *v = kv_rows(t, sp->v, j + x, some, t->vf_, &ld);
+            tile_mm(G, D, some, t->s + g * G * KEYS + x, KEYS, 1, v, ld, t->acc + g * G * D, D,
+                    true);
+            ahead_some(next, t);
         }
 }
 
@@ -345,32 +411,18 @@ static void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, in
     memset(t->acc, 0, (size_t)(t->R * D) * sizeof *t->acc);
     for (int n = 0; n < seg->n_spans; n++) {
         const struct pd_attn_span *sp = &seg->spans[n];
-        int64_t lo, hi, ld;
+        int64_t lo, hi;
         visible(t, sp, &lo, &hi);
         for (int64_t j = lo; j < hi; j += KEYS) {
-            const int64_t nb = hi - j < KEYS ? hi - j : KEYS;
-            for (int64_t x = 0; x < nb; x += 4) { /* key by key through memory, all heads of each */
-                const int64_t some = nb - x < 4 ? nb - x : 4;
-                fetch(t, sp->v, j + x, some, kvh0, n_kv);
-                for (int g = 0; g < n_kv; g++) {
-                    t->kvh = kvh0 + g;
-                    const float *k = kv_rows(t, sp->k, j + x, some, t->kf, &ld);
-                    all_dots(G, some, D, t->q + g * G * D, k, ld, t->s + g * G * KEYS + x, KEYS);
-                }
-            }
-            for (int64_t r = 0; r < t->R; r++) {
-                float *s = t->s + r * KEYS;
-                if (a->alibi)
-                    for (int64_t x = 0; x < nb; x++)
-                        s[x] += alibi_bias(a, v_set(a->alibi[first_head + r]),
-                                           v_set((float)(sp->pos + j + x)))[0];
-                decode_softmax(t, r, s, nb);
-            }
-            for (int g = 0; g < n_kv; g++) {
-                t->kvh = kvh0 + g;
-                const float *v = kv_rows(t, sp->v, j, nb, t->vf_, &ld);
-                tile_mm(G, D, nb, t->s + g * G * KEYS, KEYS, 1, v, ld, t->acc + g * G * D, D, true);
-            }
+            struct ahead next = {0};
+            int64_t from = j + KEYS, to = hi;
+            const int after = from < hi ? n : n + 1;
+            if (after > n && after < seg->n_spans)
+                visible(t, &seg->spans[after], &from, &to);
+            if (after < seg->n_spans && from < to)
+                ahead_begin(&next, t, &seg->spans[after], from, to - from < KEYS ? to - from : KEYS,
+                            kvh0, n_kv);
+            decode_tile(t, sp, j, hi - j < KEYS ? hi - j : KEYS, kvh0, n_kv, &next);
         }
     }
     for (int64_t r = 0; r < t->R; r++) {
