@@ -511,7 +511,7 @@ static const char *ids_of(const struct pd_word_cache *slot)
 
 static void remember(struct pd_word_cache *slot, struct pd_str word, const int32_t *ids, size_t n)
 {
-    if (n == 0 || word.len + n * sizeof *ids > sizeof slot->room)
+    if (word.len + n * sizeof *ids > sizeof slot->room)
         return;
     slot->len = (uint8_t)word.len;
     slot->n = (uint8_t)n;
@@ -532,10 +532,10 @@ static enum pd_rc look_up_or_merge(const struct pd_bpe *b, struct pd_str word, b
     return PD_OK;
 }
 
-static bool has_control(const struct pd_bpe *b, const int32_t *ids, size_t n)
+static bool has_control(const struct pd_bpe *b, const struct pd_ids *ids, size_t first)
 {
-    for (size_t i = 0; i < n; i++)
-        if (b->control[ids[i]])
+    for (size_t i = first; i < ids->len; i++)
+        if (b->control[ids->ptr[i]])
             return true;
     return false;
 }
@@ -557,7 +557,7 @@ static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
         }
     }
     enum pd_rc rc = look_up_or_merge(b, word, true, way->limit, out, err);
-    if (rc == PD_OK && has_control(b, out->ptr + first, out->len - first)) {
+    if (rc == PD_OK && has_control(b, out, first)) {
         slot = NULL;
         if (!way->controls) {
             out->len = first;
@@ -566,7 +566,7 @@ static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
     }
     if (rc == PD_OK && out->len > way->limit)
         rc = too_many(way->limit, err);
-    if (rc == PD_OK && slot)
+    if (rc == PD_OK && slot && out->len > first)
         remember(slot, word, out->ptr + first, out->len - first);
     return rc;
 }
