@@ -45,6 +45,8 @@ int pd_decoder_n_layers(const struct pd_decoder *dec);
 int pd_decoder_first_trainable(const struct pd_decoder *dec);
 /* Bytes of activations that forward(save) + backward will use for a stream of T rows. */
 int64_t pd_decoder_train_bytes(const struct pd_decoder *dec, int64_t n_rows);
+/* And those of a pass that keeps nothing. */
+int64_t pd_decoder_infer_bytes(const struct pd_decoder *dec, int64_t n_rows);
 
 /* ---- training ---- */
 

@@ -99,6 +99,14 @@ int64_t pd_decoder_train_bytes(const struct pd_decoder *dec, int64_t n_rows)
     return (int64_t)((work.at + saved.at) * sizeof(float));
 }
 
+int64_t pd_decoder_infer_bytes(const struct pd_decoder *dec, int64_t n_rows)
+{
+    struct pd_decoder copy = *dec;
+    struct pd__carve work = {NULL, 0};
+    work_layout(&copy, &work, round_rows(n_rows));
+    return (int64_t)(work.at * sizeof(float));
+}
+
 void pd__plan_reserve(struct pd__attn_plan *plan, int64_t n_segs, int64_t n_spans)
 {
     if (n_segs > plan->cap_segs) {

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_ROWS = 128, DEFAULT_PREFILL = 1024, LOGIT_ROWS = 128 };
-
 const char *pd_finish_name(enum pd_finish f)
 {
     return f == PD_FINISH_STOP ? "stop" : "length";
@@ -39,9 +37,9 @@ enum pd_rc pd_gen_new(struct pd_decoder *dec, const struct pd_gen_opts *opts, st
     g->dec = dec;
     g->opts = *opts;
     if (g->opts.max_rows <= 0)
-        g->opts.max_rows = DEFAULT_ROWS;
+        g->opts.max_rows = PD_GEN_ROWS;
     if (g->opts.prefill_tokens <= 0)
-        g->opts.prefill_tokens = DEFAULT_PREFILL;
+        g->opts.prefill_tokens = PD_GEN_PREFILL;
     g->H = cfg->hidden_size;
     g->V = cfg->vocab_size;
     g->context = pd_config_context(cfg);
@@ -58,11 +56,11 @@ enum pd_rc pd_gen_new(struct pd_decoder *dec, const struct pd_gen_opts *opts, st
     PD_TRY(pd_kv_new(&shape, g->n_pages, &g->kv, err));
 
     g->rows = pd_xalloc((size_t)g->opts.max_rows * sizeof *g->rows);
-    int64_t spare = pd_decoder_stable_rows(dec, LOGIT_ROWS);
+    int64_t spare = pd_decoder_stable_rows(dec, PD_GEN_LOGIT_ROWS);
     g->hidden = pd_try_aligned((size_t)((g->opts.max_rows + spare) * g->H), sizeof *g->hidden);
     g->logits = pd_try_aligned((size_t)(spare * g->V), sizeof *g->logits);
     if (!g->hidden || !g->logits) {
-        rc = PD_FAIL(err, PD_NOMEM, "no memory for %d rows of logits", LOGIT_ROWS);
+        rc = PD_FAIL(err, PD_NOMEM, "no memory for %d rows of logits", PD_GEN_LOGIT_ROWS);
         goto out;
     }
     g->n_samplers = omp_get_max_threads();
@@ -117,8 +115,8 @@ static void push_token(struct pd__row *r, const struct pd_draw *d)
 static enum pd_rc draw_tokens(struct pd_gen *g, struct pd__row *rows, int64_t n, struct pd_err *err)
 {
     enum pd_rc failed = PD_OK;
-    for (int64_t at = 0; at < n; at += LOGIT_ROWS) {
-        int64_t m = n - at < LOGIT_ROWS ? n - at : LOGIT_ROWS;
+    for (int64_t at = 0; at < n; at += PD_GEN_LOGIT_ROWS) {
+        int64_t m = n - at < PD_GEN_LOGIT_ROWS ? n - at : PD_GEN_LOGIT_ROWS;
         enum pd_rc rc = pd_decoder_logits(g->dec, g->hidden + at * g->H,
                                           pd_decoder_stable_rows(g->dec, m), g->logits, err);
         if (rc != PD_OK)

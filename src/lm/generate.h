@@ -47,11 +47,13 @@ struct pd_gen_answer {
     enum pd_finish finish;
 };
 
+enum { PD_GEN_ROWS = 128, PD_GEN_PREFILL = 1024, PD_GEN_LOGIT_ROWS = 128 };
+
 struct pd_gen_opts {
     uint64_t seed;
-    int64_t max_rows;       /* answers running at once; 0 = chosen (128) */
+    int64_t max_rows;       /* answers running at once; 0 = PD_GEN_ROWS */
     int64_t max_kv_bytes;   /* memory for the KV pool; 0 = chosen from what the machine has free */
-    int64_t prefill_tokens; /* prompt tokens in one pass; 0 = chosen */
+    int64_t prefill_tokens; /* prompt tokens in one pass; 0 = PD_GEN_PREFILL */
     /* Called for each finished answer on the owner thread. May add prompts. */
     void (*done)(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *answer);
     /* Called after each token; true = end this answer now with finish "stop" (stop strings). */

@@ -242,7 +242,7 @@ static void text_row(const struct pd_plan_row *r, int64_t available, struct pd_b
     (void)snprintf(job, sizeof job, "%s %s%s", r->job,
                    r->compute == PD_COMPUTE_BF16 ? "bf16" : "fp32",
                    r->freeze > 0 ? ", half frozen" : "");
-    pd_buf_addf(out, "  %-32s", job);
+    pd_buf_addf(out, "  %-38s ", job);
     add_size(out, r->total);
     if (available > 0)
         pd_buf_adds(out, r->total <= available ? ", fits" : ", DOES NOT FIT");

@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "lm/decoder_int.h"
+#include "lm/generate.h"
 #include "lm/kv.h"
 #include "lm/model_int.h"
 
@@ -85,12 +86,42 @@ int64_t pd_memory_available(void)
 
 /* ---- what it takes ---- */
 
+static int64_t copy_of(const struct pd_lin *l, const struct pd_plan_use *use)
+{
+    if (!l->w)
+        return 0;
+    if (use->bf16)
+        return (int64_t)l->w->n * 2;
+    if (use->train)
+        return use->generate ? (int64_t)l->w->n * F32_BYTES : 0;
+    return l->in_out ? (int64_t)pd_dtype_row_bytes(l->w->dtype, l->w->n) : 0;
+}
+
+static int64_t copies(const struct pd_model *m, const struct pd_plan_use *use)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < m->cfg.n_layers; i++) {
+        const struct pd_block *b = &m->blocks[i];
+        for (int k = 0; k < b->n_qkv; k++)
+            sum += copy_of(&b->qkv[k], use);
+        for (int k = 0; k < b->n_up; k++)
+            sum += copy_of(&b->up[k], use);
+        sum += copy_of(&b->out, use) + copy_of(&b->down, use);
+    }
+    return sum;
+}
+
+int64_t pd_plan_copies(const struct pd_model *m, const struct pd_plan_use *use)
+{
+    return copies(m, use) + copy_of(&m->lm_head, use);
+}
+
 /* A copy of the model's table in which a share of the layers is frozen and the heads are as told.
  */
 struct sketch {
     struct pd_model m;
     struct pd_param *v;
-    int64_t all, trained, multiplied, vectors; /* values */
+    int64_t all, trained; /* values */
 };
 
 static bool is_head(enum pd_role r)
@@ -113,35 +144,30 @@ static void sketch_init(struct sketch *s, const struct pd_model *m, bool score, 
             continue;
         s->all += (int64_t)p->n;
         s->trained += p->trainable ? (int64_t)p->n : 0;
-        if (p->ndim == 1)
-            s->vectors += (int64_t)p->n;
-        else if (!embed)
-            s->multiplied += (int64_t)p->n;
     }
-    int64_t head = (int64_t)m->cfg.vocab_size * m->cfg.hidden_size;
-    if (score) {
-        s->all += m->cfg.hidden_size;
-        s->trained += m->cfg.hidden_size;
-    } else {
-        s->multiplied += head;
-        s->all += m->cfg.tied ? 0 : head;
-        s->trained += m->cfg.tied ? 0 : head;
-    }
+    int64_t head = score         ? m->cfg.hidden_size
+                   : m->cfg.tied ? 0
+                                 : (int64_t)m->cfg.vocab_size * m->cfg.hidden_size;
+    s->all += head;
+    s->trained += head;
     s->m.params.v = s->v;
     s->m.embed = &s->v[m->embed - m->params.v];
     if (m->pos_embed)
         s->m.pos_embed = &s->v[m->pos_embed - m->params.v];
 }
 
-static int64_t packed_bytes(const struct sketch *s, enum pd_compute compute)
+/* Copies of the blocks' weights and, without a score head, of the output matrix. */
+static int64_t copy_bytes(const struct pd_model *m, bool score, const struct pd_plan_use *use)
 {
-    return s->multiplied * (compute == PD_COMPUTE_BF16 ? 2 : F32_BYTES) + s->vectors * F32_BYTES;
+    struct pd_param matrix = {.n = (size_t)m->cfg.vocab_size * (size_t)m->cfg.hidden_size};
+    struct pd_lin head = {.w = &matrix};
+    return copies(m, use) + (score ? 0 : copy_of(&head, use));
 }
 
-static int64_t activation_bytes(struct sketch *s)
+static struct pd_decoder decoder_of(struct pd_model *m, bool train)
 {
-    const struct pd_config *c = &s->m.cfg;
-    struct pd_decoder d = {.model = &s->m, .opts = {.train = true}};
+    const struct pd_config *c = &m->cfg;
+    struct pd_decoder d = {.model = m, .opts = {.train = train}};
     d.H = c->hidden_size;
     d.F = c->ffn_size;
     d.V = c->vocab_size;
@@ -152,7 +178,7 @@ static int64_t activation_bytes(struct sketch *s)
     d.W = (d.A + 2 * d.K) * d.D;
     d.FU = c->gated ? 2 * d.F : d.F;
     d.rot = c->pos == PD_LM_POS_ROPE ? c->rope.dim : 0;
-    return pd_decoder_train_bytes(&d, PD_PLAN_MICRO);
+    return d;
 }
 
 static int64_t cache_bytes(const struct pd_model *m, int64_t tokens)
@@ -161,43 +187,56 @@ static int64_t cache_bytes(const struct pd_model *m, int64_t tokens)
     return PD_PLAN_ANSWERS * pd_kv_pages_for(tokens) * pd_kv_page_bytes(&shape);
 }
 
-static void add_inference(struct pd_plan_row *r, const struct pd_model *m, bool score)
+/* A model that is only asked: for answers, for log-probs (the reference), for scores. */
+static void add_inference(struct pd_plan_row *r, const struct pd_model *m, bool score, int64_t rows)
 {
-    struct sketch s;
-    sketch_init(&s, m, score, 0);
-    r->packed += packed_bytes(&s, r->compute);
-    pd_free(s.v);
+    struct pd_model own = *m;
+    struct pd_decoder d = decoder_of(&own, false);
+    r->packed += copy_bytes(m, score, &(struct pd_plan_use){.bf16 = r->compute == PD_COMPUTE_BF16});
+    r->activations += pd_decoder_infer_bytes(&d, rows);
 }
 
-static void add_learner(struct pd_plan_row *r, const struct pd_model *m, bool score)
+static void add_logits(struct pd_plan_row *r, const struct pd_model *m)
+{
+    r->activations += (int64_t)PD_GEN_LOGIT_ROWS * m->cfg.vocab_size * F32_BYTES;
+}
+
+static void add_learner(struct pd_plan_row *r, const struct pd_model *m, bool score, bool generate)
 {
     struct sketch s;
     sketch_init(&s, m, score, r->freeze);
-    r->packed += packed_bytes(&s, r->compute);
+    struct pd_decoder d = decoder_of(&s.m, true);
+    r->packed +=
+        copy_bytes(m, score,
+                   &(struct pd_plan_use){
+                       .bf16 = r->compute == PD_COMPUTE_BF16, .train = true, .generate = generate});
     r->weights += s.all * F32_BYTES;
     r->gradients += s.trained * F32_BYTES;
     r->moments += s.trained * 2 * F32_BYTES;
-    r->activations += activation_bytes(&s);
+    r->activations += pd_decoder_train_bytes(&d, PD_PLAN_MICRO);
     pd_free(s.v);
 }
 
-static void add_row(struct pd_plan *plan, const struct pd_model *m, const char *job,
+static void add_row(struct pd_plan *plan, const struct pd_model *m, enum pd_plan_job job,
                     enum pd_compute compute, double freeze)
 {
+    static const char *const names[] = {"generate", "train reward", "train ppo",
+                                        "train ppo, own critic"};
     struct pd_plan_row *r = &plan->rows[plan->n++];
     PD_ASSERT(plan->n <= PD_PLAN_ROWS);
-    *r = (struct pd_plan_row){.job = job, .compute = compute, .freeze = freeze};
-    bool ppo = strcmp(job, "train ppo") == 0, generate = strcmp(job, "generate") == 0;
-    if (generate || ppo)
+    *r = (struct pd_plan_row){.job = names[job], .compute = compute, .freeze = freeze};
+    if (job == PD_PLAN_GENERATE)
+        add_inference(r, m, false, PD_GEN_PREFILL);
+    if (job == PD_PLAN_REWARD || job == PD_PLAN_CRITIC)
+        add_learner(r, m, true, false);
+    if (job == PD_PLAN_PPO || job == PD_PLAN_CRITIC) {
+        add_learner(r, m, false, true);
+        add_inference(r, m, false, PD_PLAN_MICRO); /* the reference */
+        add_inference(r, m, true, PD_PLAN_MICRO);  /* the reward model */
+    }
+    if (job != PD_PLAN_REWARD) {
+        add_logits(r, m);
         r->cache = cache_bytes(m, plan->tokens);
-    if (generate)
-        add_inference(r, m, false);
-    else
-        add_learner(r, m, true); /* a reward model, a critic */
-    if (ppo) {
-        add_learner(r, m, false);
-        add_inference(r, m, false); /* the reference */
-        add_inference(r, m, true);  /* the reward model */
     }
     r->total = r->packed + r->weights + r->gradients + r->moments + r->activations + r->cache;
 }
@@ -208,10 +247,8 @@ void pd_plan_make(const struct pd_model *m, struct pd_plan *plan)
     int64_t context = pd_config_context(&m->cfg);
     *plan = (struct pd_plan){.available = pd_memory_available(),
                              .tokens = context < PD_PLAN_TOKENS ? context : PD_PLAN_TOKENS};
-    for (size_t k = 0; k < 2; k++)
-        add_row(plan, m, "generate", both[k], 0);
-    for (int job = 0; job < 2; job++)
+    for (int job = 0; job < PD_PLAN_JOBS; job++)
         for (size_t k = 0; k < 2; k++)
-            for (int half = 0; half < 2; half++)
-                add_row(plan, m, job ? "train ppo" : "train reward", both[k], half * 0.5);
+            for (int half = 0; half <= (job != PD_PLAN_GENERATE); half++)
+                add_row(plan, m, (enum pd_plan_job)job, both[k], half * 0.5);
 }

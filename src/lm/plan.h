@@ -1,22 +1,33 @@
 /* How much memory jobs with a model take, from the rules by which they allocate:
  *
- *   packed       every matrix that is multiplied with, in the format of the products (fp32 4 bytes
- * a value, bf16 2), and vectors in fp32; what lies in the mapped file comes and goes weights
- * training only: all parameters in fp32 gradients    4 bytes, moments 8 bytes (AdamW) for each
- * parameter that trains activations  lm/decoder.h: pd_decoder_train_bytes of one micro batch cache
- * lm/kv.h: whole pages of keys and values, fp32, of every answer that runs
+ *   packed       copies of weights for the products: in bf16 (2 bytes a value) where that is asked
+ *                for, in fp32 of a policy that generates while it trains (4 bytes), of matrices
+ * that lie [in, out] (GPT-2); else products go over the weights where they are, and what lies in a
+ * mapped file comes and goes weights      training only: all parameters in fp32 gradients    4
+ * bytes, moments 8 bytes (AdamW) for each parameter that trains activations  lm/decoder.h: what a
+ * pass over a micro batch works in and, training, keeps; logits cache        lm/kv.h: whole pages
+ * of keys and values, fp32, of every answer that runs
  *
- * PPO adds up: policy and critic train, reference and reward model are packed, answers are
- * generated. */
+ * PPO adds up: the policy trains (and a critic with `--value-head model`), reference and reward
+ * model are asked, answers are generated. */
 #ifndef PD_LM_PLAN_H
 #define PD_LM_PLAN_H
 
 #include "lm/model.h"
 
-enum { PD_PLAN_ANSWERS = 64, PD_PLAN_TOKENS = 1024, PD_PLAN_MICRO = 2048, PD_PLAN_ROWS = 10 };
+enum { PD_PLAN_ANSWERS = 64, PD_PLAN_TOKENS = 1024, PD_PLAN_MICRO = 2048, PD_PLAN_ROWS = 14 };
+enum pd_plan_job { PD_PLAN_GENERATE, PD_PLAN_REWARD, PD_PLAN_PPO, PD_PLAN_CRITIC, PD_PLAN_JOBS };
+
+/* What is done with a model. */
+struct pd_plan_use {
+    bool bf16; /* products in bf16 on a CPU that has it; else fp32 */
+    bool train, generate;
+};
+/* Bytes of the copies of its weights that the products of an open model make. */
+int64_t pd_plan_copies(const struct pd_model *m, const struct pd_plan_use *use);
 
 struct pd_plan_row {
-    const char *job; /* "generate", "train reward", "train ppo" */
+    const char *job; /* "generate", "train reward", "train ppo", "train ppo, own critic" */
     enum pd_compute compute;
     double freeze;                                                          /* --freeze-layers */
     int64_t packed, weights, gradients, moments, activations, cache, total; /* bytes */

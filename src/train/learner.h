@@ -33,7 +33,9 @@ struct pd_learner {
     struct pd_model *model;
     struct pd_decoder *dec;
     struct pd_adamw adam;
-    float *dhidden; /* (rows, H) scratch */
+    enum pd_compute compute; /* resolved */
+    bool generates;          /* answers are drawn from its live weights (PPO sets it) */
+    float *dhidden;          /* (rows, H) scratch */
     size_t dhidden_n;
 };
 
@@ -53,10 +55,11 @@ PD_CHECKED enum pd_rc pd_learner_dhidden(struct pd_learner *l, int64_t rows, flo
 PD_CHECKED enum pd_rc pd_learner_step(struct pd_learner *l, double lr, double max_norm,
                                       int64_t step, double *grad_norm, struct pd_err *err);
 
-/* Bytes a learner or a model that only computes holds whatever the batch: weights and their packed
- * copy, and of what trains the gradient and two moments. */
+/* Bytes that a learner holds whatever the batch: weights, the copies that products make of them,
+ * and of what trains the gradient and two moments; and those of a model that only computes, `rows`
+ * at a time: its weights lie in their file. (lm/plan.h) */
 int64_t pd_learner_bytes(const struct pd_learner *l);
-int64_t pd_inference_bytes(const struct pd_model *m);
+int64_t pd_inference_bytes(const struct pd_decoder *dec, enum pd_compute compute, int64_t rows);
 /* Halves *micro_tokens (not below 256) until weights, optimizer and activations fit opt's memory
  * limit, if it has one, beside what else the run holds; PD_TOOBIG says what would be needed. */
 PD_CHECKED enum pd_rc pd_learner_plan(const struct pd_learner *l,

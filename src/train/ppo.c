@@ -331,9 +331,10 @@ out:
 /* What reference, reward model and critic hold; the critic's activations as of a whole batch. */
 static int64_t beside_policy(const struct ppo *p)
 {
-    int64_t sum = pd_inference_bytes(p->ref_model);
+    enum pd_compute compute = p->policy.compute;
+    int64_t sum = pd_inference_bytes(p->ref, compute, p->micro_tokens);
     if (p->judge.model)
-        sum += pd_inference_bytes(p->judge.model);
+        sum += pd_inference_bytes(p->judge.scorer.dec, compute, p->micro_tokens);
     if (p->critic.dec)
         sum +=
             pd_learner_bytes(&p->critic) + pd_decoder_train_bytes(p->critic.dec, p->micro_tokens);
@@ -492,6 +493,7 @@ enum pd_rc pd_train_ppo(const struct pd_ppo_options *o, const struct pd_run_abou
     PD_TRY(open_data(&p, err));
     PD_TRY(open_reference(&p, err));
     PD_TRY(open_critic(&p, err));
+    p.policy.generates = !p.fixed_rollouts;
     PD_TRY(pd_learner_plan(&p.policy, p.c, beside_policy(&p), &p.micro_tokens, err));
     plan_updates(&p);
     PD_TRY(pd_run_open(&p.run, p.c->out, about, p.c->resume, err));

@@ -146,11 +146,11 @@ class Suite:
         """The file, and the model that transformers makes of the same values."""
         from safetensors.torch import save_file
 
-        folder = self.folder(name, tmp, wide=kind in write_gguf.K_TYPES)
-        config = F.classes(name)[0].from_pretrained(folder)
-        reason = write_gguf.cannot(config)
+        reason = write_gguf.cannot(F.config_of(name))
         if reason:
             raise Skip(reason)
+        folder = self.folder(name, tmp, wide=kind in write_gguf.K_TYPES)
+        config = F.classes(name)[0].from_pretrained(folder)
         tensors, path = self.tensors(folder), tmp / f"{kind}.gguf"
         types = write_gguf.types(kind, tensors)
         write_gguf.write(path, config, tensors, types, self.tok)

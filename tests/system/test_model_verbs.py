@@ -60,7 +60,7 @@ def test_info(podium):
     assert info["family"] == "llama" and info["layers"] == 2 and info["chat_template"] == "chatml"
     assert info["dtypes"] == {"F32": 20} and info["head"] == "lm" and info["eos"] == [2]
     jobs = {(j["job"], j["dtype"], j["freeze_layers"]): j for j in info["memory"]["jobs"]}
-    assert len(jobs) == 10 and all(j["fits"] for j in jobs.values()) and info["memory"]["available"] > 1 << 20
+    assert len(jobs) == 14 and all(j["fits"] for j in jobs.values()) and info["memory"]["available"] > 1 << 20
     full, half = jobs["train reward", "fp32", 0], jobs["train reward", "fp32", 0.5]
     trained = info["parameters"] + info["hidden_size"]  # tied: the score head comes on top
     assert full["weights"] == full["gradients"] == 4 * trained and full["moments"] == 8 * trained
@@ -70,6 +70,12 @@ def test_info(podium):
     ppo = jobs["train ppo", "bf16", 0]
     assert ppo["total"] > jobs["train reward", "bf16", 0]["total"] + jobs["generate", "bf16", 0]["total"]
     assert ppo["total"] == sum(ppo[k] for k in ("packed", "weights", "gradients", "moments", "activations", "cache"))
+    own = jobs["train ppo, own critic", "bf16", 0]
+    assert own["moments"] == ppo["moments"] + jobs["train reward", "bf16", 0]["moments"]
+    # products go over the weights where they lie, but for live weights that generate, and in bf16
+    assert jobs["generate", "fp32", 0]["packed"] == full["packed"] == 0 < jobs["train ppo", "fp32", 0]["packed"]
+    turned = json.loads(podium("model", "info", FIXTURES / "models" / "tiny-gpt2", "--json"))["memory"]["jobs"]
+    assert all(j["packed"] > 0 for j in turned if j["job"] == "generate")
     text = podium("model", "info", FIXTURES / "models" / "tiny-gpt2-reward")
     assert "a reward model" in text and "gpt2" in text and "LayerNorm" in text
 

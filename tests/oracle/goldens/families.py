@@ -80,6 +80,8 @@ VARIANTS = {
     "qwen2-window": ("Qwen2", llama(use_sliding_window=True, sliding_window=9, max_window_layers=1, tie_word_embeddings=True,
                                     rms_norm_eps=1e-6), "qwen2"),
     "qwen3": ("Qwen3", llama(head_dim=16, rms_norm_eps=1e-6), None),
+    # new ones at the end: a variant's place is its seed
+    "neox-sequential-gelu": ("GPTNeoX", neox(use_parallel_residual=False), "neox"),
 }
 PROMPTS = ["What is the capital of Norway?", "The lighthouse keeper", "def count(words):\n"]
 TEXTS = ["The answer is short.", "Human: Thank you.\n\nAssistant: The moon goes around the earth in about 27 days."]
@@ -103,13 +105,16 @@ def widened(config):
     return {k: sizes.get(k, v) for k, v in config.items()}
 
 
+def config_of(name, wide=False, **more):
+    config = json.loads(json.dumps(VARIANTS[name][1]))
+    return classes(name)[0](**(widened(config) if wide else config), **more)
+
+
 def build(name, seed=None, heads=1, dtype=torch.float32, wide=False):
     """The model with its random weights, fp32 values that dtype can hold. heads: index into classes()."""
-    config_class, *heads_classes = classes(name)
-    config = json.loads(json.dumps(VARIANTS[name][1]))
-    config = config_class(**(widened(config) if wide else config), **({"num_labels": 1} if heads == 2 else {}))
+    config = config_of(name, wide, **({"num_labels": 1} if heads == 2 else {}))
     config._attn_implementation = attention(name)
-    model = heads_classes[heads - 1](config)
+    model = classes(name)[heads](config)
     spread(model, seed if seed is not None else 100 + list(VARIANTS).index(VARIANTS[name][2] or name))
     with torch.no_grad():
         for p in model.parameters():
@@ -157,10 +162,11 @@ def classifier(name, lm):
     return model.eval()
 
 
-def make():
+def make(names=tuple(VARIANTS)):
     tok = load_tokenizer(TOKENIZER)
-    shutil.rmtree(FAMILIES, ignore_errors=True)
-    for name, (_, _, weights) in VARIANTS.items():
+    for name in names:
+        weights = VARIANTS[name][2]
+        shutil.rmtree(FAMILIES / name, ignore_errors=True)
         model = build(name, dtype=torch.bfloat16)
         folder = FAMILIES / name
         build(name, dtype=torch.bfloat16).to(torch.bfloat16).save_pretrained(folder)  # not model: its rope buffers would round
