@@ -1,6 +1,7 @@
 /* A folder of files made of one input, for targets that read folders. The input is records: a byte
  * that names the file (names[byte % n]), its length in two bytes (little-endian), its bytes; the
- * last may be cut off. The folder lies in memory (/dev/shm) and goes when the program ends. */
+ * last may be cut off. The folder lies in memory (/dev/shm) where that is there, and goes when the
+ * program ends. */
 #ifndef PD_FUZZ_FOLDER_H
 #define PD_FUZZ_FOLDER_H
 
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static char fuzz_root[] = "/dev/shm/podium-fuzz-XXXXXX";
+static char fuzz_root[64];
 
 static void fuzz_remove_root(void)
 {
@@ -20,10 +21,12 @@ static void fuzz_remove_root(void)
 
 static const char *fuzz_make_root(void)
 {
-    static bool made;
-    if (!made && (!mkdtemp(fuzz_root) || atexit(fuzz_remove_root) != 0))
+    if (fuzz_root[0])
+        return fuzz_root;
+    (void)snprintf(fuzz_root, sizeof fuzz_root, "%s/podium-fuzz-XXXXXX",
+                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (!mkdtemp(fuzz_root) || atexit(fuzz_remove_root) != 0)
         pd_bug("no folder for the input");
-    made = true;
     return fuzz_root;
 }
 
