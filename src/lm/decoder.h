@@ -24,6 +24,7 @@ struct pd_model;
 struct pd_decoder;
 struct pd_kv;
 struct pd_kv_node;
+struct pd_kv_shape;
 
 struct pd_decoder_opts {
     bool train;              /* parameters are fp32 and backward may be called */
@@ -85,6 +86,9 @@ struct pd_infer_part {
 PD_CHECKED enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
                                        const struct pd_infer_part *parts, int n_parts,
                                        const float **hidden, struct pd_err *err);
+/* What a cache for this decoder is made of (lm/kv.h): fp32 while it trains and with PD_COMPUTE_F32,
+ * else halves. */
+struct pd_kv_shape pd_decoder_kv_shape(const struct pd_decoder *dec);
 /* How many rows n rows are computed as, so that in fp32 what a row gives does not depend on how
  * many stand beside it: infer fills up by itself; for logits the caller has room for so many. */
 int64_t pd_decoder_stable_rows(const struct pd_decoder *dec, int64_t n);

@@ -27,6 +27,14 @@ int64_t pd_decoder_stable_rows(const struct pd_decoder *dec, int64_t n)
     return (n + unit - 1) / unit * unit;
 }
 
+struct pd_kv_shape pd_decoder_kv_shape(const struct pd_decoder *dec)
+{
+    const bool exact = dec->opts.train || dec->opts.compute == PD_COMPUTE_F32;
+    return (struct pd_kv_shape){.n_layers = (int)dec->L,
+                                .row = dec->K * dec->D,
+                                .dtype = exact ? PD_DTYPE_F32 : PD_DTYPE_F16};
+}
+
 static int64_t count_rows(const struct pd_infer_part *parts, int n_parts)
 {
     int64_t T = 0;
@@ -129,10 +137,19 @@ static void plan_infer(struct pd_decoder *dec, struct infer *in)
     plan->n_spans = spans;
 }
 
+static void store_row(enum pd_dtype dtype, int64_t n, const float *x, void *to, int64_t at)
+{
+    if (dtype == PD_DTYPE_F32)
+        memcpy((float *)to + at, x, (size_t)n * sizeof *x);
+    else
+        pd_attn_store(n, x, (uint16_t *)to + at);
+}
+
 /* The new keys and values of a layer into their pages. */
 static void store_kv(const struct pd_decoder *dec, const struct infer *in, int layer,
                      const float *qkv)
 {
+    const enum pd_dtype dtype = pd_kv_dtype(in->kv);
     int64_t n = dec->K * dec->D;
     const float *k = qkv + dec->A * dec->D;
     for (int i = 0; i < in->n_parts; i++) {
@@ -140,8 +157,8 @@ static void store_kv(const struct pd_decoder *dec, const struct infer *in, int l
         for (int64_t t = p->node->len; t < p->node->len + p->n; t++, k += dec->W) {
             int page = p->node->pages[t / PD_KV_PAGE];
             int64_t at = t % PD_KV_PAGE * n;
-            memcpy(pd_kv_keys(in->kv, layer, page) + at, k, (size_t)n * sizeof *k);
-            memcpy(pd_kv_values(in->kv, layer, page) + at, k + n, (size_t)n * sizeof *k);
+            store_row(dtype, n, k, pd_kv_keys(in->kv, layer, page), at);
+            store_row(dtype, n, k + n, pd_kv_values(in->kv, layer, page), at);
         }
     }
 }
@@ -163,6 +180,7 @@ static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *
     }
     struct pd_attn shape = pd__attn_shape(dec, layer);
     shape.ldk = dec->K * dec->D;
+    shape.kv = pd_kv_dtype(in->kv);
     pd_attn_forward(&shape, plan->segs, plan->n_segs);
 }
 

@@ -44,7 +44,7 @@ enum pd_rc pd_gen_new(struct pd_decoder *dec, const struct pd_gen_opts *opts, st
     g->V = cfg->vocab_size;
     g->context = pd_config_context(cfg);
 
-    struct pd_kv_shape shape = {cfg->n_layers, (int64_t)cfg->n_kv_heads * cfg->head_dim};
+    const struct pd_kv_shape shape = pd_decoder_kv_shape(dec);
     g->page_bytes = pd_kv_page_bytes(&shape);
     int64_t bytes = g->opts.max_kv_bytes > 0 ? g->opts.max_kv_bytes : default_kv_bytes();
     int64_t most = g->opts.max_rows * 2 * pd_kv_pages_for(g->context); /* never needs more */

@@ -3,15 +3,20 @@
 
 struct pd_kv {
     struct pd_kv_shape shape;
-    size_t page_floats;
-    float *slab;
+    size_t page_bytes, half_bytes; /* half: the keys, or the values, of a layer */
+    char *slab;
     int *free_list; /* a stack; low page numbers come out first so that little memory is touched */
     int64_t n_free, n_pages;
 };
 
+static int64_t half_bytes(const struct pd_kv_shape *shape)
+{
+    return PD_KV_PAGE * (int64_t)pd_dtype_row_bytes(shape->dtype, (size_t)shape->row);
+}
+
 int64_t pd_kv_page_bytes(const struct pd_kv_shape *shape)
 {
-    return (int64_t)sizeof(float) * 2 * shape->n_layers * PD_KV_PAGE * shape->row;
+    return 2 * shape->n_layers * half_bytes(shape);
 }
 
 int64_t pd_kv_pages_for(int64_t n_tokens)
@@ -22,12 +27,14 @@ int64_t pd_kv_pages_for(int64_t n_tokens)
 enum pd_rc pd_kv_new(const struct pd_kv_shape *shape, int64_t max_pages, struct pd_kv **out,
                      struct pd_err *err)
 {
+    PD_ASSERT(shape->dtype == PD_DTYPE_F32 || shape->dtype == PD_DTYPE_F16);
     PD_ASSERT(shape->n_layers > 0 && shape->row > 0 && max_pages > 0 && max_pages < INT32_MAX);
     struct pd_kv *kv = pd_xalloc(sizeof *kv);
     kv->shape = *shape;
-    kv->page_floats = (size_t)pd_kv_page_bytes(shape) / sizeof(float);
+    kv->page_bytes = (size_t)pd_kv_page_bytes(shape);
+    kv->half_bytes = (size_t)half_bytes(shape);
     kv->n_pages = kv->n_free = max_pages;
-    kv->slab = pd_try_aligned((size_t)max_pages, kv->page_floats * sizeof(float));
+    kv->slab = pd_try_aligned((size_t)max_pages, kv->page_bytes);
     kv->free_list = pd_try_alloc((size_t)max_pages, sizeof *kv->free_list);
     if (!kv->slab || !kv->free_list) {
         pd_kv_free(kv);
@@ -93,14 +100,18 @@ bool pd_kv_node_reserve(struct pd_kv *kv, struct pd_kv_node *node, int64_t n)
     return true;
 }
 
-float *pd_kv_keys(const struct pd_kv *kv, int layer, int page)
+enum pd_dtype pd_kv_dtype(const struct pd_kv *kv)
 {
-    PD_ASSERT(page >= 0 && page < kv->n_pages && layer >= 0 && layer < kv->shape.n_layers);
-    return kv->slab + (size_t)page * kv->page_floats +
-           (size_t)layer * 2 * PD_KV_PAGE * (size_t)kv->shape.row;
+    return kv->shape.dtype;
 }
 
-float *pd_kv_values(const struct pd_kv *kv, int layer, int page)
+void *pd_kv_keys(const struct pd_kv *kv, int layer, int page)
 {
-    return pd_kv_keys(kv, layer, page) + PD_KV_PAGE * (size_t)kv->shape.row;
+    PD_ASSERT(page >= 0 && page < kv->n_pages && layer >= 0 && layer < kv->shape.n_layers);
+    return kv->slab + (size_t)page * kv->page_bytes + 2 * (size_t)layer * kv->half_bytes;
+}
+
+void *pd_kv_values(const struct pd_kv *kv, int layer, int page)
+{
+    return (char *)pd_kv_keys(kv, layer, page) + kv->half_bytes;
 }

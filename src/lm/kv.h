@@ -15,14 +15,14 @@
 #ifndef PD_LM_KV_H
 #define PD_LM_KV_H
 
-#include "base/err.h"
-#include <stdint.h>
+#include "tensor/dtype.h"
 
 enum { PD_KV_PAGE = 32 };
 
 struct pd_kv_shape {
     int n_layers;
-    int64_t row; /* floats of one token's keys (or values) in one layer: kv_heads * head_dim */
+    int64_t row; /* values of one token's keys (or values) in one layer: kv_heads * head_dim */
+    enum pd_dtype dtype; /* F32, or F16: half the memory, read in half the time */
 };
 
 struct pd_kv_node {
@@ -50,8 +50,9 @@ void pd_kv_node_unref(struct pd_kv *kv, struct pd_kv_node *node); /* accepts NUL
 /* Pages for n more tokens; false when the pool has not enough (nothing taken then). */
 PD_CHECKED bool pd_kv_node_reserve(struct pd_kv *kv, struct pd_kv_node *node, int64_t n);
 
+enum pd_dtype pd_kv_dtype(const struct pd_kv *kv);
 /* First row of a page's keys or values. */
-float *pd_kv_keys(const struct pd_kv *kv, int layer, int page);
-float *pd_kv_values(const struct pd_kv *kv, int layer, int page);
+void *pd_kv_keys(const struct pd_kv *kv, int layer, int page);
+void *pd_kv_values(const struct pd_kv *kv, int layer, int page);
 
 #endif

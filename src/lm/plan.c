@@ -181,9 +181,11 @@ static struct pd_decoder decoder_of(struct pd_model *m, bool train)
     return d;
 }
 
-static int64_t cache_bytes(const struct pd_model *m, int64_t tokens)
+/* halves: what generating keeps unless it computes in fp32; a trainer's cache is fp32. */
+static int64_t cache_bytes(const struct pd_model *m, int64_t tokens, bool halves)
 {
-    struct pd_kv_shape shape = {m->cfg.n_layers, (int64_t)m->cfg.n_kv_heads * m->cfg.head_dim};
+    struct pd_kv_shape shape = {m->cfg.n_layers, (int64_t)m->cfg.n_kv_heads * m->cfg.head_dim,
+                                halves ? PD_DTYPE_F16 : PD_DTYPE_F32};
     return PD_PLAN_ANSWERS * pd_kv_pages_for(tokens) * pd_kv_page_bytes(&shape);
 }
 
@@ -236,7 +238,8 @@ static void add_row(struct pd_plan *plan, const struct pd_model *m, enum pd_plan
     }
     if (job != PD_PLAN_REWARD) {
         add_logits(r, m);
-        r->cache = cache_bytes(m, plan->tokens);
+        r->cache =
+            cache_bytes(m, plan->tokens, job == PD_PLAN_GENERATE && compute != PD_COMPUTE_F32);
     }
     r->total = r->packed + r->weights + r->gradients + r->moments + r->activations + r->cache;
 }

@@ -49,6 +49,11 @@ void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, in
     pd_kernels()->attn_forward(a, segs, items, n, mem, floats_per_thread(a));
 }
 
+void pd_attn_store(int64_t n, const float *x, uint16_t *to)
+{
+    pd_kernels()->attn_store(n, x, to);
+}
+
 enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *segs, int64_t n_segs,
                             struct pd_err *err)
 {

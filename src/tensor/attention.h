@@ -29,7 +29,7 @@ struct pd_attn {
     int64_t ldq, hsq;   /* of q and dq */
     int64_t ldk, hsk;   /* of k, v, dk and dv, in elements */
     int64_t ldo, hso;   /* of o and do */
-    enum pd_dtype kv;   /* F32, or BF16 for spans in a half-size cache (forward only) */
+    enum pd_dtype kv;   /* F32, or F16 for spans in a half-size cache (forward only) */
     int64_t window;     /* 0 = none */
     const float *alibi; /* (heads) slopes or NULL */
     bool alibi_bf16;    /* rounded to bf16, and scaled as the products are */
@@ -56,6 +56,9 @@ struct pd_attn_seg {
 /* A single query row per segment (decoding a batch) takes a path that streams K and V once for all
  * query heads of a group. */
 void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, int64_t n_segs);
+/* n values as a cache in F16 holds them: rounded to nearest even, what is larger than the largest
+ * finite half becomes that. */
+void pd_attn_store(int64_t n, const float *x, uint16_t *to);
 /* dq set; dk, dv add: zero them first. */
 PD_CHECKED enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *segs,
                                        int64_t n_segs, struct pd_err *err);

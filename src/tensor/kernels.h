@@ -61,6 +61,7 @@ struct pd_attn_item {
     X(attn_backward,                                                                               \
       (const struct pd_attn *a, const struct pd_attn_seg *segs, const struct pd_attn_item *items,  \
        int64_t n_items, float *scratch, int64_t per_thread))                                       \
+    X(attn_store, (int64_t n, const float *x, uint16_t *to))                                       \
     X(transpose,                                                                                   \
       (int64_t rows, int64_t cols, const float *a, int64_t lda, float *to, int64_t ldt))           \
     X(wmul_int, (const struct pd_wmul_call *c))                                                    \

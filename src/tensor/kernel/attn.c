@@ -7,6 +7,7 @@
  * without a single horizontal sum. Rows are padded to a multiple of 16 with rows that see nothing.
  *
  * Decoding one token has too few rows for that; it takes dot products instead (decode()). */
+#include "tensor/kernel/block.h"
 #include "tensor/kernel/tile.h"
 
 #include <omp.h>
@@ -27,7 +28,7 @@ struct tile {
     float *dout, *doutt;          /* (R,D), (D,RP) */
     float *m, *l, *delta, *slope; /* (RP) */
     int32_t *pos;                 /* (RP) position of the row's token; -1 when padding */
-    float *kf, *vf_;              /* (KEYS,D) when the cache is bf16 */
+    float *kf, *vf_;              /* (KEYS,D) when the cache is fp16 */
 };
 
 static int64_t tile_init(struct tile *t, const struct pd_attn *a, float *mem)
@@ -106,12 +107,34 @@ static const float *kv_rows(const struct tile *t, const void *base, int64_t j0, 
         *ld = t->a->ldk;
         return (const float *)base + at;
     }
-    const uint16_t *src = (const uint16_t *)base + at;
-    for (int64_t j = 0; j < nb; j++)
-        for (int64_t d = 0; d < t->D; d++)
-            buf[j * t->D + d] = pd_bf16_to_f32(src[j * t->a->ldk + d]);
+    for (int64_t j = 0; j < nb; j++) {
+        const uint16_t *src = (const uint16_t *)base + at + j * t->a->ldk;
+        int64_t d = 0;
+        for (; d + 8 <= t->D; d += 8) {
+            const f32x8 v = f16x8(src + d);
+            memcpy(buf + j * t->D + d, &v, sizeof v);
+        }
+        for (; d < t->D; d++)
+            buf[j * t->D + d] = pd_f16_to_f32(src[d]);
+    }
     *ld = t->D;
     return buf;
+}
+
+void PD_KERNEL(attn_store)(int64_t n, const float *x, uint16_t *to)
+{
+    const float most = 65504.0f;
+    int64_t i = 0;
+#ifdef __F16C__
+    const __m256 hi = _mm256_set1_ps(most), lo = _mm256_set1_ps(-most);
+    for (; i + 8 <= n; i += 8) { /* NaN is the second operand: it comes out */
+        const __m256 v = _mm256_max_ps(lo, _mm256_min_ps(hi, _mm256_loadu_ps(x + i)));
+        _mm_storeu_si128((__m128i *)(void *)(to + i),
+                         _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    }
+#endif
+    for (; i < n; i++)
+        to[i] = pd_f32_to_f16_1(x[i] > most ? most : x[i] < -most ? -most : x[i]);
 }
 
 /* x to the nearest bf16, ties to even; x is finite. */

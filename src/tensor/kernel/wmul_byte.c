@@ -14,9 +14,9 @@
 
 enum {
     EIGHT = 8,
-    STEPS = 8, /* of four inputs, in a block */
-    BLOCKS = PD_WMUL_DEPTH / 32,
-    CHUNK = 4, /* panels that follow each other on a thread */
+    STEPS = 8,   /* of four inputs, in a block */
+    BLOCKS = 24, /* deep is a panel: 12 kB, half of the first-level cache with a tile and sums */
+    CHUNK = 4,   /* panels that follow each other on a thread */
 };
 
 PD_INLINE __m256i load256(const void *p)
@@ -161,7 +161,7 @@ PD_INLINE void dot8(const bool one, const struct pd_wmul_call *c, const struct p
 
 /* ---- many rows: panels ---- */
 
-/* PD_WMUL_DEPTH inputs of a panel in cache; four inputs of an output stand together. */
+/* BLOCKS blocks of a panel in cache; four inputs of an output stand together. */
 struct unpacked {
     uint8_t *q;   /* (blocks, STEPS, WIDTH, 4) */
     float *scale; /* (blocks, WIDTH) */
@@ -292,13 +292,14 @@ static void sweep(const struct pd_wmul_call *c, int64_t first, int64_t end, int6
 static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
                       int64_t end, int64_t n, float *mem)
 {
-    const struct unpacked u = {(uint8_t *)mem, mem + WIDTH * PD_WMUL_DEPTH / 4,
-                               mem + WIDTH * (PD_WMUL_DEPTH / 4 + BLOCKS)};
-    float *acc = u.min + WIDTH * BLOCKS;
+    float *const scale = mem + BLOCKS * STEPS * WIDTH, *const min = scale + BLOCKS * WIDTH;
+    const struct unpacked u = {(uint8_t *)mem, scale, min};
+    float *acc = min + BLOCKS * WIDTH;
     const int64_t t0 = tile_at(c, first, n).t0, rows = tile_at(c, end, n).t0 - t0;
     memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
-    for (int64_t kb = 0; kb < c->blocks; kb += BLOCKS) {
-        const int64_t nb = c->blocks - kb < BLOCKS ? c->blocks - kb : BLOCKS;
+    const int64_t cuts = (c->blocks + BLOCKS - 1) / BLOCKS;
+    for (int64_t i = 0; i < cuts; i++) {
+        const int64_t kb = i * c->blocks / cuts, nb = (i + 1) * c->blocks / cuts - kb;
         if (p->part->dtype == PD_DTYPE_Q4_1)
             unpack(true, p, kb, nb, &u);
         else

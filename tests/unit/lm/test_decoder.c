@@ -243,7 +243,10 @@ static void test_frozen(void **state)
  * the training forward, and one page of the cache shared. */
 static void test_infer(void **state)
 {
-    for (int k = 0; k < TINY_SPECS; k++) {
+    static const enum pd_dtype kinds[] = {PD_DTYPE_F32, PD_DTYPE_F16};
+    static const float tolerance[] = {2e-5f, 4e-3f};
+    for (int i = 0; i < 2 * TINY_SPECS; i++) {
+        const int k = i / 2, kind = i % 2;
         struct pd_model *m = tiny_make(&tiny_specs[k], 5);
         struct pd_decoder *dec = make_decoder(m, false);
         struct pd_rng rng;
@@ -263,8 +266,10 @@ static void test_infer(void **state)
         float *want = pd_xalloc((size_t)stream.n_rows * TINY_H * sizeof *want);
         memcpy(want, hidden, (size_t)stream.n_rows * TINY_H * sizeof *want);
 
-        struct pd_kv_shape shape = {TINY_L, (int64_t)m->cfg.n_kv_heads * TINY_D};
+        const struct pd_kv_shape shape = {TINY_L, (int64_t)m->cfg.n_kv_heads * TINY_D, kinds[kind]};
         struct pd_kv *kv;
+        const struct pd_kv_shape exact = pd_decoder_kv_shape(dec);
+        assert_true(exact.row == shape.row && exact.dtype == PD_DTYPE_F32);
         assert_int_equal(pd_kv_new(&shape, 4, &kv, NULL), PD_OK);
         struct pd_kv_node *prompt = pd_kv_node_new(NULL);
         struct pd_infer_part part = {prompt, ids[0], CUT, false};
@@ -282,10 +287,10 @@ static void test_infer(void **state)
             }
             for (int s = 0; s < n; s++) {
                 const float *w = want + pd_stream_row(&stream, seqs[s].leaf, t) * TINY_H;
-                for (int i = 0; i < TINY_H; i++)
-                    if (fabsf(hidden[s * TINY_H + i] - w[i]) > 2e-5f)
+                for (int x = 0; x < TINY_H; x++)
+                    if (!(fabsf(hidden[s * TINY_H + x] - w[x]) <= tolerance[kind]))
                         fail_msg("%s: answer %d position %d: %g, training forward %g",
-                                 tiny_specs[k].name, s, t, hidden[s * TINY_H + i], w[i]);
+                                 tiny_specs[k].name, s, t, hidden[s * TINY_H + x], w[x]);
             }
         }
         assert_int_equal(pd_kv_free_pages(kv), 0); /* two of the prompt, one for each answer */

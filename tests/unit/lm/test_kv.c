@@ -9,7 +9,7 @@
 
 static void test_tree(void **state)
 {
-    struct pd_kv_shape shape = {3, 8};
+    struct pd_kv_shape shape = {3, 8, PD_DTYPE_F32};
     struct pd_kv *kv;
     assert_int_equal(pd_kv_new(&shape, 6, &kv, NULL), PD_OK);
     struct pd_kv_node *root = pd_kv_node_new(NULL);
@@ -31,14 +31,15 @@ static void test_tree(void **state)
     for (int i = 0; i < 5; i++)
         for (int l = 0; l < 3; l++)
             for (int t = 0; t < PD_KV_PAGE * 8; t++) {
-                pd_kv_keys(kv, l, all[i])[t] = (float)(1000 * i + l);
-                pd_kv_values(kv, l, all[i])[t] = (float)(1000 * i + l + 100);
+                ((float *)pd_kv_keys(kv, l, all[i]))[t] = (float)(1000 * i + l);
+                ((float *)pd_kv_values(kv, l, all[i]))[t] = (float)(1000 * i + l + 100);
             }
     for (int i = 0; i < 5; i++)
         for (int l = 0; l < 3; l++)
             for (int t = 0; t < PD_KV_PAGE * 8; t++) {
-                assert_true(pd_kv_keys(kv, l, all[i])[t] == (float)(1000 * i + l));
-                assert_true(pd_kv_values(kv, l, all[i])[t] == (float)(1000 * i + l + 100));
+                assert_true(((float *)pd_kv_keys(kv, l, all[i]))[t] == (float)(1000 * i + l));
+                assert_true(((float *)pd_kv_values(kv, l, all[i]))[t] ==
+                            (float)(1000 * i + l + 100));
             }
 
     pd_kv_node_unref(kv, root); /* the children hold it */
