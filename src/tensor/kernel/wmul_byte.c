@@ -44,7 +44,8 @@ PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum)
     /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
     const float up = m > 1e-30f ? 127.0f / m : 0.0f;
     const i16x16 lo = pack16(v[0] * up, v[1] * up), hi = pack16(v[2] * up, v[3] * up);
-    const __m256i pairs = _mm256_madd_epi16((__m256i)(lo + hi), _mm256_set1_epi16(1));
+    const __m256i both = _mm256_add_epi16((__m256i)lo, (__m256i)hi); /* wraps, where x is NaN */
+    const __m256i pairs = _mm256_madd_epi16(both, _mm256_set1_epi16(1));
     *scale = m / 127.0f + v_sum((vf)bad);
     *sum = *scale * v_sum((vf)_mm256_cvtepi32_ps(pairs));
     return _mm256_permute4x64_epi64(_mm256_packs_epi16((__m256i)lo, (__m256i)hi), 0xd8);
