@@ -244,7 +244,7 @@ static void test_frozen(void **state)
 static void test_infer(void **state)
 {
     static const enum pd_dtype kinds[] = {PD_DTYPE_F32, PD_DTYPE_F16};
-    static const float tolerance[] = {2e-5f, 4e-3f};
+    static const float tolerance[] = {2e-5f, 2e-2f}; /* of values of about 1, halves 2^-11 */
     for (int i = 0; i < 2 * TINY_SPECS; i++) {
         const int k = i / 2, kind = i % 2;
         struct pd_model *m = tiny_make(&tiny_specs[k], 5);
