@@ -300,11 +300,16 @@ out:
     return rc;
 }
 
-/* Refilling a few rows at a time would make many small passes: wait until an eighth is free. */
+/* Refilling a few rows at a time would make many small passes: wait until an eighth is free, or
+ * room for all who wait. */
 static bool worth_refilling(const struct pd_gen *g)
 {
-    int64_t free_rows = g->opts.max_rows - g->n_rows;
-    return g->n_queue > 0 && free_rows > 0 && free_rows >= g->opts.max_rows / 8;
+    int64_t free_rows = g->opts.max_rows - g->n_rows, waiting = 0;
+    if (g->n_queue == 0 || free_rows == 0)
+        return false;
+    for (int64_t i = 0; i < g->n_queue && waiting <= free_rows; i++)
+        waiting += g->queue[i]->p.n_answers - g->queue[i]->started;
+    return waiting <= free_rows || free_rows >= g->opts.max_rows / 8;
 }
 
 enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err)
