@@ -22,7 +22,7 @@ struct pd_cmd {
     X("worker", pd_cmd_worker, "Collect", "run the jobs that the server queues")                   \
     X("user", pd_cmd_user, "Collect", "accounts, keys and sign-in links")                          \
     X("dataset", pd_cmd_dataset, "Collect", "make, list, show, publish and delete datasets")       \
-    X("import", pd_cmd_import, "Collect", "prompts, answers, pairs, other tools' files") \
+    X("import", pd_cmd_import, "Collect", "prompts, answers, pairs, other tools' files")           \
     X("status", pd_cmd_status, "Collect", "progress at a glance")                                  \
     X("agree", pd_cmd_agree, "Collect", "how far labelers agree, with intervals")                  \
     X("snapshot", pd_cmd_snapshot, "Collect", "freeze a dataset by content hash; splits")          \

@@ -8,8 +8,8 @@
 #include <stdio.h>
 
 struct pd_door_call {
-    const char *data_dir; /* NULL: ${PODIUM_DIR:-podium-data} */
-    const char *op;       /* a name of api/ops.h */
+    const char *data_dir;     /* NULL: ${PODIUM_DIR:-podium-data} */
+    const char *op;           /* a name of api/ops.h */
     struct json_object *args; /* borrowed; NULL = {} */
     const char *in_path;      /* a file to read, "-" = stdin, NULL = none */
     const char *in_name;      /* for messages; NULL = in_path */
