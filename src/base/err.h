@@ -55,8 +55,13 @@ struct pd_err {
 #define PD_STRINGIFY(x)  PD_STRINGIFY_(x)
 #define PD_WHERE         __FILE__ ":" PD_STRINGIFY(__LINE__)
 
-/* Fill *err (if not NULL) and evaluate to the code: `return PD_FAIL(err, PD_PARSE, "...", ...)`. */
-#define PD_FAIL(err, code, ...)     pd_err_set((err), (code), 0, PD_WHERE, __VA_ARGS__)
+/* Fill *err (if not NULL) and evaluate to the code: `return PD_FAIL(err, PD_PARSE, "...", ...)`.
+ * The analyzer, which sees one file at a time, is told that it is the code. */
+#ifdef __clang_analyzer__
+#define PD_FAIL(err, code, ...) (pd_err_set((err), (code), 0, PD_WHERE, __VA_ARGS__), (code))
+#else
+#define PD_FAIL(err, code, ...) pd_err_set((err), (code), 0, PD_WHERE, __VA_ARGS__)
+#endif
 /* The same, and ": strerror(errno)" is appended. Evaluate right after the failing call. */
 #define PD_FAIL_SYS(err, code, ...) pd_err_set_sys((err), (code), PD_WHERE, __VA_ARGS__)
 

@@ -214,7 +214,7 @@ enum pd_rc pd_prompt_encode(const struct pd_model *m, const struct pd_prompt_opt
     } else if (list || pd_prompt_chats(m, o)) {
         if (list)
             PD_TRY(pd_chat_msgs_from_json(prompt, &msgs, &n, err));
-        PD_TRY(encode_chat(m, o, msgs ? msgs : &one, n, ids, cut, err));
+        PD_TRY(encode_chat(m, o, list ? msgs : &one, n, ids, cut, err));
     } else {
         PD_TRY(encode_text(m, o, pd_json_value_str(prompt), ids, cut, err));
     }

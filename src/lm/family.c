@@ -70,9 +70,11 @@ static enum pd_rc unknown_arch(struct pd_str arch, const char *path, struct pd_e
     char known[256] = "";
     const struct pd_family_type *first = NULL;
     for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++)
-            if (family_of_arch(pd_str_from(t->gguf_arch), &first) && first == t)
+        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++) {
+            (void)family_of_arch(pd_str_from(t->gguf_arch), &first);
+            if (first == t)
                 add_known(known, sizeof known, t->gguf_arch);
+        }
     if (!arch.ptr)
         return PD_FAIL(err, PD_INVALID, "%s: key general.architecture is missing", path);
     return PD_FAIL(err, PD_UNSUPPORTED, "%s: architecture \"%.*s\" is not known; known are %s",

@@ -70,7 +70,7 @@ out:
 static enum pd_rc eval_args(struct pd_j_run *r, const struct pd_j_node *n, struct pd_j_args *args)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_j_val v;
+    struct pd_j_val v = {0};
     *args = (struct pd_j_args){0};
     if (n->n_args > 0 && !(args->v = pd_j_alloc(r, n->n_args * sizeof *args->v)))
         return PD_TOOBIG;

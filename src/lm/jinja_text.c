@@ -121,7 +121,7 @@ static void show_float(double f, char *dst, size_t size)
     do
         (void)snprintf(dst, size, "%.*e", digits - 1, f);
     while (strtod(dst, NULL) != f && ++digits <= 17);
-    int exponent = atoi(strchr(dst, 'e') + 1);
+    int exponent = (int)strtol(strchr(dst, 'e') + 1, NULL, 10);
     if (exponent >= -4 && exponent < 16) {
         int decimals = digits - 1 - exponent;
         (void)snprintf(dst, size, "%.*f", decimals > 1 ? decimals : 1, f);

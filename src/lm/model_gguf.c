@@ -72,7 +72,7 @@ static enum pd_rc put_rope(struct writing *g, struct pd_err *err)
     put_u32(g, "rope.dimension_count", r->dim);
     put_f32(g, "rope.freq_base", r->theta);
     if (r->scaling == PD_LM_SCALE_DYNAMIC ||
-        (r->scaling == PD_LM_SCALE_YARN && r->attention_factor))
+        (r->scaling == PD_LM_SCALE_YARN && r->attention_factor != 0))
         return PD_FAIL(err, PD_UNSUPPORTED,
                        "%s: its rope scaling (%s) cannot be said in a GGUF file", g->m->path,
                        r->scaling == PD_LM_SCALE_YARN ? "yarn with an attention_factor"

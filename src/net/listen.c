@@ -41,14 +41,15 @@ static enum pd_rc parse(const char *text, struct address *out, struct pd_err *er
 
 static void write_url(int fd, const struct address *a, char url[128])
 {
-    struct sockaddr_storage ss = {0};
-    socklen_t len = sizeof ss;
-    (void)getsockname(fd, (struct sockaddr *)&ss, &len);
-    unsigned port = 0;
-    if (ss.ss_family == AF_INET6)
-        port = ntohs(((struct sockaddr_in6 *)&ss)->sin6_port);
-    else
-        port = ntohs(((struct sockaddr_in *)&ss)->sin_port);
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } bound = {.v6 = {0}};
+    socklen_t len = sizeof bound;
+    (void)getsockname(fd, &bound.any, &len);
+    const unsigned port =
+        ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
     bool v6 = strchr(a->host, ':') != NULL;
     snprintf(url, 128, "http://%s%s%s:%u", v6 ? "[" : "", a->host[0] ? a->host : "localhost",
              v6 ? "]" : "", port);
