@@ -207,8 +207,8 @@ static void block_q6_k(const uint8_t *b, float *y)
                 const uint8_t low = ql[l + quarter % 2 * 32];
                 const int q = (quarter < 2 ? low & 15 : low >> 4) | (qh[l] >> (2 * quarter) & 3)
                                                                         << 4;
-                y[half * 128 + quarter * 32 + l] =
-                    d * (float)sc[l / 16 + 2 * quarter] * (float)(q - 32);
+                const int s = l / 16 + 2 * quarter;
+                y[half * 128 + quarter * 32 + l] = d * (float)sc[s] * (float)(q - 32);
             }
     }
 }

@@ -328,9 +328,6 @@ void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
 {
     const int64_t panels = count_panels(c, WIDTH), tiles = (c->T + TALL - 1) / TALL;
     const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-    /* panels that follow each other on a thread: the next one is fetched meanwhile; few where there
-     * are few to share */
-    const int64_t chunk = panels * cuts < 128 ? 1 : 4;
     if (c->T == 1) { /* from two rows on a panel is worth unpacking */
         one_row(c);
         return;
@@ -343,7 +340,9 @@ void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
             const struct tile t = tile_at(c, i, tiles);
             quantise(c, &t);
         }
-#pragma omp for schedule(dynamic, chunk)
+        /* panels that follow each other on a thread: the next one is fetched meanwhile; few where
+         * there are few to share */
+#pragma omp for schedule(dynamic, panels *cuts < 128 ? 1 : 4)
         for (int64_t k = 0; k < panels * cuts; k++) {
             const struct panel p = panel_at(c, WIDTH, k % panels);
             const int64_t i = k / panels;
