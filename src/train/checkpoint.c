@@ -273,6 +273,7 @@ struct json_object *pd_rng_to_json(const struct pd_rng *r)
 bool pd_rng_from_json(struct json_object *o, struct pd_rng *r)
 {
     const char *text = json_object_is_type(o, json_type_string) ? json_object_get_string(o) : "";
+    /* sixteen digits of hex cannot overflow: NOLINTNEXTLINE(cert-err34-c) */
     return strlen(text) == 64 && sscanf(text, "%16" SCNx64 "%16" SCNx64 "%16" SCNx64 "%16" SCNx64,
                                         &r->state_hi, &r->state_lo, &r->inc_hi, &r->inc_lo) == 4;
 }

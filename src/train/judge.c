@@ -45,12 +45,13 @@ static bool same_tokenizer(const struct pd_model *a, const struct pd_model *b)
 
 static enum pd_rc open_toy(struct pd_judge *j, const char *range, int vocab, struct pd_err *err)
 {
-    int lo, hi, end = 0;
-    if (sscanf(range, "%d-%d%n", &lo, &hi, &end) != 2 || range[end] != '\0' || lo < 0 || hi < lo ||
-        hi >= vocab)
+    const char *dash = strchr(range, '-');
+    int64_t lo = 0, hi = 0;
+    if (!dash || !pd_str_to_i64((struct pd_str){range, (size_t)(dash - range)}, &lo) ||
+        !pd_str_to_i64(pd_str_from(dash + 1), &hi) || lo < 0 || hi < lo || hi >= vocab)
         return PD_FAIL(err, PD_USAGE, "toy:%s: expected toy:LO-HI with ids below %d", range, vocab);
-    j->toy_lo = lo;
-    j->toy_hi = hi;
+    j->toy_lo = (int32_t)lo;
+    j->toy_hi = (int32_t)hi;
     return PD_OK;
 }
 
