@@ -57,6 +57,17 @@ def busy_seconds():
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
+def used_seconds(pid):
+    """Processor time of a running process."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_bytes(pid):
+    """The most memory that a running process has held."""
+    return int(pathlib.Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+
 def run(command, **kw):
     command = [str(c) for c in command]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -48,10 +48,10 @@ static const char *status_name(const struct pd_dataset *d)
 }
 
 /* What was made: a JSON object or a line for people. */
-static enum pd_rc say_made(struct pd__op *op, void *id, struct pd_err *err)
+static enum pd_rc say_made(struct pd__op *op, int64_t id, struct pd_err *err)
 {
     struct pd_dataset d;
-    enum pd_rc rc = pd_dataset_get(op->db, &op->a, *(int64_t *)id, &d, err);
+    enum pd_rc rc = pd_dataset_get(op->db, &op->a, id, &d, err);
     if (rc != PD_OK || op->json)
         return rc == PD_OK ? pd_status_write(op->db, &d, false, &op->w, err) : rc;
     pd_buf_addf(&op->out, "dataset %s in workspace %s: template %s, overlap %lld, %s%s", d.name,
@@ -60,22 +60,26 @@ static enum pd_rc say_made(struct pd__op *op, void *id, struct pd_err *err)
     return PD_OK;
 }
 
+static enum pd_rc create(struct pd__op *op, void *options, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    int64_t id = 0;
+    PD_TRY(place(op->c, op->db, options, err));
+    PD_TRY(pd_template_create(op->db, options, &id, err));
+    rc = say_made(op, id, err);
+out:
+    return rc;
+}
+
 enum pd_rc pd_op_dataset_create(struct pd_op_call *c, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_tx tx = {0};
     struct pd_template_options o = {0};
     struct pd_buf xml;
-    int64_t id = 0;
     pd_buf_init(&xml, (size_t)1 << 20);
     PD_TRY(create_options(c, &xml, &o, err));
-    PD_TRY(pd_tx_begin(&tx, c->store, PD_TX_DURABLE, err));
-    PD_TRY(place(c, tx.db, &o, err));
-    PD_TRY(pd_template_create(tx.db, &o, &id, err));
-    PD_TRY(pd_tx_commit(&tx, err));
-    PD_TRY(pd__op_read(c, say_made, &id, err));
+    rc = pd__op_write(c, create, &o, err);
 out:
-    pd_tx_abandon(&tx);
     pd_buf_release(&xml);
     return rc;
 }

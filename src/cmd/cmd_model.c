@@ -210,53 +210,27 @@ out:
     return rc;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 /* What convert and merge write, and how. */
 struct save {
     const char *out, *dtype;
     int64_t shard_mb;
 };
 
-static struct pd_opt opt_out(struct save *s)
-{
-    return (struct pd_opt){.name = "out",
-                           .type = PD_OPT_STR,
-                           .value = &s->out,
-                           .metavar = "OUT",
-                           .help = "the Hugging Face folder or, ending in .gguf, the file to write",
-                           .flags = PD_OPT_REQUIRED};
-}
-
-static struct pd_opt opt_dtype(struct save *s)
-{
-    return (struct pd_opt){.name = "dtype",
-                           .type = PD_OPT_CHOICE,
-                           .value = &s->dtype,
-                           .choices = DTYPES "|q8_0|q4_0",
-                           .help =
-                               "number format of the weights; the last two in .gguf files only"};
-}
-
-static struct pd_opt opt_shard(struct save *s)
-{
-    return (struct pd_opt){.name = "max-shard-size",
-                           .type = PD_OPT_I64,
-                           .value = &s->shard_mb,
-                           .metavar = "MB",
-                           .min = 0,
-                           .max = 1000000,
-                           .help = "of a folder's model files, in millions of bytes; 0 = 5000"};
-}
+#define SAVE_ROWS(s)                                                                               \
+    PD_OPT_ROW("out", PD_OPT_STR, &(s).out, "OUT",                                                 \
+               "the Hugging Face folder or, ending in .gguf, the file to write",                   \
+               .flags = PD_OPT_REQUIRED),                                                          \
+        PD_OPT_ROW("dtype", PD_OPT_CHOICE, &(s).dtype, NULL,                                       \
+                   "number format of the weights; the last two in .gguf files only",               \
+                   .choices = DTYPES "|q8_0|q4_0"),                                                \
+        PD_OPT_ROW("max-shard-size", PD_OPT_I64, &(s).shard_mb, "MB",                              \
+                   "of a folder's model files, in millions of bytes; 0 = 5000", .min = 0,          \
+                   .max = 1000000)
 
 static enum pd_rc save_as(const struct pd_model *m, const struct save *s, struct pd_err *err)
 {
     enum pd_dtype t = dtype_of(s->dtype);
-    if (ends_with(s->out, ".gguf"))
+    if (pd_str_ends(pd_str_from(s->out), PD_STR(".gguf")))
         return pd_model_save_gguf(m, s->out, t, err);
     if (pd_dtype_info(t)->block > 1)
         return PD_FAIL(err, PD_USAGE,
@@ -285,7 +259,7 @@ static enum pd_rc model_convert(const struct pd_cmd *self, int argc, char **argv
     struct save save = {.dtype = "fp32"};
     bool help = false;
     struct pd_opt_list args = {0};
-    struct pd_opt table[] = {opt_out(&save), opt_dtype(&save), opt_shard(&save), {0}};
+    struct pd_opt table[] = {SAVE_ROWS(save), PD_OPT_END};
     PD_TRY(pd_opt_parse(table, argc, argv, 1, 1, &args, &help, err));
     if (help)
         pd_cmd_help(
@@ -318,10 +292,8 @@ static enum pd_rc model_merge(const struct pd_cmd *self, int argc, char **argv, 
          .metavar = "DIR",
          .help = "the LoRA adapter: a folder as PEFT writes it",
          .flags = PD_OPT_REQUIRED},
-        opt_out(&save),
-        opt_dtype(&save),
-        opt_shard(&save),
-        {0},
+        SAVE_ROWS(save),
+        PD_OPT_END,
     };
     PD_TRY(pd_opt_parse(table, argc, argv, 1, 1, &args, &help, err));
     if (help)

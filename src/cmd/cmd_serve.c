@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "base/sig.h"
 #include "base/time.h"
-#include "gen/endpoint.h"
+#include "lm/model.h"
 #include "pref/template.h"
 #include "store/lease.h"
 #include "tensor/backend.h"
@@ -206,7 +206,7 @@ static enum pd_rc check_args(const struct serve *o, struct pd_err *err)
                        "--listen %s: people come in by HOST:PORT; other verbs find the server's "
                        "socket in the data folder by themselves",
                        o->listen);
-    if (o->model && pd_endpoint_is(o->model))
+    if (o->model && pd_model_is_address(o->model))
         return PD_FAIL(err, PD_USAGE,
                        "--model %s is an address; the server runs models of this machine. Answers "
                        "of an endpoint come with `podium generate --model ADDRESS` and `podium "

@@ -1,6 +1,6 @@
 #include "cmd/generate_grid.h"
 #include "base/mem.h"
-#include "gen/endpoint.h"
+#include "lm/model.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -106,7 +106,8 @@ enum pd_rc pd_grid_make(struct pd_grid *g, const struct pd_opt_list *models,
     g->models = pd_xalloc(models->n * sizeof *g->models);
     for (; g->n_models < models->n; g->n_models++) {
         const char *m = models->items[g->n_models];
-        g->models[g->n_models] = (struct pd_grid_model){.path = m, .endpoint = pd_endpoint_is(m)};
+        g->models[g->n_models] =
+            (struct pd_grid_model){.path = m, .endpoint = pd_model_is_address(m)};
     }
     rc = name_models(g, names, err);
 out:

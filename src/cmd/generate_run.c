@@ -171,16 +171,18 @@ static enum pd_rc make_variants(void *ctx, const size_t *which, const char *cons
     enum pd_rc rc = PD_OK;
     struct pd_answers_opts *o = pd_xalloc(n * sizeof *o);
     struct pd_answers_summary *sums = pd_xalloc(n * sizeof *sums);
-    for (size_t i = 0; i < n; i++)
-        o[i] = variant(j, which[i], out[i], resume);
     if (g->models[m].endpoint) {
         struct pd_endpoint ep = j->a->ep;
         ep.url = g->models[m].path;
         ep.model = g->models[m].name;
         close_model(j);
-        for (size_t i = 0; i < n && rc == PD_OK; i++)
+        for (size_t i = 0; i < n && rc == PD_OK; i++) {
+            o[i] = variant(j, which[i], out[i], resume);
             rc = pd_answers_collect(&ep, &j->prompts, &o[i], &sums[i], err);
+        }
     } else {
+        for (size_t i = 0; i < n; i++)
+            o[i] = variant(j, which[i], out[i], resume);
         rc = open_decoder(j, m, err);
         if (rc == PD_OK)
             rc = pd_answers_make(j->dec, &j->prompts, o, n, sums, err);

@@ -3,8 +3,8 @@
  * that it lives, and hands the job in.
  *
  *   DIR/jobs/ID/   train.jsonl test.jsonl prompts.jsonl log.txt     what went in, what it printed
- *   DIR/runs/ID/   the run folder, written by the trainer alone (and eval.json, eval-answers.jsonl
- * by an evaluation)
+ *   DIR/runs/ID/   the run folder, written by the trainer alone; eval.json and
+ *                  eval-answers.jsonl by an evaluation
  */
 #ifndef PD_CMD_JOB_RUN_H
 #define PD_CMD_JOB_RUN_H

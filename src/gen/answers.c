@@ -306,7 +306,23 @@ static void summarise(struct run *r)
     r->jobs[0].sum->seconds = (double)(pd_time_mono_ns() - r->start_ns) / 1e9;
 }
 
-static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct pd_err *err)
+/* The prompts of another job over the same ones, as it has read them. */
+static void take_items(struct pd__job *j, const struct pd__job *other)
+{
+    j->items = pd_xalloc((size_t)(other->n_items + 1) * sizeof *j->items);
+    for (; j->n_items < other->n_items; j->n_items++) {
+        const struct pd__item *from = &other->items[j->n_items];
+        struct pd__item *it = &j->items[j->n_items];
+        *it = (struct pd__item){
+            .job = j, .row = from->row, .line_no = from->line_no, .key = from->key};
+        pd_ids_add(&it->ids, from->ids.ptr, from->ids.len);
+    }
+    j->sum->truncated = other->sum->truncated;
+}
+
+/* first: a job over the same prompts that is prepared, or NULL. */
+static enum pd_rc prepare(struct pd__job *j, const struct pd__job *first,
+                          struct pd_prompts *prompts, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     const struct pd_answers_opts *opts = j->opts;
@@ -323,7 +339,8 @@ static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct 
     j->sampling.bad_words = j->bad.spans;
     j->sampling.n_bad_words = j->bad.n;
     pd_stops_init(&j->stops, opts->stops, opts->n_stops);
-    if (opts->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_UNKNOWN && !opts->quiet)
+    if (!first && opts->chat == PD_CHAT_AUTO && j->model->chat.kind == PD_CHAT_UNKNOWN &&
+        !opts->quiet)
         fprintf(stderr,
                 "the model's chat template cannot be read (%s): prompts are taken as plain text\n",
                 j->model->chat.problem);
@@ -331,7 +348,10 @@ static enum pd_rc prepare(struct pd__job *j, struct pd_prompts *prompts, struct 
     struct pd_prompt_opts po = pd_answers_prompt_opts(opts);
     j->chat = pd_prompt_chats(j->model, &po);
     PD_TRY(pd_sampling_check(&j->sampling, err));
-    PD_TRY(encode_all(j, prompts, err));
+    if (first)
+        take_items(j, first);
+    else
+        PD_TRY(encode_all(j, prompts, err));
 out:
     return rc;
 }
@@ -369,10 +389,8 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
         pd__answers_init(&r.jobs[i], &opts[i], &sums[i]);
         r.jobs[i].model = pd_decoder_model(dec);
     }
-    for (size_t i = 0; i < n; i++) {
-        PD_TRY(prepare(&r.jobs[i], prompts, err));
-        PD_ASSERT(r.jobs[i].n_items == r.jobs[0].n_items);
-    }
+    for (size_t i = 0; i < n; i++)
+        PD_TRY(prepare(&r.jobs[i], i ? &r.jobs[0] : NULL, prompts, err));
     for (; n_open < n; n_open++)
         PD_TRY(pd__answers_open(&r.jobs[n_open], err));
     rc = run(&r, dec, err);

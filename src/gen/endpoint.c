@@ -3,7 +3,6 @@
 #include "base/mem.h"
 
 #include <string.h>
-#include <strings.h>
 
 enum {
     REPLY_MAX = 16 << 20,
@@ -11,11 +10,6 @@ enum {
     SECRET_MIN = 6,          /* a shorter key ("none") hides nothing */
     MAX_TOKENS = 1000000000, /* of one request; a count past it is none */
 };
-
-bool pd_endpoint_is(const char *model)
-{
-    return strncasecmp(model, "http://", 7) == 0 || strncasecmp(model, "https://", 8) == 0;
-}
 
 enum pd_rc pd_endpoint_check(const struct pd_endpoint *e, struct pd_err *err)
 {

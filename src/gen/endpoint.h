@@ -24,8 +24,6 @@ struct pd_endpoint {
     double price_in, price_out; /* of a million tokens */
 };
 
-/* Whether what was given as a model is an endpoint's address. */
-bool pd_endpoint_is(const char *model);
 /* PD_USAGE unless url is http(s)://host... without a name and password in it. */
 PD_CHECKED enum pd_rc pd_endpoint_check(const struct pd_endpoint *e, struct pd_err *err);
 

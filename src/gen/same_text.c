@@ -183,10 +183,11 @@ bool pd_texts_add(struct pd_texts *t, struct pd_str s, int64_t group)
     text->triples = triples_of(&text->words);
     /* a set of m shares at least 9/10 of it with its like: not all of that can lie behind these */
     size_t m = text->triples.n, first = m ? m - (9 * m + 9) / 10 + 1 : 0;
-    bool repeats = look_up(t, x, whole(&text->words));
+    uint64_t all = whole(&text->words);
+    bool repeats = look_up(t, x, all);
     for (size_t i = 0; i < first && !repeats; i++)
         repeats = look_up(t, x, text->triples.v[i]);
-    post(t, x, whole(&text->words));
+    post(t, x, all);
     for (size_t i = 0; i < first; i++)
         post(t, x, text->triples.v[i]);
     return repeats;

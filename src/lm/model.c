@@ -1,4 +1,5 @@
 #include "lm/model_int.h"
+#include "lm/hub.h"
 #include "lm/lora.h"
 #include "lm/tok_int.h"
 
@@ -7,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/mman.h>
 
 static void freeze(struct pd_model *m, double share)
@@ -138,13 +140,18 @@ out:
     return rc;
 }
 
+bool pd_model_is_address(const char *given)
+{
+    return strncasecmp(given, "http://", 7) == 0 || strncasecmp(given, "https://", 8) == 0;
+}
+
 /* What M names: *dir says whether a folder or a file; *path is the caller's to free. */
 static enum pd_rc resolve(const char *given, char **path, bool *dir, struct pd_err *err)
 {
-    if (strncmp(given, "hf://", 5) == 0)
+    if (pd_hub_is_url(given))
         return PD_FAIL(err, PD_NOTFOUND,
                        "%s: `podium model pull %s` fetches it and prints its path", given, given);
-    if (strncmp(given, "http://", 7) == 0 || strncmp(given, "https://", 8) == 0)
+    if (pd_model_is_address(given))
         return PD_FAIL(err, PD_NOTFOUND,
                        "%s: the address of an endpoint, which can only be asked for answers "
                        "(`podium generate`); expected a model of this machine",

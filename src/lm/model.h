@@ -86,6 +86,8 @@ struct pd_model {
     struct pd_model_files *files; /* private: maps, owned buffers, config.json as read */
 };
 
+/* Whether what was given as a model is an endpoint's address, http(s)://... */
+bool pd_model_is_address(const char *given);
 PD_CHECKED enum pd_rc pd_model_open(struct pd_model **out, const char *path,
                                     const struct pd_model_options *opt, struct pd_err *err);
 /* Random weights at the shape of a config.json: matrices normal(0, initializer_range), norms one,

@@ -106,11 +106,12 @@ static enum pd_rc make_way(const char *path, const struct sockaddr_un *sa, struc
                        "cannot listen on unix:%s: there is a file of that name which is no socket",
                        path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool alive = fd >= 0 && (connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0 ||
-                             errno == EAGAIN); /* with others waiting for it */
-    if (fd >= 0)
-        close(fd);
-    if (alive)
+    if (fd < 0)
+        return PD_FAIL_SYS(err, PD_IO, "cannot make a socket");
+    bool dead = connect(fd, (const struct sockaddr *)sa, sizeof *sa) != 0 &&
+                (errno == ECONNREFUSED || errno == ENOENT);
+    close(fd);
+    if (!dead)
         return PD_FAIL(err, PD_BUSY,
                        "cannot listen on unix:%s: another program does; stop it or choose another "
                        "path",

@@ -230,12 +230,8 @@ enum pd_rc pd_suggestion_by_uuid(struct pd_db *db, struct pd_arena *a, struct pd
     struct pd_rows *rows = NULL;
     bool found = false;
     enum pd_rc rc = pd_db_query(db, &rows, err, SUGGESTION "WHERE s.uuid = ?1", "s", uuid);
-    if (rc != PD_OK)
-        return rc;
-    rc = pd_rows_next(rows, &found, err);
-    if (rc == PD_OK && found)
-        read_suggestion(rows, a, out);
-    pd_rows_close(rows);
+    if (rc == PD_OK)
+        rc = pd__rows_one(rows, a, read_suggestion, out, &found, err);
     return rc == PD_OK && !found
                ? PD_FAIL(err, PD_NOTFOUND, "no suggestion with id %.*s", PD_STR_ARG(uuid))
                : rc;

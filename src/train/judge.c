@@ -1,7 +1,7 @@
 #include "train/judge.h"
 #include "base/mem.h"
 
-#include <stdio.h>
+#include <string.h>
 
 enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const char *path,
                           const char *dtype, int64_t micro_tokens, struct pd_err *err)

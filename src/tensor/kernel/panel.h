@@ -1,4 +1,4 @@
-/* What the two panel products share: where outputs lie, and turning rows into columns. */
+/* What the panel products share: where outputs lie, and turning rows into columns. */
 #ifndef PD_TENSOR_KERNEL_PANEL_H
 #define PD_TENSOR_KERNEL_PANEL_H
 
@@ -8,6 +8,12 @@
 /* A panel is WIDTH outputs (two vectors); a tile is up to TALL rows of x. Two vectors of sums a
  * row, two of weights and one value of x fill the registers: 16, or 32 with AVX-512. */
 enum { WIDTH = 2 * PD_LANES, TALL = PD_LANES >= 16 ? 12 : 6 };
+/* X for each number of rows that a tile may have: a case of a switch, so that each is unrolled. */
+#if PD_LANES >= 16
+#define TILE_HEIGHTS(X) X(12) X(11) X(10) X(9) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
+#else
+#define TILE_HEIGHTS(X) X(6) X(5) X(4) X(3) X(2) X(1)
+#endif
 
 /* n <= WIDTH outputs of one part. */
 struct panel {

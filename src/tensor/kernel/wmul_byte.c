@@ -277,12 +277,7 @@ static void sweep(const struct pd_wmul_call *c, int64_t first, int64_t end, int6
     case mr:                                                                                       \
         micro(mr, kb0, nb, &t, u, acc);                                                            \
         break;
-            TILE(6)
-            TILE(5)
-            TILE(4)
-            TILE(3)
-            TILE(2)
-            TILE(1)
+            TILE_HEIGHTS(TILE)
 #undef TILE
         }
         acc += t.rows * WIDTH;

@@ -271,20 +271,7 @@ PD_INLINE void sweep(const bool mins, const struct pd_wmul_call *c, int64_t t0, 
     case n:                                                                                        \
         micro(n, mins, nb, q, c->ldq, s, sum, c->blocks, u, a);                                    \
         break;
-#if PD_LANES >= 16
-            TILE(12)
-            TILE(11)
-            TILE(10)
-            TILE(9)
-            TILE(8)
-            TILE(7)
-#endif
-            TILE(6)
-            TILE(5)
-            TILE(4)
-            TILE(3)
-            TILE(2)
-            TILE(1)
+            TILE_HEIGHTS(TILE)
 #undef TILE
         }
         r += mr;
