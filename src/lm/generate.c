@@ -78,15 +78,9 @@ void pd_gen_free(struct pd_gen *g)
 {
     if (!g)
         return;
-    for (int64_t i = 0; i < g->n_rows; i++) {
-        struct pd__prompt *p = g->rows[i].prompt;
-        pd__gen_drop_row(g, &g->rows[i]);
-        if (p->started == p->p.n_answers && ++p->finished == p->started)
-            pd__gen_end_prompt(g, p); /* not in the queue any more */
-        else if (p->started < p->p.n_answers)
-            p->finished++;
-    }
-    for (int64_t i = 0; i < g->n_queue; i++)
+    for (int64_t i = 0; i < g->n_rows; i++)
+        pd__gen_end_row(g, &g->rows[i]);
+    for (int64_t i = 0; i < g->n_queue; i++) /* these have answers to start: no row ended them */
         pd__gen_end_prompt(g, g->queue[i]);
     for (int i = 0; i < g->n_samplers; i++)
         pd_sampler_free(g->samplers[i]);
@@ -202,7 +196,6 @@ static enum pd_rc prefill(struct pd_gen *g, struct pd_err *err)
             continue;
         x->hidden = pd_xalloc((size_t)g->H * sizeof *x->hidden);
         memcpy(x->hidden, hidden, (size_t)g->H * sizeof *hidden);
-        x->ready = true;
         hidden += g->H;
     }
 out:
@@ -222,13 +215,9 @@ static void settle(struct pd_gen *g, int64_t from)
             g->rows[kept++] = r;
             continue;
         }
-        struct pd__prompt *p = r.prompt;
         if (g->opts.done)
-            g->opts.done(g->opts.ctx, &p->p, &r.a);
-        pd__gen_drop_row(g, &r);
-        p->finished++;
-        if (p->finished == p->p.n_answers)
-            pd__gen_end_prompt(g, p);
+            g->opts.done(g->opts.ctx, &r.prompt->p, &r.a);
+        pd__gen_end_row(g, &r);
     }
     g->n_rows = kept;
 }
@@ -258,15 +247,13 @@ static enum pd_rc start_answers(struct pd_gen *g, struct pd_err *err)
         struct pd__prompt *p = g->queue[i];
         struct pd__prefix *x = p->prefix;
         int64_t pages = pd_kv_pages_for(pd__gen_max_new(g, &p->p));
-        if (!x->ready || g->promised + pages - x->spare > g->n_pages) {
+        if (!x->hidden || g->promised + pages - x->spare > g->n_pages) {
             i++; /* those behind may hold what this one waits for */
             continue;
         }
         g->promised += pages - x->spare;
         x->spare = 0;
-        struct pd__row *r = &g->rows[g->n_rows];
-        init_row(g, r, p);
-        r->pages = pages;
+        init_row(g, &g->rows[g->n_rows], p);
         memcpy(g->hidden + (g->n_rows - first) * g->H, x->hidden, (size_t)g->H * sizeof *g->hidden);
         g->n_rows++;
         if (++p->started == p->p.n_answers)

@@ -8,8 +8,7 @@
 /* What prompts that say the same share: computed and kept once. */
 struct pd__prefix {
     struct pd_kv_node *node; /* NULL while it waits */
-    float *hidden; /* (H) after its last token, once computed: first tokens are drawn from it */
-    bool ready, in_pass;
+    float *hidden; /* (H) after its last token: first tokens are drawn from it; NULL = not yet */
     int64_t own, answer; /* pages: of its tokens, and of the longest answer to it */
     int64_t spare;       /* promised at admission to whichever answer begins first */
     int64_t n_prompts;   /* that hold it */
@@ -29,7 +28,6 @@ struct pd__row {
     struct pd_gen_answer a; /* ids point into context, after the prompt */
     int32_t *context;       /* prompt and answer side by side, as the sampler reads them */
     int64_t max_new;
-    int64_t pages;
     struct pd_kv_node *node;
     struct pd_rng rng;
     bool over;
@@ -65,6 +63,8 @@ int pd__gen_choose(struct pd_gen *g, struct pd__prefix **who);
 void pd__gen_unqueue(struct pd_gen *g, const struct pd__prompt *p);
 /* Its last answer is done, or it is not wanted any more. */
 void pd__gen_end_prompt(struct pd_gen *g, struct pd__prompt *p);
-void pd__gen_drop_row(struct pd_gen *g, struct pd__row *r);
+/* An answer is handed over, or not wanted any more; with the last one its prompt ends. The caller
+ * closes the gap among the rows. */
+void pd__gen_end_row(struct pd_gen *g, struct pd__row *r);
 
 #endif

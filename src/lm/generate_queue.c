@@ -18,14 +18,17 @@ void pd__gen_end_prompt(struct pd_gen *g, struct pd__prompt *p)
     pd_free(x);
 }
 
-void pd__gen_drop_row(struct pd_gen *g, struct pd__row *r)
+void pd__gen_end_row(struct pd_gen *g, struct pd__row *r)
 {
+    struct pd__prompt *p = r->prompt;
     pd_kv_node_unref(g->kv, r->node);
-    g->promised -= r->pages;
+    g->promised -= pd_kv_pages_for(r->max_new);
     pd_free(r->context);
     pd_free(r->a.logprobs);
     pd_free(r->a.raw_logprobs);
     pd_free(r->a.top);
+    if (++p->finished == p->p.n_answers)
+        pd__gen_end_prompt(g, p);
 }
 
 int64_t pd__gen_max_new(const struct pd_gen *g, const struct pd_gen_prompt *p)
@@ -100,9 +103,7 @@ void pd_gen_cancel(struct pd_gen *g, const void *user)
             g->rows[kept++] = r;
             continue;
         }
-        pd__gen_drop_row(g, &r);
-        if (++r.prompt->finished == r.prompt->p.n_answers)
-            pd__gen_end_prompt(g, r.prompt);
+        pd__gen_end_row(g, &r);
     }
     g->n_rows = kept;
 }
@@ -137,7 +138,8 @@ int pd__gen_choose(struct pd_gen *g, struct pd__prefix **who)
         struct pd__prompt *p = g->queue[i];
         struct pd__prefix *x = p->prefix;
         rows -= p->p.n_answers - p->started;
-        if (x->ready || x->in_pass)
+        /* prompts that share a prefix stand one behind the other */
+        if (x->hidden || (n_parts > 0 && who[n_parts - 1] == x))
             continue;
         int64_t done = x->node ? x->node->len : 0, left = p->p.n - done;
         /* long prompts are cut at the same places whoever is computed beside them */
@@ -147,12 +149,9 @@ int pd__gen_choose(struct pd_gen *g, struct pd__prefix **who)
         pd__gen_need_parts(g, n_parts + 1);
         g->parts[n_parts] = (struct pd_infer_part){
             .node = x->node, .ids = p->p.ids + done, .n = n, .want_last = n == left};
-        x->in_pass = true;
         who[n_parts++] = x;
         tokens -= n;
     }
-    for (int i = 0; i < n_parts; i++)
-        who[i]->in_pass = false;
     return n_parts;
 }
 
