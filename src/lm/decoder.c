@@ -86,7 +86,6 @@ static void make_positions(struct pd_decoder *dec)
 {
     const struct pd_config *cfg = &dec->model->cfg;
     if (cfg->pos == PD_LM_POS_ROPE) {
-        dec->rot = cfg->rope.dim;
         dec->inv_freq = pd_xalloc((size_t)dec->rot / 2 * sizeof(float) + sizeof(float));
         dec->rope_scale = (float)pd_config_rope_freqs(cfg, 0, dec->inv_freq);
     } else if (cfg->pos == PD_LM_POS_ALIBI) {
@@ -101,6 +100,21 @@ static void make_positions(struct pd_decoder *dec)
     }
 }
 
+void pd__decoder_shape(struct pd_decoder *dec)
+{
+    const struct pd_config *cfg = &dec->model->cfg;
+    dec->H = cfg->hidden_size;
+    dec->F = cfg->ffn_size;
+    dec->V = cfg->vocab_size;
+    dec->L = cfg->n_layers;
+    dec->A = cfg->n_heads;
+    dec->K = cfg->n_kv_heads;
+    dec->D = cfg->head_dim;
+    dec->W = (dec->A + 2 * dec->K) * dec->D;
+    dec->FU = cfg->gated ? 2 * dec->F : dec->F;
+    dec->rot = cfg->pos == PD_LM_POS_ROPE ? cfg->rope.dim : 0;
+}
+
 enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *opts,
                           struct pd_decoder **out, struct pd_err *err)
 {
@@ -111,15 +125,7 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
     dec->opts = *opts;
     if (opts->train)
         dec->opts.compute = pd_compute_resolve(opts->compute);
-    dec->H = cfg->hidden_size;
-    dec->F = cfg->ffn_size;
-    dec->V = cfg->vocab_size;
-    dec->L = cfg->n_layers;
-    dec->A = cfg->n_heads;
-    dec->K = cfg->n_kv_heads;
-    dec->D = cfg->head_dim;
-    dec->W = (dec->A + 2 * dec->K) * dec->D;
-    dec->FU = cfg->gated ? 2 * dec->F : dec->F;
+    pd__decoder_shape(dec);
     if (cfg->gated && cfg->act != PD_ACT_SILU) {
         rc = PD_FAIL(err, PD_UNSUPPORTED, "a gated MLP with another activation than silu");
         goto out;
@@ -193,6 +199,11 @@ int64_t pd_decoder_vocab_size(const struct pd_decoder *dec)
 int pd_decoder_n_layers(const struct pd_decoder *dec)
 {
     return (int)dec->L;
+}
+
+enum pd_compute pd_decoder_compute(const struct pd_decoder *dec)
+{
+    return dec->opts.compute;
 }
 
 int pd_decoder_first_trainable(const struct pd_decoder *dec)

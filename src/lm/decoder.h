@@ -28,7 +28,7 @@ struct pd_kv_shape;
 
 struct pd_decoder_opts {
     bool train;              /* parameters are fp32 and backward may be called */
-    enum pd_compute compute; /* precision of the matmuls; AUTO is resolved for this CPU */
+    enum pd_compute compute; /* precision of the matmuls; training resolves AUTO for this CPU */
 };
 
 /* Borrows the model, which must outlive the decoder; packs its weights. PD_NOTFOUND names a missing
@@ -41,6 +41,7 @@ const struct pd_model *pd_decoder_model(const struct pd_decoder *dec);
 int64_t pd_decoder_hidden_size(const struct pd_decoder *dec);
 int64_t pd_decoder_vocab_size(const struct pd_decoder *dec);
 int pd_decoder_n_layers(const struct pd_decoder *dec);
+enum pd_compute pd_decoder_compute(const struct pd_decoder *dec); /* training: never AUTO */
 /* 0..L: no block below it has a trainable parameter and the embeddings (if 0 < result) are frozen.
  * L when only the final norm or heads train. Read off the params' `trainable` at every call. */
 int pd_decoder_first_trainable(const struct pd_decoder *dec);

@@ -88,23 +88,22 @@ enum pd_rc pd__decoder_saved(struct pd_decoder *dec, int64_t T, int first, struc
     return rc;
 }
 
-int64_t pd_decoder_train_bytes(const struct pd_decoder *dec, int64_t n_rows)
-{
-    struct pd_decoder copy = *dec; /* the layouts write pointers */
-    struct pd__carve work = {NULL, 0}, saved = {NULL, 0};
-    copy.acts = pd_xalloc((size_t)dec->L * sizeof *copy.acts);
-    work_layout(&copy, &work, round_rows(n_rows));
-    saved_layout(&copy, &saved, round_rows(n_rows), pd_decoder_first_trainable(dec));
-    pd_free(copy.acts);
-    return (int64_t)((work.at + saved.at) * sizeof(float));
-}
-
 int64_t pd_decoder_infer_bytes(const struct pd_decoder *dec, int64_t n_rows)
 {
-    struct pd_decoder copy = *dec;
+    struct pd_decoder copy = *dec; /* the layouts write pointers */
     struct pd__carve work = {NULL, 0};
     work_layout(&copy, &work, round_rows(n_rows));
     return (int64_t)(work.at * sizeof(float));
+}
+
+int64_t pd_decoder_train_bytes(const struct pd_decoder *dec, int64_t n_rows)
+{
+    struct pd_decoder copy = *dec;
+    struct pd__carve saved = {NULL, 0};
+    copy.acts = pd_xalloc((size_t)dec->L * sizeof *copy.acts);
+    saved_layout(&copy, &saved, round_rows(n_rows), pd_decoder_first_trainable(dec));
+    pd_free(copy.acts);
+    return pd_decoder_infer_bytes(dec, n_rows) + (int64_t)(saved.at * sizeof(float));
 }
 
 void pd__plan_reserve(struct pd__attn_plan *plan, int64_t n_segs, int64_t n_spans)

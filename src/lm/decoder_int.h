@@ -78,6 +78,9 @@ struct pd_decoder {
     int saved_first;
 };
 
+/* The sizes H to rot, from the model's configuration: all that counting bytes needs. */
+void pd__decoder_shape(struct pd_decoder *dec);
+
 /* Hands out pieces of a slab, each on a multiple of 16 floats. With base NULL it only counts. */
 struct pd__carve {
     float *base;

@@ -80,7 +80,7 @@ static void put_plan_row(struct pd_jw *w, const struct pd_plan_row *r, int64_t a
 {
     pd_jw_object(w);
     pd_jw_kstrz(w, "job", r->job);
-    pd_jw_kstrz(w, "dtype", r->compute == PD_COMPUTE_BF16 ? "bf16" : "fp32");
+    pd_jw_kstrz(w, "dtype", pd_compute_name(r->compute));
     pd_jw_kf64(w, "freeze_layers", r->freeze);
     pd_jw_ki64(w, "packed", r->packed);
     pd_jw_ki64(w, "weights", r->weights);
@@ -239,8 +239,7 @@ static void text_row(const struct pd_plan_row *r, int64_t available, struct pd_b
                  {"gradients", r->gradients},     {"moments", r->moments},
                  {"activations", r->activations}, {"key/value cache", r->cache}};
     char job[64];
-    (void)snprintf(job, sizeof job, "%s %s%s", r->job,
-                   r->compute == PD_COMPUTE_BF16 ? "bf16" : "fp32",
+    (void)snprintf(job, sizeof job, "%s %s%s", r->job, pd_compute_name(r->compute),
                    r->freeze > 0 ? ", half frozen" : "");
     pd_buf_addf(out, "  %-38s ", job);
     add_size(out, r->total);

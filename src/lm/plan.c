@@ -164,36 +164,25 @@ static int64_t copy_bytes(const struct pd_model *m, bool score, const struct pd_
     return copies(m, use) + (score ? 0 : copy_of(&head, use));
 }
 
-static struct pd_decoder decoder_of(struct pd_model *m, bool train)
+/* A decoder that is only asked what it would take. */
+static struct pd_decoder decoder_of(const struct pd_model *m, bool train, enum pd_compute compute)
 {
-    const struct pd_config *c = &m->cfg;
-    struct pd_decoder d = {.model = m, .opts = {.train = train}};
-    d.H = c->hidden_size;
-    d.F = c->ffn_size;
-    d.V = c->vocab_size;
-    d.L = c->n_layers;
-    d.A = c->n_heads;
-    d.K = c->n_kv_heads;
-    d.D = c->head_dim;
-    d.W = (d.A + 2 * d.K) * d.D;
-    d.FU = c->gated ? 2 * d.F : d.F;
-    d.rot = c->pos == PD_LM_POS_ROPE ? c->rope.dim : 0;
+    struct pd_decoder d = {.model = (struct pd_model *)(uintptr_t)m, /* read only */
+                           .opts = {.train = train, .compute = compute}};
+    pd__decoder_shape(&d);
     return d;
 }
 
-/* halves: what generating keeps unless it computes in fp32; a trainer's cache is fp32. */
-static int64_t cache_bytes(const struct pd_model *m, int64_t tokens, bool halves)
+static int64_t cache_bytes(const struct pd_decoder *dec, int64_t tokens)
 {
-    struct pd_kv_shape shape = {m->cfg.n_layers, (int64_t)m->cfg.n_kv_heads * m->cfg.head_dim,
-                                halves ? PD_DTYPE_F16 : PD_DTYPE_F32};
+    struct pd_kv_shape shape = pd_decoder_kv_shape(dec);
     return PD_PLAN_ANSWERS * pd_kv_pages_for(tokens) * pd_kv_page_bytes(&shape);
 }
 
 /* A model that is only asked: for answers, for log-probs (the reference), for scores. */
 static void add_inference(struct pd_plan_row *r, const struct pd_model *m, bool score, int64_t rows)
 {
-    struct pd_model own = *m;
-    struct pd_decoder d = decoder_of(&own, false);
+    struct pd_decoder d = decoder_of(m, false, r->compute);
     r->packed += copy_bytes(m, score, &(struct pd_plan_use){.bf16 = r->compute == PD_COMPUTE_BF16});
     r->activations += pd_decoder_infer_bytes(&d, rows);
 }
@@ -207,7 +196,7 @@ static void add_learner(struct pd_plan_row *r, const struct pd_model *m, bool sc
 {
     struct sketch s;
     sketch_init(&s, m, score, r->freeze);
-    struct pd_decoder d = decoder_of(&s.m, true);
+    struct pd_decoder d = decoder_of(&s.m, true, r->compute);
     r->packed +=
         copy_bytes(m, score,
                    &(struct pd_plan_use){
@@ -237,9 +226,9 @@ static void add_row(struct pd_plan *plan, const struct pd_model *m, enum pd_plan
         add_inference(r, m, true, PD_PLAN_MICRO);  /* the reward model */
     }
     if (job != PD_PLAN_REWARD) {
+        struct pd_decoder d = decoder_of(m, job != PD_PLAN_GENERATE, compute);
         add_logits(r, m);
-        r->cache =
-            cache_bytes(m, plan->tokens, job == PD_PLAN_GENERATE && compute != PD_COMPUTE_F32);
+        r->cache = cache_bytes(&d, plan->tokens);
     }
     r->total = r->packed + r->weights + r->gradients + r->moments + r->activations + r->cache;
 }

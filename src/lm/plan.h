@@ -1,12 +1,16 @@
 /* How much memory jobs with a model take, from the rules by which they allocate:
  *
  *   packed       copies of weights for the products: in bf16 (2 bytes a value) where that is asked
- *                for, in fp32 of a policy that generates while it trains (4 bytes), of matrices
- * that lie [in, out] (GPT-2); else products go over the weights where they are, and what lies in a
- * mapped file comes and goes weights      training only: all parameters in fp32 gradients    4
- * bytes, moments 8 bytes (AdamW) for each parameter that trains activations  lm/decoder.h: what a
- * pass over a micro batch works in and, training, keeps; logits cache        lm/kv.h: whole pages
- * of keys and values, fp32, of every answer that runs
+ *                for, in fp32 (4 bytes) of a policy that generates while it trains, of matrices
+ *                that lie [in, out] (GPT-2); other products go over the weights where they are,
+ *                and what lies in a mapped file comes and goes
+ *   weights      training only: all parameters in fp32
+ *   gradients    4 bytes for each parameter that trains
+ *   moments      8 bytes for each of them (AdamW)
+ *   activations  what a pass over a micro batch works in and, training, keeps (lm/decoder.h); the
+ *                logits of the answers that run
+ *   cache        whole pages of keys and values of every answer that runs (lm/kv.h): halves, but
+ *                fp32 where a trainer samples or fp32 is asked for
  *
  * PPO adds up: the policy trains (and a critic with `--value-head model`), reference and reward
  * model are asked, answers are generated. */
@@ -18,6 +22,8 @@
 enum { PD_PLAN_ANSWERS = 64, PD_PLAN_TOKENS = 1024, PD_PLAN_MICRO = 2048, PD_PLAN_ROWS = 14 };
 enum pd_plan_job { PD_PLAN_GENERATE, PD_PLAN_REWARD, PD_PLAN_PPO, PD_PLAN_CRITIC, PD_PLAN_JOBS };
 
+/* ---- of an open model ---- */
+
 /* What is done with a model. */
 struct pd_plan_use {
     bool bf16; /* products in bf16 on a CPU that has it; else fp32 */
@@ -25,6 +31,8 @@ struct pd_plan_use {
 };
 /* Bytes of the copies of its weights that the products of an open model make. */
 int64_t pd_plan_copies(const struct pd_model *m, const struct pd_plan_use *use);
+
+/* ---- of a job: what `model info` shows ---- */
 
 struct pd_plan_row {
     const char *job; /* "generate", "train reward", "train ppo", "train ppo, own critic" */
@@ -40,6 +48,7 @@ struct pd_plan {
     int64_t tokens; /* of an answer and its prompt: PD_PLAN_TOKENS, or the context when shorter */
 };
 
+/* A row for each job, compute and, training, with and without half of the layers frozen. */
 void pd_plan_make(const struct pd_model *m, struct pd_plan *plan);
 
 /* The least of the machine's MemAvailable and what the cgroups above us leave; 0 = unknown. */

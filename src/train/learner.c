@@ -55,16 +55,14 @@ enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned head
                            struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    enum pd_compute compute;
+    struct pd_decoder_opts d = {.train = true};
     struct pd_model_options mo = {.purpose = PD_MODEL_TRAINING,
                                   .heads = heads,
                                   .init_head_normal = init_head_normal,
                                   .seed = (uint64_t)opt->seed,
                                   .no_grads = true}; /* made below, after freezing */
     *l = (struct pd_learner){0};
-    PD_TRY(pd_compute_parse(opt->dtype, &compute, err));
-    struct pd_decoder_opts d = {.train = true, .compute = compute};
-    l->compute = pd_compute_resolve(compute);
+    PD_TRY(pd_compute_parse(opt->dtype, &d.compute, err));
     PD_TRY(pd_model_open(&l->model, path, &mo, err));
     freeze(l->model, opt->freeze_layers);
     freeze_unused_heads(l->model, heads);
@@ -127,24 +125,23 @@ enum pd_rc pd_learner_step(struct pd_learner *l, double lr, double max_norm, int
     return pd_decoder_repack(l->dec, err);
 }
 
-static bool true_bf16(enum pd_compute compute)
+static bool true_bf16(const struct pd_decoder *dec)
 {
-    return compute == PD_COMPUTE_BF16 && pd_backend_fast_bf16();
+    return pd_decoder_compute(dec) == PD_COMPUTE_BF16 && pd_backend_fast_bf16();
 }
 
 int64_t pd_learner_bytes(const struct pd_learner *l)
 {
     int64_t all = (int64_t)pd_params_count(&l->model->params, false);
     int64_t trained = (int64_t)pd_params_count(&l->model->params, true);
-    struct pd_plan_use use = {true_bf16(l->compute), true, l->generates};
+    struct pd_plan_use use = {true_bf16(l->dec), true, l->generates};
     return (all + 3 * trained) * (int64_t)sizeof(float) + pd_plan_copies(l->model, &use);
 }
 
-int64_t pd_inference_bytes(const struct pd_decoder *dec, enum pd_compute compute, int64_t rows)
+int64_t pd_inference_bytes(const struct pd_decoder *dec, int64_t rows)
 {
-    return pd_plan_copies(pd_decoder_model(dec),
-                          &(struct pd_plan_use){.bf16 = true_bf16(compute)}) +
-           pd_decoder_infer_bytes(dec, rows);
+    struct pd_plan_use use = {.bf16 = true_bf16(dec)};
+    return pd_plan_copies(pd_decoder_model(dec), &use) + pd_decoder_infer_bytes(dec, rows);
 }
 
 enum pd_rc pd_learner_plan(const struct pd_learner *l, const struct pd_train_options *opt,

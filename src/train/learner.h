@@ -33,9 +33,8 @@ struct pd_learner {
     struct pd_model *model;
     struct pd_decoder *dec;
     struct pd_adamw adam;
-    enum pd_compute compute; /* resolved */
-    bool generates;          /* answers are drawn from its live weights (PPO sets it) */
-    float *dhidden;          /* (rows, H) scratch */
+    bool generates; /* answers are drawn from its live weights (PPO sets it) */
+    float *dhidden; /* (rows, H) scratch */
     size_t dhidden_n;
 };
 
@@ -59,7 +58,7 @@ PD_CHECKED enum pd_rc pd_learner_step(struct pd_learner *l, double lr, double ma
  * and of what trains the gradient and two moments; and those of a model that only computes, `rows`
  * at a time: its weights lie in their file. (lm/plan.h) */
 int64_t pd_learner_bytes(const struct pd_learner *l);
-int64_t pd_inference_bytes(const struct pd_decoder *dec, enum pd_compute compute, int64_t rows);
+int64_t pd_inference_bytes(const struct pd_decoder *dec, int64_t rows);
 /* Halves *micro_tokens (not below 256) until weights, optimizer and activations fit opt's memory
  * limit, if it has one, beside what else the run holds; PD_TOOBIG says what would be needed. */
 PD_CHECKED enum pd_rc pd_learner_plan(const struct pd_learner *l,

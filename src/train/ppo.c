@@ -331,10 +331,9 @@ out:
 /* What reference, reward model and critic hold; the critic's activations as of a whole batch. */
 static int64_t beside_policy(const struct ppo *p)
 {
-    enum pd_compute compute = p->policy.compute;
-    int64_t sum = pd_inference_bytes(p->ref, compute, p->micro_tokens);
+    int64_t sum = pd_inference_bytes(p->ref, p->micro_tokens);
     if (p->judge.model)
-        sum += pd_inference_bytes(p->judge.scorer.dec, compute, p->micro_tokens);
+        sum += pd_inference_bytes(p->judge.scorer.dec, p->micro_tokens);
     if (p->critic.dec)
         sum +=
             pd_learner_bytes(&p->critic) + pd_decoder_train_bytes(p->critic.dec, p->micro_tokens);
