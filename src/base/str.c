@@ -16,6 +16,13 @@ bool pd_str_eq(struct pd_str a, struct pd_str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+int pd_str_cmp(struct pd_str a, struct pd_str b)
+{
+    size_t n = a.len < b.len ? a.len : b.len;
+    int c = n ? memcmp(a.ptr, b.ptr, n) : 0;
+    return c ? c : (a.len > b.len) - (a.len < b.len);
+}
+
 bool pd_str_eqz(struct pd_str a, const char *z)
 {
     return pd_str_eq(a, pd_str_from(z));

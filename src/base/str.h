@@ -23,6 +23,7 @@ struct pd_str {
 struct pd_str pd_str_from(const char *z); /* NULL -> empty */
 bool pd_str_eq(struct pd_str a, struct pd_str b);
 bool pd_str_eqz(struct pd_str a, const char *z);
+int pd_str_cmp(struct pd_str a, struct pd_str b); /* by bytes, a beginning first; as memcmp */
 bool pd_str_starts(struct pd_str s, struct pd_str prefix);
 bool pd_str_ends(struct pd_str s, struct pd_str suffix);
 struct pd_str pd_str_trim(struct pd_str s); /* ASCII white space off both ends */
@@ -32,6 +33,14 @@ bool pd_str_to_i64(struct pd_str s, int64_t *out); /* whole string, no overflow 
 bool pd_str_to_f64(struct pd_str s, double *out);  /* whole string, finite */
 /* Offset of the first byte that is not valid UTF-8 (surrogates and overlongs refused), or len. */
 size_t pd_utf8_valid_prefix(struct pd_str s);
+/* Where the character before byte `at` begins; s is valid UTF-8 up to there, at > 0. */
+static inline size_t pd_char_before(struct pd_str s, size_t at)
+{
+    do
+        at--;
+    while (((unsigned char)s.ptr[at] & 0xc0) == 0x80);
+    return at;
+}
 
 struct pd_buf {
     char *ptr; /* NUL-terminated once anything was appended */

@@ -81,9 +81,7 @@ struct pd_j_str pd_j_strip(struct pd_j_str s, const struct pd_str *chars, bool l
     while (left && from < to && stripped(s.s, from, chars, &len))
         from += len;
     while (right && to > from) {
-        size_t last = to - 1;
-        while (last > from && ((unsigned char)s.s.ptr[last] & 0xc0) == 0x80)
-            last--;
+        size_t last = pd_char_before(s.s, to);
         if (!stripped(s.s, last, chars, &len))
             break;
         to = last;

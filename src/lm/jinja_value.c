@@ -335,8 +335,7 @@ enum pd_rc pd_j_compare(struct pd_j_run *r, const struct pd_j_val *a, const stru
     }
     if (a->type == PD_J_T_STR && b->type == PD_J_T_STR) {
         size_t n = a->u.str.s.len < b->u.str.s.len ? a->u.str.s.len : b->u.str.s.len;
-        int c = n ? memcmp(a->u.str.s.ptr, b->u.str.s.ptr, n) : 0;
-        *order = c ? c : (a->u.str.s.len > b->u.str.s.len) - (a->u.str.s.len < b->u.str.s.len);
+        *order = pd_str_cmp(a->u.str.s, b->u.str.s);
         return pd_j_step(r, n / 64);
     }
     return pd_j_fail(r, PD_INVALID, "%s and %s have no order", pd_j_type_name(a),

@@ -7,10 +7,7 @@
 static int by_text(const void *a, const void *b)
 {
     const struct pd_added *x = a, *y = b;
-    size_t n = x->text.len < y->text.len ? x->text.len : y->text.len;
-    int c = memcmp(x->text.ptr, y->text.ptr, n);
-    if (c == 0)
-        c = (x->text.len > y->text.len) - (x->text.len < y->text.len);
+    int c = pd_str_cmp(x->text, y->text);
     return c ? c : (x->id > y->id) - (x->id < y->id);
 }
 
@@ -37,19 +34,11 @@ void pd_added_set_release(struct pd_added_set *s)
     s->n = 0;
 }
 
-static size_t char_before(struct pd_str text, size_t at)
-{
-    do
-        at--;
-    while (((unsigned char)text.ptr[at] & 0xc0) == 0x80);
-    return at;
-}
-
 /* single_word: neither neighbour may be a word character. */
 static bool stands_alone(struct pd_str text, size_t begin, size_t end)
 {
     size_t len;
-    if (begin > 0 && pd_char_is_word(pd_char_at(text, char_before(text, begin), &len)))
+    if (begin > 0 && pd_char_is_word(pd_char_at(text, pd_char_before(text, begin), &len)))
         return false;
     return end >= text.len || !pd_char_is_word(pd_char_at(text, end, &len));
 }
@@ -114,8 +103,8 @@ const struct pd_added *pd_added_next(const struct pd_added_set *s, struct pd_str
         if ((m->special && !parse_special) || (m->single_word && !stands_alone(text, b, e)))
             continue;
         while (m->lstrip && b > at &&
-               pd_char_is_space(pd_char_at(text, char_before(text, b), &len)))
-            b = char_before(text, b);
+               pd_char_is_space(pd_char_at(text, pd_char_before(text, b), &len)))
+            b = pd_char_before(text, b);
         while (m->rstrip && e < text.len && pd_char_is_space(pd_char_at(text, e, &len)))
             e += len;
         *begin = b;

@@ -82,10 +82,8 @@ static uint32_t first_char(struct pd_str s)
 
 static uint32_t last_char(struct pd_str s)
 {
-    size_t at = s.len - 1, len;
-    while (at > 0 && ((unsigned char)s.ptr[at] & 0xc0) == 0x80)
-        at--;
-    return pd_char_at(s, at, &len);
+    size_t len;
+    return pd_char_at(s, pd_char_before(s, s.len), &len);
 }
 
 /* false: its characters say nothing about it. */

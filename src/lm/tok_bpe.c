@@ -66,19 +66,25 @@ static size_t power_of_two(size_t n)
 /* ---- glyphs: bytes 33-126, 161-172, 174-255 are themselves, the other 68 are 256, 257, ... ----
  */
 
-static bool is_itself(unsigned c)
-{
-    return (c >= 33 && c <= 126) || (c >= 161 && c <= 172) || c >= 174;
-}
-
 static unsigned glyph_of(unsigned byte)
 {
-    if (is_itself(byte))
-        return byte;
-    unsigned n = 0;
-    for (unsigned c = 0; c < byte; c++)
-        n += !is_itself(c);
-    return 256 + n;
+    if (byte < 33)
+        return 256 + byte;
+    if (byte >= 127 && byte < 161)
+        return 289 + byte - 127;
+    return byte == 173 ? 323 : byte;
+}
+
+/* -1: no byte has this glyph. */
+static int byte_of(unsigned glyph)
+{
+    if (glyph < 256)
+        return glyph_of(glyph) == glyph ? (int)glyph : -1;
+    if (glyph < 289)
+        return (int)glyph - 256;
+    if (glyph < 323)
+        return (int)glyph - 289 + 127;
+    return glyph == 323 ? 173 : -1;
 }
 
 /* The glyph form of bytes, as vocabularies spell them; dst has room for twice as many. */
@@ -94,23 +100,8 @@ static size_t glyphs_of(struct pd_str bytes, char *dst)
     return n;
 }
 
-/* glyph code point -> byte, -1 where there is none; glyphs end at 323. */
-struct unglyph {
-    int16_t byte[324];
-};
-
-static struct unglyph unglyph_table(void)
-{
-    struct unglyph u;
-    memset(&u, 0xff, sizeof u);
-    for (unsigned b = 0; b < 256; b++)
-        u.byte[glyph_of(b)] = (int16_t)b;
-    return u;
-}
-
-/* The bytes a text stands for: each glyph's byte, or, when one character is no glyph, the text as
- * it is (as the ByteLevel decoder does). Returns the length; dst has room for text.len. */
-static size_t unglyph(const struct unglyph *u, struct pd_str text, char *dst)
+/* When one character is no glyph, the text as it is (as the ByteLevel decoder does). */
+size_t pd_bpe_unglyph(struct pd_str text, char *dst)
 {
     size_t n = 0;
     for (size_t i = 0; i < text.len;) {
@@ -119,20 +110,14 @@ static size_t unglyph(const struct unglyph *u, struct pd_str text, char *dst)
             c = (c & 0x1f) << 6 | ((unsigned char)text.ptr[i++] & 0x3f);
         else if (c >= 0x80)
             c = 0x10ffff;
-        if (c >= sizeof u->byte / sizeof *u->byte || u->byte[c] < 0) {
-            if (text.len)
-                memcpy(dst, text.ptr, text.len);
+        int byte = byte_of(c);
+        if (byte < 0) {
+            memcpy(dst, text.ptr, text.len);
             return text.len;
         }
-        dst[n++] = (char)u->byte[c];
+        dst[n++] = (char)byte;
     }
     return n;
-}
-
-size_t pd_bpe_unglyph(struct pd_str text, char *dst)
-{
-    struct unglyph u = unglyph_table();
-    return unglyph(&u, text, dst);
 }
 
 /* ---- building ---- */
@@ -285,7 +270,6 @@ enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, struct pd_str 
 
 enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err)
 {
-    struct unglyph u = unglyph_table();
     size_t total = 0, at = 0;
     for (int32_t i = 0; i < b->n_ids; i++)
         total += b->text[i].len;
@@ -295,7 +279,7 @@ enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err)
     for (int32_t i = 0; i < b->n_ids; i++) {
         if (!b->text[i].ptr)
             continue;
-        b->bytes[i] = (struct pd_str){b->slab + at, unglyph(&u, b->text[i], b->slab + at)};
+        b->bytes[i] = (struct pd_str){b->slab + at, pd_bpe_unglyph(b->text[i], b->slab + at)};
         at += b->text[i].len;
     }
     for (unsigned c = 0; c < 256; c++) {
@@ -439,23 +423,11 @@ static enum pd_rc merge_long(const struct pd_bpe *b, bool controls, uint32_t *id
     return PD_OK;
 }
 
-/* Every token is made of at most `longest` symbols, each of a byte or more. */
-static bool passes(const struct pd_bpe *b, size_t symbols, const struct pd_ids *out, size_t limit)
-{
-    return out->len > limit || symbols / b->longest > limit - out->len;
-}
-
-static enum pd_rc too_many(size_t limit, struct pd_err *err)
-{
-    return PD_FAIL(err, PD_TOOBIG, "the text has more than %zu tokens", limit);
-}
-
 static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, bool controls,
                              size_t limit, struct pd_ids *out, struct pd_err *err)
 {
     uint32_t few[SHORT_WORD], *ids = few;
     size_t n = 0;
-    enum pd_rc rc = PD_OK;
     if (word.len > SHORT_WORD && !(ids = pd_try_alloc(word.len, sizeof *ids)))
         return PD_FAIL(err, PD_NOMEM, "no memory for a word of %zu bytes", word.len);
     if (b->pieces)
@@ -467,11 +439,11 @@ static enum pd_rc merge_word(const struct pd_bpe *b, struct pd_str word, bool co
         if (id >= 0)
             ids[n++] = (uint32_t)id;
     }
-    if (passes(b, n, out, limit))
-        rc = too_many(limit, err);
-    else if (n <= SHORT_WORD)
+    /* a token is made of at most `longest` symbols, each of a byte or more */
+    enum pd_rc rc = pd_tok_check_most(out->len + n / b->longest, limit, err);
+    if (rc == PD_OK && n <= SHORT_WORD)
         merge_short(b, controls, ids, &n);
-    else
+    else if (rc == PD_OK)
         rc = merge_long(b, controls, ids, &n, err);
     for (size_t i = 0; rc == PD_OK && i < n; i++)
         pd_ids_push(out, (int32_t)ids[i]);
@@ -553,7 +525,7 @@ static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
             pd_ids_reserve(out, slot->n);
             memcpy(out->ptr + out->len, ids_of(slot), slot->n * sizeof *out->ptr);
             out->len += slot->n;
-            return out->len > way->limit ? too_many(way->limit, err) : PD_OK;
+            return pd_tok_check_most(out->len, way->limit, err);
         }
     }
     enum pd_rc rc = look_up_or_merge(b, word, true, way->limit, out, err);
@@ -564,8 +536,8 @@ static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
             rc = look_up_or_merge(b, word, false, way->limit, out, err);
         }
     }
-    if (rc == PD_OK && out->len > way->limit)
-        rc = too_many(way->limit, err);
+    if (rc == PD_OK)
+        rc = pd_tok_check_most(out->len, way->limit, err);
     if (rc == PD_OK && slot && out->len > first)
         remember(slot, word, out->ptr + first, out->len - first);
     return rc;

@@ -156,6 +156,11 @@ struct pd_tokenizer {
 
 /* A new tokenizer with nothing in it; bos and its like are -1. */
 struct pd_tokenizer *pd_tok_new(void);
+/* n: how many ids there are, or will be at the least. */
+static inline enum pd_rc pd_tok_check_most(size_t n, size_t most, struct pd_err *err)
+{
+    return n <= most ? PD_OK : PD_FAIL(err, PD_TOOBIG, "the text has more than %zu tokens", most);
+}
 
 /* --- tok_bpe.c --- */
 PD_CHECKED enum pd_rc pd_bpe_init(struct pd_bpe *b, size_t n_ids, struct pd_err *err);

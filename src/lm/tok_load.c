@@ -106,19 +106,18 @@ out:
 /* ---- the files beside ---- */
 
 /* A special token is a string, or an object with content. */
-static struct pd_str token_text(struct json_object *o, const char *key)
+static struct pd_str token_text(struct json_object *v)
 {
-    struct json_object *v = pd_json_get(o, key);
     if (json_object_is_type(v, json_type_object))
         return pd_json_str(v, "content");
-    return v && json_object_is_type(v, json_type_string) ? pd_json_value_str(v)
-                                                         : (struct pd_str){NULL, 0};
+    return json_object_is_type(v, json_type_string) ? pd_json_value_str(v)
+                                                    : (struct pd_str){NULL, 0};
 }
 
 /* A token named as bos, eos, pad or unk is a special one, even where no list says so. */
 static void name_token(struct pd_tokenizer *t, struct json_object *o, const char *key, int32_t *id)
 {
-    struct pd_str text = token_text(o, key);
+    struct pd_str text = token_text(pd_json_get(o, key));
     if (!text.ptr || *id >= 0)
         return;
     for (size_t i = 0; i < t->n_added; i++)
@@ -196,9 +195,7 @@ static enum pd_rc each_added(struct pd_tok_reader *l, const struct folder *f, in
 
 static void mark_one(struct pd_tokenizer *t, struct json_object *v, bool raw)
 {
-    struct pd_str text = json_object_is_type(v, json_type_object)   ? pd_json_str(v, "content")
-                         : json_object_is_type(v, json_type_string) ? pd_json_value_str(v)
-                                                                    : (struct pd_str){NULL, 0};
+    struct pd_str text = token_text(v);
     for (size_t k = 0; k < t->n_added; k++)
         if (pd_str_eq(t->added[k].text, text)) {
             t->added[k].special = true;

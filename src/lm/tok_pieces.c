@@ -108,9 +108,7 @@ struct entry {
 static int by_text(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
-    size_t n = x->text.len < y->text.len ? x->text.len : y->text.len;
-    int c = memcmp(x->text.ptr, y->text.ptr, n);
-    return c ? c : (x->text.len > y->text.len) - (x->text.len < y->text.len);
+    return pd_str_cmp(x->text, y->text);
 }
 
 static int by_text_backwards(const void *a, const void *b)

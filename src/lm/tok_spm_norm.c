@@ -10,36 +10,33 @@ static uint32_t unit_offset(uint32_t u)
     return (u >> 10) << ((u & (1u << 9)) >> 6);
 }
 
+/* The unit that c leads to from the unit whose children begin at base; UINT32_MAX = none. */
+static uint32_t child(const struct pd_spm_norm *m, uint32_t base, unsigned char c)
+{
+    uint32_t at = base ^ c;
+    return at < m->n_units && (m->units[at] & (1u << 31 | 0xff)) == c ? at : UINT32_MAX;
+}
+
 /* The longest key of the table that text begins with: its length (0 = none) and its value. */
 static size_t longest_key(const struct pd_spm_norm *m, struct pd_str text, uint32_t *value)
 {
     size_t best = 0;
     if (m->n_units == 0)
         return 0;
-    uint32_t at = unit_offset(m->units[0]);
+    uint32_t base = unit_offset(m->units[0]);
     for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        at ^= c;
-        if (at >= m->n_units)
+        uint32_t at = child(m, base, (unsigned char)text.ptr[i]);
+        if (at == UINT32_MAX)
             break;
-        uint32_t u = m->units[at];
-        if ((u & (1u << 31 | 0xff)) != c)
-            break;
-        at ^= unit_offset(u);
-        if (u >> 8 & 1) {
-            if (at >= m->n_units)
+        base = at ^ unit_offset(m->units[at]);
+        if (m->units[at] >> 8 & 1) {
+            if (base >= m->n_units)
                 break;
-            *value = m->units[at] & 0x7fffffff;
+            *value = m->units[base] & 0x7fffffff;
             best = i + 1;
         }
     }
     return best;
-}
-
-static uint32_t child(const struct pd_spm_norm *m, uint32_t base, unsigned char c)
-{
-    uint32_t at = base ^ c;
-    return at < m->n_units && (m->units[at] & (1u << 31 | 0xff)) == c ? at : UINT32_MAX;
 }
 
 void pd_spm_norm_finish(struct pd_spm_norm *m)

@@ -67,9 +67,7 @@ static size_t take_spaces(struct pd_str s, size_t at, size_t end)
 {
     if (end == s.len)
         return end;
-    size_t last = end - 1;
-    while (((unsigned char)s.ptr[last] & 0xc0) == 0x80)
-        last--;
+    size_t last = pd_char_before(s, end);
     return last > at ? last : end;
 }
 

@@ -3,10 +3,13 @@
 
 void pd_ids_reserve(struct pd_ids *v, size_t n)
 {
-    while (v->cap - v->len < n) {
-        v->cap = v->cap ? v->cap * 2 : 64;
-        v->ptr = pd_xrealloc(v->ptr, v->cap * sizeof *v->ptr);
-    }
+    if (v->cap - v->len >= n)
+        return;
+    v->cap = v->cap ? v->cap : 32;
+    do
+        v->cap *= 2;
+    while (v->cap - v->len < n);
+    v->ptr = pd_xrealloc(v->ptr, v->cap * sizeof *v->ptr);
 }
 
 void pd_ids_push(struct pd_ids *v, int32_t id)
@@ -192,8 +195,8 @@ enum pd_rc pd_tokenizer_encode_most(const struct pd_tokenizer *t, struct pd_str 
         (void)pthread_mutex_unlock(lock);
     if (flags & PD_TOK_ADD_SPECIAL)
         pd_ids_add(out, t->suffix.ptr, t->suffix.len);
-    if (rc == PD_OK && out->len > most)
-        rc = PD_FAIL(err, PD_TOOBIG, "the text has more than %zu tokens", most);
+    if (rc == PD_OK)
+        rc = pd_tok_check_most(out->len, most, err);
     if (rc != PD_OK)
         out->len = before;
     return rc;
@@ -233,17 +236,7 @@ int32_t pd_tokenizer_unk(const struct pd_tokenizer *t)
 
 bool pd_tokenizer_is_special(const struct pd_tokenizer *t, int32_t id)
 {
-    size_t lo = 0, hi = t->n_added;
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-        if (t->added[mid].id == id)
-            return t->added[mid].special;
-        if (t->added[mid].id < id)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return false;
+    return id >= 0 && id < t->bpe.n_ids && t->bpe.control[id];
 }
 
 struct pd_str pd_tokenizer_text(const struct pd_tokenizer *t, int32_t id)

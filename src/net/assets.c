@@ -9,12 +9,10 @@ const struct pd_asset *pd_assets_find(const struct pd_assets *t, struct pd_str n
     size_t lo = 0, hi = t ? t->n : 0;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        const char *z = t->items[mid].name;
-        size_t zn = strlen(z), common = zn < name.len ? zn : name.len;
-        int c = memcmp(z, name.ptr, common);
-        if (c == 0 && zn == name.len)
+        int c = pd_str_cmp(pd_str_from(t->items[mid].name), name);
+        if (c == 0)
             return &t->items[mid];
-        if (c < 0 || (c == 0 && zn < name.len))
+        if (c < 0)
             lo = mid + 1;
         else
             hi = mid;

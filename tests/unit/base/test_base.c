@@ -98,8 +98,22 @@ static void numbers_are_whole_strings(void **state)
     assert_false(pd_str_to_f64(PD_STR("1.5x"), &d));
 }
 
+static void strings_are_ordered_by_bytes(void **state)
+{
+    assert_int_equal(pd_str_cmp(PD_STR("ab"), PD_STR("ab")), 0);
+    assert_int_equal(pd_str_cmp(PD_STR(""), (struct pd_str){NULL, 0}), 0);
+    assert_true(pd_str_cmp(PD_STR("ab"), PD_STR("abc")) < 0);
+    assert_true(pd_str_cmp(PD_STR("b"), PD_STR("abc")) > 0);
+    assert_true(pd_str_cmp(PD_STR("a\xc3"), PD_STR("aZ")) > 0);
+}
+
 static void utf8_is_checked(void **state)
 {
+    const struct pd_str s = PD_STR("h\xC3\xA9\xE2\x96\x81\xF0\x9F\x98\x80");
+    assert_int_equal(pd_char_before(s, 10), 6);
+    assert_int_equal(pd_char_before(s, 6), 3);
+    assert_int_equal(pd_char_before(s, 3), 1);
+    assert_int_equal(pd_char_before(s, 1), 0);
     assert_int_equal(pd_utf8_valid_prefix(PD_STR("h\xC3\xA9llo wide \xF0\x9F\x98\x80!")), 17);
     assert_int_equal(pd_utf8_valid_prefix(PD_STR("ab\xC0\x80")), 2);         /* overlong */
     assert_int_equal(pd_utf8_valid_prefix(PD_STR("ab\xED\xA0\x80")), 2);     /* surrogate */
@@ -338,6 +352,7 @@ int main(void)
         cmocka_unit_test(failed_allocation_is_survived),
         cmocka_unit_test(arena_runs_deferred_calls_backwards),
         cmocka_unit_test(numbers_are_whole_strings),
+        cmocka_unit_test(strings_are_ordered_by_bytes),
         cmocka_unit_test(utf8_is_checked),
         cmocka_unit_test(map_holds_many_keys),
         cmocka_unit_test(json_is_strict),
