@@ -154,6 +154,13 @@ static enum pd_rc filter_list(struct pd_j_run *r, struct pd_j_val v, struct pd_j
     return copy(r, &v, out);
 }
 
+static void swap(struct pd_j_val *a, struct pd_j_val *b)
+{
+    struct pd_j_val was = *a;
+    *a = *b;
+    *b = was;
+}
+
 static enum pd_rc filter_reverse(struct pd_j_run *r, struct pd_j_val v, struct pd_j_args *args,
                                  struct pd_j_val *out)
 {
@@ -162,11 +169,8 @@ static enum pd_rc filter_reverse(struct pd_j_run *r, struct pd_j_val v, struct p
     (void)args;
     PD_TRY(copy(r, &v, out));
     struct pd_j_list *l = out->u.list;
-    for (size_t i = 0; i < l->n / 2; i++) {
-        struct pd_j_val swap = l->v[i];
-        l->v[i] = l->v[l->n - 1 - i];
-        l->v[l->n - 1 - i] = swap;
-    }
+    for (size_t i = 0; i < l->n / 2; i++)
+        swap(&l->v[i], &l->v[l->n - 1 - i]);
     for (size_t i = 0; v.type == PD_J_T_STR && i < l->n; i++)
         PD_TRY(pd_j_out_add(r, &text, l->v[i].u.str));
     if (v.type == PD_J_T_STR)
@@ -228,19 +232,20 @@ out:
 static enum pd_rc sort_by(struct pd_j_run *r, struct pd_j_list *l, const struct sort_key *by)
 {
     enum pd_rc rc = PD_OK;
+    struct pd_j_val *keys = pd_j_alloc(r, (l->n + 1) * sizeof *keys);
+    if (!keys)
+        return PD_TOOBIG;
+    for (size_t i = 0; i < l->n; i++)
+        PD_TRY(key_of(r, by, l->v[i], &keys[i]));
     for (size_t i = 1; i < l->n; i++)
         for (size_t k = i; k > 0; k--) {
-            struct pd_j_val a, b;
             int order = 0;
-            PD_TRY(key_of(r, by, l->v[k - 1], &a));
-            PD_TRY(key_of(r, by, l->v[k], &b));
             PD_TRY(pd_j_step(r, 1));
-            PD_TRY(pd_j_compare(r, &a, &b, &order));
+            PD_TRY(pd_j_compare(r, &keys[k - 1], &keys[k], &order));
             if (order <= 0)
                 break;
-            struct pd_j_val swap = l->v[k];
-            l->v[k] = l->v[k - 1];
-            l->v[k - 1] = swap;
+            swap(&l->v[k - 1], &l->v[k]);
+            swap(&keys[k - 1], &keys[k]);
         }
 out:
     return rc;

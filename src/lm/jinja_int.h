@@ -155,7 +155,6 @@ struct pd_j_entry {
 struct pd_j_loop {
     const struct pd_j_list *items;
     size_t at;
-    int depth;
 };
 struct pd_j_macro {
     const struct pd_j_node *node;
@@ -240,7 +239,6 @@ size_t pd_j_chars(struct pd_str s);              /* how many */
 size_t pd_j_offset(struct pd_str s, size_t nth); /* of the nth character */
 
 /* --- jinja_op.c --- */
-bool pd_j_as_int(const struct pd_j_val *v, int64_t *i); /* of an integer or a boolean */
 PD_CHECKED enum pd_rc pd_j_binary(struct pd_j_run *r, struct pd_str op, const struct pd_j_val *a,
                                   const struct pd_j_val *b, struct pd_j_val *out);
 PD_CHECKED enum pd_rc pd_j_negate(struct pd_j_run *r, struct pd_j_val *v);
@@ -282,8 +280,6 @@ PD_CHECKED enum pd_rc pd_j_test(struct pd_j_run *r, struct pd_str name, const st
 PD_CHECKED enum pd_rc pd_j_function(struct pd_j_run *r, const char *name, struct pd_j_args *args,
                                     struct pd_j_val *out);
 const char *pd_j_function_name(struct pd_str name); /* NULL = no global function */
-/* The static name of a method that a value of this type has; NULL = none. */
-const char *pd_j_method_name(const struct pd_j_val *self, struct pd_str name);
 PD_CHECKED enum pd_rc pd_j_method(struct pd_j_run *r, const char *name, struct pd_j_val *self,
                                   struct pd_j_args *args, struct pd_j_val *out);
 /* v.name (dotted: a method comes before an item) or v[name] (after it): an attribute, an item, or

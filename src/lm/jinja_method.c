@@ -415,7 +415,8 @@ enum pd_rc pd_j_method(struct pd_j_run *r, const char *name, struct pd_j_val *se
     }
 }
 
-const char *pd_j_method_name(const struct pd_j_val *self, struct pd_str name)
+/* The static name of a method that a value of this type has; NULL = none. */
+static const char *method_name(const struct pd_j_val *self, struct pd_str name)
 {
     static const char *const strings[] = {
         "strip",    "lstrip",  "rstrip",  "split",        "rsplit",       "startswith",
@@ -447,7 +448,8 @@ static struct pd_j_val loop_attr(const struct pd_j_loop *l, struct pd_str name)
         {"index", pd_j_int(at + 1)},    {"index0", pd_j_int(at)},
         {"revindex", pd_j_int(n - at)}, {"revindex0", pd_j_int(n - at - 1)},
         {"first", pd_j_bool(at == 0)},  {"last", pd_j_bool(at == n - 1)},
-        {"length", pd_j_int(n)},
+        {"length", pd_j_int(n)},        {"depth", pd_j_int(1)}, /* no loop here is recursive */
+        {"depth0", pd_j_int(0)},
     };
     for (size_t i = 0; i < sizeof attrs / sizeof *attrs; i++)
         if (pd_str_eqz(name, attrs[i].name))
@@ -467,7 +469,7 @@ enum pd_rc pd_j_attr(struct pd_j_run *r, struct pd_j_val *v, struct pd_str name,
                          PD_STR_ARG(name));
     bool map = v->type == PD_J_T_MAP || v->type == PD_J_T_NAMESPACE;
     const struct pd_j_val *item = map ? pd_j_map_get(v->u.map, name) : NULL;
-    const char *method = item && !dotted ? NULL : pd_j_method_name(v, name);
+    const char *method = item && !dotted ? NULL : method_name(v, name);
     enum pd_rc rc = map ? pd_j_step_names(r, v->u.map) : PD_OK;
     if (rc != PD_OK)
         return rc;

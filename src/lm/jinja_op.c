@@ -65,7 +65,8 @@ static enum pd_rc whole(struct pd_j_run *r, char op, int64_t a, int64_t b, struc
     return over ? pd_j_fail(r, PD_INVALID, "a number out of range") : PD_OK;
 }
 
-bool pd_j_as_int(const struct pd_j_val *v, int64_t *i)
+/* Of an integer or a boolean. */
+static bool as_int(const struct pd_j_val *v, int64_t *i)
 {
     *i = v->type == PD_J_T_BOOL ? v->u.b : v->type == PD_J_T_INT ? v->u.i : 0;
     return v->type == PD_J_T_BOOL || v->type == PD_J_T_INT;
@@ -76,7 +77,7 @@ static bool as_float(const struct pd_j_val *v, double *f)
     int64_t i;
     if (v->type == PD_J_T_FLOAT)
         *f = v->u.f;
-    else if (pd_j_as_int(v, &i))
+    else if (as_int(v, &i))
         *f = (double)i;
     else
         return false;
@@ -115,11 +116,11 @@ enum pd_rc pd_j_binary(struct pd_j_run *r, struct pd_str op, const struct pd_j_v
         return join_text(r, a, b, out);
     if (op.ptr[0] == '+' && a->type == PD_J_T_LIST && b->type == PD_J_T_LIST)
         return join_lists(r, a->u.list, b->u.list, out);
-    if (pd_str_eqz(op, "*") && a->type == PD_J_T_STR && pd_j_as_int(b, &j))
+    if (pd_str_eqz(op, "*") && a->type == PD_J_T_STR && as_int(b, &j))
         return repeat(r, a->u.str, j, out);
-    if (pd_str_eqz(op, "*") && b->type == PD_J_T_STR && pd_j_as_int(a, &j))
+    if (pd_str_eqz(op, "*") && b->type == PD_J_T_STR && as_int(a, &j))
         return repeat(r, b->u.str, j, out);
-    bool ints = pd_j_as_int(a, &i) && pd_j_as_int(b, &j);
+    bool ints = as_int(a, &i) && as_int(b, &j);
     if (ints && !pd_str_eqz(op, "/") && !pd_str_eqz(op, "**"))
         return whole(r, op.ptr[0], i, j, out);
     if (!as_float(a, &x) || !as_float(b, &y))
@@ -141,7 +142,7 @@ enum pd_rc pd_j_negate(struct pd_j_run *r, struct pd_j_val *v)
         v->u.f = -v->u.f;
         return PD_OK;
     }
-    if (!pd_j_as_int(v, &i) || i == INT64_MIN)
+    if (!as_int(v, &i) || i == INT64_MIN)
         return pd_j_fail(r, PD_INVALID, "%s has no negative", pd_j_type_name(v));
     *v = pd_j_int(-i);
     return PD_OK;
@@ -192,7 +193,7 @@ enum pd_rc pd_j_index(struct pd_j_run *r, struct pd_j_val *v, const struct pd_j_
     int64_t at;
     if (key->type == PD_J_T_STR)
         return pd_j_attr(r, v, key->u.str.s, false, out);
-    if ((v->type == PD_J_T_LIST || v->type == PD_J_T_STR) && pd_j_as_int(key, &at))
+    if ((v->type == PD_J_T_LIST || v->type == PD_J_T_STR) && as_int(key, &at))
         return nth(r, v, at, out);
     if (v->type == PD_J_T_UNDEFINED)
         return pd_j_fail(r, PD_INVALID, "'%s' is undefined", v->u.fn.name);
@@ -209,9 +210,8 @@ static int64_t clamp(int64_t at, int64_t n, int64_t low, int64_t high)
 static enum pd_rc bound(struct pd_j_run *r, const struct pd_j_val *v, bool *given, int64_t *at)
 {
     *given = v->type != PD_J_T_NONE;
-    return *given && !pd_j_as_int(v, at)
-               ? pd_j_fail(r, PD_INVALID, "a slice by %s", pd_j_type_name(v))
-               : PD_OK;
+    return *given && !as_int(v, at) ? pd_j_fail(r, PD_INVALID, "a slice by %s", pd_j_type_name(v))
+                                    : PD_OK;
 }
 
 enum pd_rc pd_j_slice(struct pd_j_run *r, const struct pd_j_val *v, const struct pd_j_val bounds[3],

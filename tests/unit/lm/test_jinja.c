@@ -237,6 +237,30 @@ static void whole_numbers_divide_to_the_edge(void **state)
     json_object_put(vars);
 }
 
+static void sorting_is_stable(void **state)
+{
+    struct json_object *vars = json_object_new_object();
+    const struct pd_str want = PD_STR("2,3,5,1,4|3 B b|");
+    (void)state;
+    expect(PD_STR("{{ [{'k': 'b', 'n': 1}, {'k': 'A', 'n': 2}, {'k': 'a', 'n': 3}, {'k': 'B', "
+                  "'n': 4}, {'k': 'a', 'n': 5}] | sort(attribute='k') | map(attribute='n') | "
+                  "join(',') }}|{{ ['b', 'B', '3'] | sort(case_sensitive=true) | join(' ') }}|"
+                  "{{ [] | sort | join }}"),
+           vars, &want, "sort", 1);
+    json_object_put(vars);
+}
+
+static void a_loop_is_one_deep(void **state)
+{
+    struct json_object *vars = json_object_new_object();
+    const struct pd_str want = PD_STR("1 0;1 0;"); /* jinja2 counts recursion, not nesting */
+    (void)state;
+    expect(PD_STR("{% for a in [1] %}{{ loop.depth }} {{ loop.depth0 }};{% for b in [2] %}"
+                  "{{ loop.depth }} {{ loop.depth0 }};{% endfor %}{% endfor %}"),
+           vars, &want, "depth", 1);
+    json_object_put(vars);
+}
+
 /* Tokens of a GGUF file may be any bytes, and a piece of a character reaches past its end. */
 static void texts_are_utf8(void **state)
 {
@@ -269,6 +293,8 @@ int main(void)
         cmocka_unit_test(marks_survive),
         cmocka_unit_test(rendering_is_bounded),
         cmocka_unit_test(long_walks_count),
+        cmocka_unit_test(sorting_is_stable),
+        cmocka_unit_test(a_loop_is_one_deep),
         cmocka_unit_test(texts_are_utf8),
         cmocka_unit_test(whole_numbers_divide_to_the_edge),
         cmocka_unit_test(what_is_lacking_is_named),
