@@ -1,4 +1,11 @@
-/* Shared by hub.c (what there is and where it goes) and hub_fetch.c (requests, one file). */
+/* Private to the sources of the hub's client.
+ *
+ *   hub.c        what a URL names, and where models lie on this machine
+ *   hub_list.c   the listing: which files there are, and which of them are needed
+ *   hub_place.c  the folder that they come to, whole or not at all
+ *   hub_fetch.c  requests, and one file, checked by its sum
+ *
+ * struct pd_hub is one pull: what its URL said, then what the listing added, then how far it is. */
 #ifndef PD_LM_HUB_INT_H
 #define PD_LM_HUB_INT_H
 

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "lm/pickle.h"
 #include "lm/torch_file.h"
 
 #include <setjmp.h>
@@ -129,6 +130,29 @@ static void refuses(void **state)
     }
 }
 
+/* A value takes a byte of the file, and sixty of memory. */
+static void values_are_limited(void **state)
+{
+    static const char *const none[] = {NULL};
+    const size_t most = 2 << 20;
+    struct pd_arena arena;
+    struct pd_err err = {0};
+    struct pd_pk *v = NULL;
+    char *none_each = memset(pd_xalloc(most + 1), 'N', most + 1);
+    const struct pd_str bytes = {none_each, most + 1};
+    pd_arena_init(&arena);
+    assert_int_equal(pd_pickle_read(&v, bytes, none, &arena, "f.bin", &err), PD_TOOBIG);
+    assert_string_equal(err.msg, "f.bin: pickle, byte 2097152: more than 2097152 values");
+    assert_null(v);
+    pd_arena_release(&arena);
+    pd_arena_init(&arena);
+    none_each[most] = '.';
+    assert_int_equal(pd_pickle_read(&v, bytes, none, &arena, "f.bin", &err), PD_OK);
+    assert_int_equal(v->kind, PD_PK_NONE);
+    pd_arena_release(&arena);
+    pd_free(none_each);
+}
+
 /* Every byte of a small file turned into others: an error or a set, never a crash. */
 static void survives_damage(void **state)
 {
@@ -162,6 +186,7 @@ int main(void)
         cmocka_unit_test(reads_what_torch_wrote),
         cmocka_unit_test(reads_protocol_4),
         cmocka_unit_test(refuses),
+        cmocka_unit_test(values_are_limited),
         cmocka_unit_test(survives_damage),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -276,6 +276,37 @@ static void test_quantises(void **state)
     free(w), free(x);
 }
 
+/* Every allocation of placing weights fails once: an error, nothing leaked (asan looks). */
+static void test_places_or_fails(void **state)
+{
+    enum { OUT = 64, IN = 32 };
+    static const enum pd_compute as[] = {PD_COMPUTE_AUTO, PD_COMPUTE_Q4_0};
+    static const enum pd_dtype from[] = {PD_DTYPE_F32, PD_DTYPE_Q8_0};
+    float *w = floats(OUT * IN, 1), bias[OUT] = {0};
+    uint8_t q[OUT * IN * 2];
+    pd_dtype_from_f32(PD_DTYPE_Q8_0, w, q, OUT * IN);
+    struct pd_param p = {.name = (char[]){"p"}, .ndim = 2, .shape = {IN, OUT, 1, 1}, .n = OUT * IN};
+    struct pd_param b = {
+        .name = (char[]){"b"}, .ndim = 1, .shape = {OUT, 1, 1, 1}, .n = OUT, .data = bias};
+    struct pd_linear_part part = {&p, &b, true};
+    for (int k = 0; k < 4; k++) {
+        enum pd_rc rc = PD_NOMEM;
+        long n = 0;
+        p.dtype = from[k / 2], p.data = k / 2 ? (void *)q : w;
+        for (; rc != PD_OK && n < 20; n++) {
+            struct pd_linear l = {0};
+            struct pd_err err = {0};
+            pd_mem_fail_after(n);
+            rc = pd_linear_init(&l, &part, 1, as[k % 2], false, &err);
+            pd_mem_fail_after(-1);
+            assert_true(rc == PD_OK || (rc == PD_NOMEM && err.msg[0]));
+            pd_linear_release(&l);
+        }
+        assert_true(n > 2 && n < 20); /* it did fail, and in the end it did not */
+    }
+    free(w);
+}
+
 static void test_refuses(void **state)
 {
     struct pd_err err;
@@ -348,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_repack_and_dtypes),
         cmocka_unit_test(test_quantises),
+        cmocka_unit_test(test_places_or_fails),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_threads),
     };
