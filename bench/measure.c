@@ -40,49 +40,34 @@ double measure_read(const void *p)
 
 enum { WAYS = 12, ROUNDS = 2000000 };
 
-#ifdef __x86_64__
-__attribute__((target("avx512f"))) static float chains_512(void)
-{
-    __m512 s[WAYS], x = _mm512_set1_ps(1e-9F);
-    for (int k = 0; k < WAYS; k++)
-        s[k] = _mm512_set1_ps((float)k);
-    for (int i = 0; i < ROUNDS; i++)
-        for (int k = 0; k < WAYS; k++)
-            s[k] = _mm512_fmadd_ps(s[k], x, x);
-    float all = 0;
-    for (int k = 0; k < WAYS; k++)
-        all += _mm512_cvtss_f32(s[k]);
-    return all;
-}
+/* n registers of a type: each is multiplied and added to over and over; lane0 keeps them alive. */
+#define CHAINS(name, target, type, n, set, madd, lane0)                                            \
+    target static float name(void)                                                                 \
+    {                                                                                              \
+        type s[n];                                                                                 \
+        const type x = set(1e-9F);                                                                 \
+        float all = 0;                                                                             \
+        for (int k = 0; k < (n); k++)                                                              \
+            s[k] = set((float)k);                                                                  \
+        for (int i = 0; i < ROUNDS; i++)                                                           \
+            for (int k = 0; k < (n); k++)                                                          \
+                s[k] = madd(s[k], x, x);                                                           \
+        for (int k = 0; k < (n); k++)                                                              \
+            all += lane0(s[k]);                                                                    \
+        return all;                                                                                \
+    }
 
-__attribute__((target("avx2,fma"))) static float chains_256(void)
-{
-    __m256 s[WAYS], x = _mm256_set1_ps(1e-9F);
-    for (int k = 0; k < WAYS; k++)
-        s[k] = _mm256_set1_ps((float)k);
-    for (int i = 0; i < ROUNDS; i++)
-        for (int k = 0; k < WAYS; k++)
-            s[k] = _mm256_fmadd_ps(s[k], x, x);
-    float all = 0;
-    for (int k = 0; k < WAYS; k++)
-        all += _mm256_cvtss_f32(s[k]);
-    return all;
-}
+#ifdef __x86_64__
+CHAINS(chains_512, __attribute__((target("avx512f"))), __m512, WAYS, _mm512_set1_ps,
+       _mm512_fmadd_ps, _mm512_cvtss_f32)
+CHAINS(chains_256, __attribute__((target("avx2,fma"))), __m256, WAYS, _mm256_set1_ps,
+       _mm256_fmadd_ps, _mm256_cvtss_f32)
 #endif
 
 /* Without them: four floats in a register, a product and a sum. */
-static float chains_any(void)
-{
-    float s[4 * WAYS], all = 0;
-    for (int k = 0; k < 4 * WAYS; k++)
-        s[k] = (float)k;
-    for (int i = 0; i < ROUNDS; i++)
-        for (int k = 0; k < 4 * WAYS; k++)
-            s[k] = s[k] * 1e-9F + 1e-9F;
-    for (int k = 0; k < 4 * WAYS; k++)
-        all += s[k];
-    return all;
-}
+#define SAME(x)       (x)
+#define MADD(s, a, b) ((s) * (a) + (b))
+CHAINS(chains_any, , float, 4 * WAYS, SAME, MADD, SAME)
 
 static float (*chains)(void) = chains_any;
 
