@@ -108,12 +108,12 @@ enum pd_rc pd_op_export(struct pd_op_call *c, struct pd_err *err)
 
 /* ---- snapshots ---- */
 
-static void write_snapshot(struct pd_op_call *c, const struct pd_snapshot *s, struct pd_jw *w,
+static void write_snapshot(const struct pd_snapshot *s, bool json, struct pd_jw *w,
                            struct pd_buf *out)
 {
     char when[32];
-    if (!pd__op_json(c)) {
-        pd_buf_addf(out, "%s  %.12s  %s  %s  splits %s\n", s->name, s->hash,
+    if (!json) {
+        pd_buf_addf(out, "%s  %.12s  %s  %s  splits %s", s->name, s->hash,
                     pd__op_when(s->created_us, when), s->counts, s->splits);
         return;
     }
@@ -129,26 +129,6 @@ static void write_snapshot(struct pd_op_call *c, const struct pd_snapshot *s, st
     pd_jw_object_end(w);
 }
 
-static enum pd_rc print_snapshots(struct pd_op_call *c, const struct pd_snapshot *s, size_t n,
-                                  bool list, struct pd_err *err)
-{
-    struct pd_buf out;
-    struct pd_jw w;
-    pd_buf_init(&out, 0);
-    pd_jw_init(&w, &out);
-    if (list && pd__op_json(c))
-        pd_jw_array(&w);
-    for (size_t i = 0; i < n; i++)
-        write_snapshot(c, &s[i], &w, &out);
-    if (list && pd__op_json(c))
-        pd_jw_array_end(&w);
-    else if (!pd__op_json(c) && out.len)
-        out.ptr[--out.len] = '\0';
-    else if (!out.len)
-        pd_buf_adds(&out, "no snapshots yet; `podium snapshot create DATASET` makes one");
-    return pd__op_line(c, &out, err);
-}
-
 enum pd_rc pd_op_snapshot_create(struct pd_op_call *c, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -158,8 +138,12 @@ enum pd_rc pd_op_snapshot_create(struct pd_op_call *c, struct pd_err *err)
     struct pd_split *splits = NULL;
     struct pd_snapshot s = {0};
     struct pd_str text = pd_json_str(c->args, "split");
+    struct pd_buf out;
+    struct pd_jw w;
     size_t n = 0;
     pd_arena_init(&a);
+    pd_buf_init(&out, 0);
+    pd_jw_init(&w, &out);
     PD_TRY(pd_read_begin(c->store, &db, err));
     PD_TRY(pd__op_dataset(c, db, &a, &d, err));
     pd_read_end(c->store, db);
@@ -167,94 +151,101 @@ enum pd_rc pd_op_snapshot_create(struct pd_op_call *c, struct pd_err *err)
     if (text.len)
         PD_TRY(pd_splits_parse(&a, text, &splits, &n, err));
     PD_TRY(pd_snapshot_make(c->store, &a, d.id, splits, n, &s, err));
-    PD_TRY(print_snapshots(c, &s, 1, false, err));
+    write_snapshot(&s, pd__op_json(c), &w, &out);
+    PD_TRY(pd__op_line(c, &out, err));
 out:
     pd_read_end(c->store, db);
+    pd_buf_release(&out);
     pd_arena_release(&a);
+    return rc;
+}
+
+static enum pd_rc list(struct pd__op *op, void *arg, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_dataset d = {0};
+    struct pd_snapshot *s = NULL;
+    size_t n = 0;
+    (void)arg;
+    if (pd_json_get(op->c->args, "dataset"))
+        PD_TRY(pd__op_dataset(op->c, op->db, &op->a, &d, err));
+    PD_TRY(pd_snapshot_list(op->db, &op->a, d.id, &s, &n, err));
+    if (op->json)
+        pd_jw_array(&op->w);
+    else if (n == 0)
+        pd_buf_adds(&op->out, "no snapshots yet; `podium snapshot create DATASET` makes one");
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0 && !op->json)
+            pd_buf_addc(&op->out, '\n');
+        write_snapshot(&s[i], op->json, &op->w, &op->out);
+    }
+    if (op->json)
+        pd_jw_array_end(&op->w);
+out:
     return rc;
 }
 
 enum pd_rc pd_op_snapshot_list(struct pd_op_call *c, struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
-    struct pd_db *db = NULL;
-    struct pd_arena a;
-    struct pd_dataset d = {0};
-    struct pd_snapshot *s = NULL;
-    size_t n = 0;
-    pd_arena_init(&a);
-    PD_TRY(pd_read_begin(c->store, &db, err));
-    if (pd_json_get(c->args, "dataset"))
-        PD_TRY(pd__op_dataset(c, db, &a, &d, err));
-    PD_TRY(pd_snapshot_list(db, &a, d.id, &s, &n, err));
-    PD_TRY(print_snapshots(c, s, n, true, err));
-out:
-    pd_read_end(c->store, db);
-    pd_arena_release(&a);
-    return rc;
+    return pd__op_read(c, list, NULL, err);
 }
 
-static enum pd_rc find_snapshot(struct pd_op_call *c, const char *key, struct pd_arena *a,
-                                struct pd_snapshot *out, struct pd_err *err)
+static enum pd_rc find(struct pd__op *op, const char *key, struct pd_snapshot *out,
+                       struct pd_err *err)
 {
-    enum pd_rc rc = PD_OK;
-    struct pd_db *db = NULL;
     struct pd_str name;
-    PD_TRY(pd_json_need_str(c->args, key, &name, err));
-    PD_TRY(pd_read_begin(c->store, &db, err));
-    PD_TRY(pd_snapshot_find(db, a, name, out, err));
-out:
-    pd_read_end(c->store, db);
+    enum pd_rc rc = pd_json_need_str(op->c->args, key, &name, err);
+    return rc == PD_OK ? pd_snapshot_find(op->db, &op->a, name, out, err) : rc;
+}
+
+static enum pd_rc show(struct pd__op *op, void *arg, struct pd_err *err)
+{
+    struct pd_snapshot s;
+    enum pd_rc rc = find(op, "snapshot", &s, err);
+    (void)arg;
+    if (rc == PD_OK)
+        write_snapshot(&s, op->json, &op->w, &op->out);
     return rc;
 }
 
 enum pd_rc pd_op_snapshot_show(struct pd_op_call *c, struct pd_err *err)
 {
-    struct pd_arena a;
-    struct pd_snapshot s;
-    pd_arena_init(&a);
-    enum pd_rc rc = find_snapshot(c, "snapshot", &a, &s, err);
-    if (rc == PD_OK)
-        rc = print_snapshots(c, &s, 1, false, err);
-    pd_arena_release(&a);
-    return rc;
+    return pd__op_read(c, show, NULL, err);
 }
 
-enum pd_rc pd_op_snapshot_diff(struct pd_op_call *c, struct pd_err *err)
+static enum pd_rc diff(struct pd__op *op, void *arg, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_arena a;
     struct pd_snapshot from, to;
     struct pd_snapshot_diff d = {0};
-    struct pd_buf out;
-    struct pd_jw w;
-    pd_arena_init(&a);
-    pd_buf_init(&out, 0);
-    PD_TRY(find_snapshot(c, "from", &a, &from, err));
-    PD_TRY(find_snapshot(c, "to", &a, &to, err));
-    PD_TRY(pd_snapshot_compare(c->store, from.hash, to.hash, &d, err));
-    pd_jw_init(&w, &out);
-    if (pd__op_json(c)) {
-        pd_jw_object(&w);
-        pd_jw_kstrz(&w, "from", from.name);
-        pd_jw_kstrz(&w, "to", to.name);
-        pd_jw_ki64(&w, "added", d.added);
-        pd_jw_ki64(&w, "removed", d.removed);
-        pd_jw_ki64(&w, "changed", d.changed);
-        pd_jw_ki64(&w, "moved", d.moved);
-        pd_jw_ki64(&w, "same", d.same);
-        pd_jw_object_end(&w);
+    struct pd_jw *w = &op->w;
+    (void)arg;
+    PD_TRY(find(op, "from", &from, err));
+    PD_TRY(find(op, "to", &to, err));
+    PD_TRY(pd_snapshot_compare(op->c->store, from.hash, to.hash, &d, err));
+    if (op->json) {
+        pd_jw_object(w);
+        pd_jw_kstrz(w, "from", from.name);
+        pd_jw_kstrz(w, "to", to.name);
+        pd_jw_ki64(w, "added", d.added);
+        pd_jw_ki64(w, "removed", d.removed);
+        pd_jw_ki64(w, "changed", d.changed);
+        pd_jw_ki64(w, "moved", d.moved);
+        pd_jw_ki64(w, "same", d.same);
+        pd_jw_object_end(w);
     } else {
         pd_buf_addf(
-            &out,
+            &op->out,
             "%s -> %s: %lld records added, %lld removed, %lld with other judgments, %lld in "
             "another split, %lld the same",
             from.name, to.name, (long long)d.added, (long long)d.removed, (long long)d.changed,
             (long long)d.moved, (long long)d.same);
     }
-    PD_TRY(pd__op_line(c, &out, err));
 out:
-    pd_buf_release(&out);
-    pd_arena_release(&a);
     return rc;
+}
+
+enum pd_rc pd_op_snapshot_diff(struct pd_op_call *c, struct pd_err *err)
+{
+    return pd__op_read(c, diff, NULL, err);
 }
