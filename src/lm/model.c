@@ -11,15 +11,16 @@
 #include <strings.h>
 #include <sys/mman.h>
 
-static void freeze(struct pd_model *m, double share)
+int pd_model_frozen_blocks(const struct pd_model *m, double share)
 {
-    int training = (int)floor((1 - share) * m->cfg.n_layers + 1e-9);
-    int first = m->cfg.n_layers - training;
-    if (!(share > 0))
-        return;
-    for (size_t i = 0; i < m->params.n; i++) {
+    return (int)floor(share * m->cfg.n_layers + 1e-9);
+}
+
+static void freeze(struct pd_model *m, int n_blocks)
+{
+    for (size_t i = 0; n_blocks > 0 && i < m->params.n; i++) {
         struct pd_param *p = &m->params.v[i];
-        if ((p->layer >= 0 && p->layer < first) || p == m->embed || p == m->pos_embed)
+        if ((p->layer >= 0 && p->layer < n_blocks) || p == m->embed || p == m->pos_embed)
             p->trainable = false;
     }
 }
@@ -43,7 +44,7 @@ static enum pd_rc make_trainable(struct pd_model *m, const struct pd_model_optio
     PD_TRY(pd_params_alloc_data(&m->params, err));
     pd_model_drop_owned(m);
     let_go_of_files(m->files);
-    freeze(m, opt->freeze_layers);
+    freeze(m, pd_model_frozen_blocks(m, opt->freeze_layers));
     if (!opt->no_grads)
         PD_TRY(pd_params_alloc_grads(&m->params, err));
 out:

@@ -62,8 +62,8 @@ struct pd_model_options {
     bool init_head_normal; /* a head the files lack: normal(0, initializer_range), else zeros */
     uint64_t seed;         /* of that head */
     bool no_grads;        /* PD_MODEL_TRAINING without gradients (reference, frozen reward model) */
-    double freeze_layers; /* share of bottom blocks that do not train, [0, 1]; above 0 the
-                             embeddings (and a tied output matrix) do not train either */
+    double freeze_layers; /* share of the blocks, from the bottom, that do not train: [0, 1]; with
+                             any of them the embeddings (and a tied output matrix) do not either */
 };
 
 struct pd_model {
@@ -97,6 +97,9 @@ PD_CHECKED enum pd_rc pd_model_init_like(struct pd_model **out, const char *conf
                                          unsigned heads, uint64_t seed, struct pd_tokenizer *tok,
                                          struct pd_err *err);
 void pd_model_free(struct pd_model *m); /* accepts NULL */
+
+/* How many blocks a share of them is, rounded down: what freeze_layers freezes. */
+int pd_model_frozen_blocks(const struct pd_model *m, double share);
 
 /* Ids that end an answer: the config's and the tokenizer's. Returns how many (at most max). */
 int pd_model_eos(const struct pd_model *m, int32_t *ids, int max);

@@ -132,14 +132,14 @@ static bool is_head(enum pd_role r)
 /* score: with a score head in place of the LM head. */
 static void sketch_init(struct sketch *s, const struct pd_model *m, bool score, double freeze)
 {
-    int first = m->cfg.n_layers - (int)((1 - freeze) * m->cfg.n_layers + 1e-9);
+    int frozen = pd_model_frozen_blocks(m, freeze);
     *s = (struct sketch){.m = *m, .v = pd_xalloc((m->params.n + 1) * sizeof *s->v)};
     for (size_t i = 0; i < m->params.n; i++) {
         struct pd_param *p = &s->v[i];
         enum pd_role role = m->files->at[i].spec->role;
         *p = m->params.v[i];
         bool embed = role == PD_ROLE_EMBED || role == PD_ROLE_POS_EMBED;
-        p->trainable = !(freeze > 0 && (embed || (p->layer >= 0 && p->layer < first)));
+        p->trainable = !(frozen > 0 && (embed || (p->layer >= 0 && p->layer < frozen)));
         if (is_head(role))
             continue;
         s->all += (int64_t)p->n;

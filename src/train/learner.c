@@ -28,18 +28,6 @@ void pd_train_options_default(struct pd_train_options *o)
     };
 }
 
-static void freeze(struct pd_model *m, double share)
-{
-    int n = (int)floor(share * m->cfg.n_layers + 1e-9);
-    if (n <= 0)
-        return;
-    for (size_t i = 0; i < m->params.n; i++) {
-        struct pd_param *p = &m->params.v[i];
-        if (p == m->embed || p == m->pos_embed || (p->layer >= 0 && p->layer < n))
-            p->trainable = false;
-    }
-}
-
 /* A reward or value model trains no LM head, a policy no score: what a loss never reaches must not
  * stand in the gradient. */
 static void freeze_unused_heads(struct pd_model *m, unsigned heads)
@@ -60,11 +48,11 @@ enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned head
                                   .heads = heads,
                                   .init_head_normal = init_head_normal,
                                   .seed = (uint64_t)opt->seed,
-                                  .no_grads = true}; /* made below, after freezing */
+                                  .freeze_layers = opt->freeze_layers,
+                                  .no_grads = true}; /* made below, after freezing heads */
     *l = (struct pd_learner){0};
     PD_TRY(pd_compute_parse(opt->dtype, &d.compute, err));
     PD_TRY(pd_model_open(&l->model, path, &mo, err));
-    freeze(l->model, opt->freeze_layers);
     freeze_unused_heads(l->model, heads);
     if (pd_params_count(&l->model->params, true) == 0) {
         rc = PD_FAIL(err, PD_INVALID, "--freeze-layers %g leaves nothing to train",

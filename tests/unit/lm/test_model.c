@@ -127,6 +127,17 @@ static void training_has_slabs_and_freezes(void **state)
     assert_non_null(m->blocks[1].down.w->grad);
     assert_non_null(m->final_norm.w->grad);
     pd_model_free(m);
+    m = open_tiny("tiny-llama", (struct pd_model_options){.purpose = PD_MODEL_TRAINING,
+                                                          .freeze_layers = 0.4}); /* no block */
+    assert_non_null(m->blocks[0].down.w->grad);
+    assert_non_null(m->embed->grad);
+    m->cfg.n_layers = 5;
+    assert_int_equal(pd_model_frozen_blocks(m, 0.5), 2);
+    m->cfg.n_layers = 30;
+    assert_int_equal(pd_model_frozen_blocks(m, 0.7), 21);
+    assert_int_equal(pd_model_frozen_blocks(m, 1), 30);
+    m->cfg.n_layers = 2;
+    pd_model_free(m);
     m = open_tiny("tiny-llama", (struct pd_model_options){.purpose = PD_MODEL_TRAINING});
     for (size_t i = 0; i < m->params.n; i++)
         assert_non_null(m->params.v[i].grad);
