@@ -29,12 +29,13 @@ static void add_known(char *list, size_t size, const char *name)
     (void)snprintf(list + used, size - used, "%s%s", used ? ", " : "", name);
 }
 
-static const struct pd_family *family_of_type(struct pd_str model_type,
-                                              const struct pd_family_type **type)
+/* By the model_type of a config.json, or by the architecture of a GGUF file. */
+static const struct pd_family *family_of(struct pd_str name, bool gguf,
+                                         const struct pd_family_type **type)
 {
     for (size_t i = 0; i < N_FAMILIES; i++)
         for (const struct pd_family_type *t = families[i]->types; t->model_type; t++)
-            if (pd_str_eqz(model_type, t->model_type)) {
+            if (pd_str_eqz(name, gguf ? t->gguf_arch : t->model_type)) {
                 *type = t;
                 return families[i];
             }
@@ -53,25 +54,13 @@ static enum pd_rc unknown_type(struct pd_str model_type, const char *path, struc
                    PD_STR_ARG(model_type), known);
 }
 
-static const struct pd_family *family_of_arch(struct pd_str arch,
-                                              const struct pd_family_type **type)
-{
-    for (size_t i = 0; i < N_FAMILIES; i++)
-        for (const struct pd_family_type *t = families[i]->types; t->model_type; t++)
-            if (pd_str_eqz(arch, t->gguf_arch)) {
-                *type = t;
-                return families[i];
-            }
-    return NULL;
-}
-
 static enum pd_rc unknown_arch(struct pd_str arch, const char *path, struct pd_err *err)
 {
     char known[256] = "";
     const struct pd_family_type *first = NULL;
     for (size_t i = 0; i < N_FAMILIES; i++)
         for (const struct pd_family_type *t = families[i]->types; t->model_type; t++) {
-            (void)family_of_arch(pd_str_from(t->gguf_arch), &first);
+            (void)family_of(pd_str_from(t->gguf_arch), true, &first);
             if (first == t)
                 add_known(known, sizeof known, t->gguf_arch);
         }
@@ -120,7 +109,7 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     struct pd_cfg_reader r = {.o = o, .path = path, .err = err};
     if (!json_object_is_type(o, json_type_object))
         return PD_FAIL(err, PD_PARSE, "%s: not a JSON object", path);
-    const struct pd_family *f = family_of_type(pd_json_str(o, "model_type"), &type);
+    const struct pd_family *f = family_of(pd_json_str(o, "model_type"), false, &type);
     if (!f)
         return unknown_type(pd_json_str(o, "model_type"), path, err);
     struct pd_config c = {.n_norms = 2};
@@ -149,7 +138,7 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
                                const struct pd_family **family, struct pd_err *err)
 {
     const struct pd_family_type *type = NULL;
-    const struct pd_family *f = family_of_arch(pd_gguf_str(g, "general.architecture"), &type);
+    const struct pd_family *f = family_of(pd_gguf_str(g, "general.architecture"), true, &type);
     if (!f)
         return unknown_arch(pd_gguf_str(g, "general.architecture"), g->path, err);
     struct pd_config c = {.n_norms = 2, .initializer_range = 0.02};

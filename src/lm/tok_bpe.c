@@ -5,6 +5,8 @@
  * letter costs n log n. Both take the leftmost of equal ranks, as Hugging Face's merge does. */
 #include "lm/tok_int.h"
 
+#include <stdlib.h>
+
 enum { SHORT_WORD = 40 };
 
 static uint64_t mix(uint64_t h)
@@ -266,6 +268,27 @@ enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, struct pd_str 
                        rank, PD_STR_ARG(left), PD_STR_ARG(right));
     pd_bpe_put_merge(b, (struct pd_merge){(uint32_t)l, (uint32_t)r, rank, (uint32_t)id});
     return PD_OK;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct pd_merge *x = a, *y = b;
+    return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+struct pd_merge *pd_bpe_ranked_merges(const struct pd_bpe *b, struct pd_err *err)
+{
+    struct pd_merge *list = pd_try_alloc(b->n_merges + 1, sizeof *list);
+    size_t n = 0;
+    if (!list) {
+        (void)PD_FAIL(err, PD_NOMEM, "no memory for %zu merges", b->n_merges);
+        return NULL;
+    }
+    for (size_t i = 0; i < b->n_merge_slots; i++)
+        if (b->merges[i].left != UINT32_MAX)
+            list[n++] = b->merges[i];
+    qsort(list, n, sizeof *list, by_rank);
+    return list;
 }
 
 enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err)

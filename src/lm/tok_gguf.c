@@ -4,8 +4,6 @@
 
 #include <inttypes.h>
 
-enum { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER, TOKEN_UNUSED, TOKEN_BYTE };
-
 /* tokenizer.ggml.pre -> how words are cut, as the family's tokenizer.json says it. */
 enum recipe { GPT2, GPT2_NFC, SMOLLM, FALCON, LLAMA3, QWEN2 };
 static const struct {
@@ -114,9 +112,9 @@ static enum pd_rc read_tokens(struct pd_tokenizer *t, const struct pd_gguf *g, b
     for (uint64_t i = 0; i < tokens->n; i++) {
         struct pd_str text = pd_gguf_next_str(&cursor);
         PD_TRY(pd_bpe_add(&t->bpe, text, (int32_t)i, err));
-        int64_t type = types ? pd_gguf_elem_i64(types, i) : 1;
-        bool special = type == TOKEN_CONTROL || type == TOKEN_UNKNOWN;
-        bool added = (special || type == TOKEN_USER) && text.len > 0 && t->n_added < 20000;
+        int64_t type = types ? pd_gguf_elem_i64(types, i) : PD_GGUF_NORMAL;
+        bool special = type == PD_GGUF_CONTROL || type == PD_GGUF_UNKNOWN;
+        bool added = (special || type == PD_GGUF_USER) && text.len > 0 && t->n_added < 20000;
         /* cut out of a text, part of a character would leave the other part behind */
         if ((added || pieces) && pd_utf8_valid_prefix(text) != text.len)
             return PD_FAIL(err, PD_INVALID, "token %" PRIu64 " is not UTF-8", i);
@@ -125,8 +123,8 @@ static enum pd_rc read_tokens(struct pd_tokenizer *t, const struct pd_gguf *g, b
             pd_tok_add_added(t, &a, false);
         }
         if (pieces) {
-            t->bpe.beyond[i] = special || type == TOKEN_USER || type == TOKEN_BYTE;
-            if (type == TOKEN_UNKNOWN && t->bpe.unk < 0)
+            t->bpe.beyond[i] = special || type == PD_GGUF_USER || type == PD_GGUF_BYTE;
+            if (type == PD_GGUF_UNKNOWN && t->bpe.unk < 0)
                 t->bpe.unk = (int32_t)i;
         }
     }

@@ -2,24 +2,19 @@
 #include "lm/gguf_write.h"
 #include "lm/tok_int.h"
 
-#include <stdlib.h>
-
-/* llama.cpp's token types. */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
-
 static int32_t type_of(const struct pd_tokenizer *t, int32_t id)
 {
     struct pd_str text = pd_tokenizer_text(t, id);
     if (!text.ptr)
-        return TYPE_UNUSED;
+        return PD_GGUF_UNUSED;
     if (t->bpe.pieces && id == t->bpe.unk)
-        return TYPE_UNKNOWN;
+        return PD_GGUF_UNKNOWN;
     if (t->bpe.pieces && pd_pieces_byte(text) >= 0)
-        return TYPE_BYTE;
+        return PD_GGUF_BYTE;
     for (size_t i = 0; i < t->n_added; i++) /* few */
         if (t->added[i].id == id)
-            return t->added[i].special ? TYPE_CONTROL : TYPE_USER;
-    return TYPE_NORMAL;
+            return t->added[i].special ? PD_GGUF_CONTROL : PD_GGUF_USER;
+    return PD_GGUF_NORMAL;
 }
 
 /* llama.cpp wants a token for every row of the embedding. */
@@ -34,41 +29,19 @@ static void put_tokens(struct pd_gguf_writer *w, const struct pd_tokenizer *t, i
     }
     pd_gguf_put_array(w, "tokenizer.ggml.token_type", PD_GGUF_I32, (uint64_t)n);
     for (int32_t i = 0; i < n; i++)
-        pd_gguf_item_u32(w, (uint32_t)(pd_tokenizer_text(t, i).ptr ? type_of(t, i) : TYPE_UNUSED));
-}
-
-static int by_rank(const void *a, const void *b)
-{
-    const struct pd_merge *x = a, *y = b;
-    return (x->rank > y->rank) - (x->rank < y->rank);
-}
-
-/* The merges in their order; caller frees. */
-static struct pd_merge *sorted_merges(const struct pd_bpe *b, size_t *n, struct pd_err *err)
-{
-    struct pd_merge *list = pd_try_alloc(b->n_merges + 1, sizeof *list);
-    *n = 0;
-    if (!list) {
-        (void)PD_FAIL(err, PD_NOMEM, "no memory for %zu merges", b->n_merges);
-        return NULL;
-    }
-    for (size_t i = 0; i < b->n_merge_slots; i++)
-        if (b->merges[i].left != UINT32_MAX)
-            list[(*n)++] = b->merges[i];
-    qsort(list, *n, sizeof *list, by_rank);
-    return list;
+        pd_gguf_item_u32(w,
+                         (uint32_t)(pd_tokenizer_text(t, i).ptr ? type_of(t, i) : PD_GGUF_UNUSED));
 }
 
 static enum pd_rc put_merges(struct pd_gguf_writer *w, const struct pd_bpe *b, struct pd_err *err)
 {
-    size_t n;
-    struct pd_merge *list = sorted_merges(b, &n, err);
+    struct pd_merge *list = pd_bpe_ranked_merges(b, err);
     struct pd_buf text;
     if (!list)
         return PD_NOMEM;
     pd_buf_init(&text, 0);
-    pd_gguf_put_array(w, "tokenizer.ggml.merges", PD_GGUF_STR, n);
-    for (size_t i = 0; i < n; i++) {
+    pd_gguf_put_array(w, "tokenizer.ggml.merges", PD_GGUF_STR, b->n_merges);
+    for (size_t i = 0; i < b->n_merges; i++) {
         pd_buf_clear(&text);
         pd_buf_addstr(&text, b->text[list[i].left]);
         pd_buf_addc(&text, ' ');
@@ -84,15 +57,15 @@ static enum pd_rc put_merges(struct pd_gguf_writer *w, const struct pd_bpe *b, s
 static enum pd_rc put_scores(struct pd_gguf_writer *w, const struct pd_bpe *b, int32_t n_tokens,
                              struct pd_err *err)
 {
-    size_t n;
-    struct pd_merge *list = sorted_merges(b, &n, err);
+    struct pd_merge *list = pd_bpe_ranked_merges(b, err);
     float *scores = pd_try_alloc((size_t)n_tokens + 1, sizeof *scores);
     if (!list || !scores) {
         pd_free(list);
         pd_free(scores);
         return PD_FAIL(err, PD_NOMEM, "no memory for %d scores", n_tokens);
     }
-    for (size_t i = n; i-- > 0;) /* the first merge that gives a token is the last to write */
+    for (size_t i = b->n_merges;
+         i-- > 0;) /* the first merge that gives a token is the last to write */
         scores[list[i].id] = -(float)(i + 1);
     pd_gguf_put_array(w, "tokenizer.ggml.scores", PD_GGUF_F32, (uint64_t)n_tokens);
     for (int32_t i = 0; i < n_tokens; i++)

@@ -175,6 +175,8 @@ PD_CHECKED enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, str
 void pd_bpe_put_merge(struct pd_bpe *b, struct pd_merge merge);
 /* After the last token (the added ones too): fills bytes and byte_id. */
 PD_CHECKED enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err);
+/* All merges in the order of their ranks; pd_free it. NULL with *err when memory is gone. */
+struct pd_merge *pd_bpe_ranked_merges(const struct pd_bpe *b, struct pd_err *err);
 /* The bytes that a text of glyphs stands for; dst has room for text.len. Returns how many. */
 size_t pd_bpe_unglyph(struct pd_str text, char *dst);
 int32_t pd_bpe_id(const struct pd_bpe *b, struct pd_str text); /* -1 = none */
@@ -265,6 +267,15 @@ void pd_tok_add_added(struct pd_tokenizer *t, const struct pd_added *a, bool cop
 PD_CHECKED enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err *err);
 
 /* --- tok_gguf.c, tok_gguf_save.c --- */
+/* tokenizer.ggml.token_type, as llama.cpp numbers them. */
+enum {
+    PD_GGUF_NORMAL = 1,
+    PD_GGUF_UNKNOWN,
+    PD_GGUF_CONTROL,
+    PD_GGUF_USER,
+    PD_GGUF_UNUSED,
+    PD_GGUF_BYTE
+};
 /* The tokenizer.ggml.pre that stands for how this byte-level tokenizer works, or NULL. */
 const char *pd_tok_gguf_pre(const struct pd_tokenizer *t);
 struct pd_gguf_writer;

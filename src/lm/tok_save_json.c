@@ -1,8 +1,6 @@
 /* Writing a tokenizer.json from the tables. */
 #include "lm/tok_read.h"
 
-#include <stdlib.h>
-
 static void write_byte_level(struct pd_jw *w, bool add_prefix_space, bool use_regex)
 {
     pd_jw_object(w);
@@ -267,24 +265,13 @@ void pd_tok_write_added_flags(struct pd_jw *w, const struct pd_added *a)
     pd_jw_kbool(w, "special", a->special);
 }
 
-static int by_rank(const void *a, const void *b)
-{
-    const struct pd_merge *x = a, *y = b;
-    return (x->rank > y->rank) - (x->rank < y->rank);
-}
-
 static enum pd_rc write_merges(struct pd_jw *w, const struct pd_bpe *b, struct pd_err *err)
 {
-    size_t n = 0;
-    struct pd_merge *list = pd_try_alloc(b->n_merges + 1, sizeof *list);
+    struct pd_merge *list = pd_bpe_ranked_merges(b, err);
     if (!list)
-        return PD_FAIL(err, PD_NOMEM, "no memory for %zu merges", b->n_merges);
-    for (size_t i = 0; i < b->n_merge_slots; i++)
-        if (b->merges[i].left != UINT32_MAX)
-            list[n++] = b->merges[i];
-    qsort(list, n, sizeof *list, by_rank);
+        return PD_NOMEM;
     pd_jw_array(w);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < b->n_merges; i++) {
         pd_jw_array(w);
         pd_jw_str(w, b->text[list[i].left]);
         pd_jw_str(w, b->text[list[i].right]);
