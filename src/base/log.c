@@ -2,7 +2,6 @@
 #include "base/str.h"
 #include "base/time.h"
 
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -35,4 +34,15 @@ void pd_log(enum pd_log_level level, const char *component, const char *fmt, ...
     line[len++] = '\n';
     ssize_t ignored = write(STDERR_FILENO, line, len); /* one write: lines of threads do not mix */
     (void)ignored;
+}
+
+void pd_log_bad_row(size_t *n_bad, const char *path, size_t line, const char *fmt, va_list ap)
+{
+    enum { MOST = 20 };
+    char reason[400];
+    (void)vsnprintf(reason, sizeof reason, fmt, ap);
+    if (++*n_bad <= MOST)
+        fprintf(stderr, "%s:%zu: %s\n", path, line, reason);
+    else if (*n_bad == MOST + 1)
+        fprintf(stderr, "%s: more bad rows follow\n", path);
 }

@@ -1,24 +1,20 @@
 #include "lm/prompts.h"
 #include "base/csv.h"
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_NAMED = 20, MAX_LINE = 16 << 20, MAX_FILE = 1 << 30 };
+enum { MAX_LINE = 16 << 20, MAX_FILE = 1 << 30 };
 
 void pd_prompts_bad(struct pd_prompts *p, size_t line, const char *fmt, ...)
 {
-    char reason[400];
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(reason, sizeof reason, fmt, ap);
+    pd_log_bad_row(&p->n_bad, p->path, line, fmt, ap);
     va_end(ap);
-    if (p->n_bad++ < MAX_NAMED)
-        fprintf(stderr, "%s:%zu: %s\n", p->path, line, reason);
-    else if (p->n_bad == MAX_NAMED + 1)
-        fprintf(stderr, "%s: more bad rows follow\n", p->path);
 }
 
 enum pd_rc pd_prompts_verdict(const struct pd_prompts *p, size_t n_good, struct pd_err *err)

@@ -1,7 +1,8 @@
 #include "train/rows.h"
+#include "base/log.h"
 #include "base/mem.h"
 
-enum { MAX_NAMED = 20, MAX_LINE = 64 << 20 };
+enum { MAX_LINE = 64 << 20 };
 
 enum pd_rc pd_data_rows_open(struct pd_data_rows *r, const char *path, bool skip_bad,
                              struct pd_err *err)
@@ -15,15 +16,10 @@ enum pd_rc pd_data_rows_open(struct pd_data_rows *r, const char *path, bool skip
 
 void pd_data_rows_bad(struct pd_data_rows *r, const char *fmt, ...)
 {
-    char reason[400];
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(reason, sizeof reason, fmt, ap);
+    pd_log_bad_row(&r->n_bad, r->path, pd_lines_number(r->lines), fmt, ap);
     va_end(ap);
-    if (r->n_bad++ < MAX_NAMED)
-        fprintf(stderr, "%s:%zu: %s\n", r->path, pd_lines_number(r->lines), reason);
-    else if (r->n_bad == MAX_NAMED + 1)
-        fprintf(stderr, "%s: more bad rows follow\n", r->path);
 }
 
 enum pd_rc pd_data_rows_next(struct pd_data_rows *r, struct json_object **row, struct pd_str *line,
