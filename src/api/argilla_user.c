@@ -194,16 +194,22 @@ out:
     return rc;
 }
 
+/* Answers with the user of the path. */
+static enum pd_rc answer_user(struct pd_req *req, struct pd_user *u, struct pd_err *err)
+{
+    struct pd_db *db;
+    enum pd_rc rc = PD_OK;
+    PD_TRY(find_user(req, "id", u, err));
+    PD_TRY(pd_api_read(req, &db, err));
+    PD_TRY(pd_argilla_user(pd_resp_json(req, 200), req, db, u, is_v0(req), err));
+out:
+    return rc;
+}
+
 static enum pd_rc get_user(struct pd_req *req, struct pd_err *err)
 {
     struct pd_user u;
-    struct pd_db *db;
-    enum pd_rc rc = PD_OK;
-    PD_TRY(find_user(req, "id", &u, err));
-    PD_TRY(pd_api_read(req, &db, err));
-    PD_TRY(pd_argilla_user(pd_resp_json(req, 200), req, db, &u, is_v0(req), err));
-out:
-    return rc;
+    return answer_user(req, &u, err);
 }
 
 static enum pd_rc write_removal(struct pd_db *db, void *arg, struct pd_err *err)
@@ -214,11 +220,8 @@ static enum pd_rc write_removal(struct pd_db *db, void *arg, struct pd_err *err)
 static enum pd_rc delete_user(struct pd_req *req, struct pd_err *err)
 {
     struct pd_user u;
-    struct pd_db *db;
     enum pd_rc rc = PD_OK;
-    PD_TRY(find_user(req, "id", &u, err));
-    PD_TRY(pd_api_read(req, &db, err));
-    PD_TRY(pd_argilla_user(pd_resp_json(req, 200), req, db, &u, is_v0(req), err));
+    PD_TRY(answer_user(req, &u, err));
     pd_api_read_end(req);
     PD_TRY(pd_store_write(pd_api_of(req)->store, PD_TX_DURABLE, write_removal, &u.id, err));
 out:
