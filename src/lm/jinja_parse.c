@@ -11,6 +11,20 @@ static enum pd_rc end_of_tag(struct parser *p)
 
 static enum pd_rc body(struct parser *p, struct pd_j_body *out, const char *const *ends);
 
+/* What a tag encloses: from the tag's own end to a tag named in `ends`, whose name is next then. */
+static enum pd_rc enclosed(struct parser *p, struct pd_j_body *out, const char *const *ends)
+{
+    enum pd_rc rc = end_of_tag(p);
+    return rc == PD_OK ? body(p, out, ends) : rc;
+}
+
+/* The rest of the tag that ends a block: its name, and its end. */
+static enum pd_rc closing(struct parser *p)
+{
+    p->at++;
+    return end_of_tag(p);
+}
+
 static void add_statement(struct parser *p, struct pd_j_body *b, struct pd_j_node *n)
 {
     b->v = grown(p, b->v, b->n, sizeof(struct pd_j_node *));
@@ -26,20 +40,15 @@ static enum pd_rc if_block(struct parser *p, struct pd_j_node *n)
     n->kind = PD_J_IF;
     PD_TRY(deeper(p));
     PD_TRY(pd_j_expressions(p, &n->a));
-    PD_TRY(end_of_tag(p));
-    PD_TRY(body(p, &n->body, ends));
+    PD_TRY(enclosed(p, &n->body, ends));
     if (take_name(p, "elif")) {
         struct pd_j_node *chained = node(p, PD_J_IF);
         add_statement(p, &n->rest, chained);
         PD_TRY(if_block(p, chained));
-    } else if (take_name(p, "else")) {
-        PD_TRY(end_of_tag(p));
-        PD_TRY(body(p, &n->rest, last));
-        p->at++;
-        PD_TRY(end_of_tag(p));
     } else {
-        p->at++;
-        PD_TRY(end_of_tag(p));
+        if (take_name(p, "else"))
+            PD_TRY(enclosed(p, &n->rest, last));
+        PD_TRY(closing(p));
     }
     p->depth--;
 out:
@@ -73,14 +82,10 @@ static enum pd_rc for_block(struct parser *p, struct pd_j_node *n)
         PD_TRY(pd_j_expression(p, &n->b));
     if (is_name(p, "recursive"))
         return fail(p, PD_UNSUPPORTED, "a recursive loop", PD_STR(""));
-    PD_TRY(end_of_tag(p));
-    PD_TRY(body(p, &n->body, ends));
-    if (take_name(p, "else")) {
-        PD_TRY(end_of_tag(p));
-        PD_TRY(body(p, &n->rest, last));
-    }
-    p->at++;
-    PD_TRY(end_of_tag(p));
+    PD_TRY(enclosed(p, &n->body, ends));
+    if (take_name(p, "else"))
+        PD_TRY(enclosed(p, &n->rest, last));
+    PD_TRY(closing(p));
 out:
     return rc;
 }
@@ -110,10 +115,8 @@ static enum pd_rc set_block(struct parser *p, struct pd_j_node *n)
     n->kind = PD_J_SET_BLOCK;
     while (take_op(p, "|"))
         PD_TRY(pd_j_filter_of(p, &n->a));
-    PD_TRY(end_of_tag(p));
-    PD_TRY(body(p, &n->body, ends));
-    p->at++;
-    PD_TRY(end_of_tag(p));
+    PD_TRY(enclosed(p, &n->body, ends));
+    PD_TRY(closing(p));
 out:
     return rc;
 }
@@ -138,23 +141,19 @@ static enum pd_rc macro_block(struct parser *p, struct pd_j_node *n)
         if (!is_op(p, ")"))
             PD_TRY(need_op(p, ","));
     }
-    PD_TRY(end_of_tag(p));
-    PD_TRY(body(p, &n->body, ends));
-    p->at++;
-    PD_TRY(end_of_tag(p));
+    PD_TRY(enclosed(p, &n->body, ends));
+    PD_TRY(closing(p));
 out:
     return rc;
 }
 
-static enum pd_rc plain_block(struct parser *p, struct pd_j_node *n, const char *end)
+static enum pd_rc generation_block(struct parser *p, struct pd_j_node *n)
 {
-    const char *const ends[] = {end, NULL};
+    static const char *const ends[] = {"endgeneration", NULL};
     enum pd_rc rc = PD_OK;
     n->kind = PD_J_BLOCK;
-    PD_TRY(end_of_tag(p));
-    PD_TRY(body(p, &n->body, ends));
-    p->at++;
-    PD_TRY(end_of_tag(p));
+    PD_TRY(enclosed(p, &n->body, ends));
+    PD_TRY(closing(p));
 out:
     return rc;
 }
@@ -170,7 +169,7 @@ static enum pd_rc statement(struct parser *p, struct pd_j_node *n)
     if (take_name(p, "macro"))
         return macro_block(p, n);
     if (take_name(p, "generation"))
-        return plain_block(p, n, "endgeneration");
+        return generation_block(p, n);
     if (is_name(p, "break") || is_name(p, "continue")) {
         n->kind = is_name(p, "break") ? PD_J_BREAK : PD_J_CONTINUE;
         p->at++;
