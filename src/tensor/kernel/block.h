@@ -233,6 +233,24 @@ PD_INLINE bool has_min(const enum pd_dtype t)
     return t == PD_DTYPE_Q4_1 || t == PD_DTYPE_Q5_1 || t == PD_DTYPE_Q4_K || t == PD_DTYPE_Q5_K;
 }
 
+/* Whether a block begins with its scale as a half, and with its min behind it if it has one. */
+PD_INLINE bool starts_with_scale(const enum pd_dtype t)
+{
+    return t == PD_DTYPE_Q8_0 || t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1 || t == PD_DTYPE_Q5_0 ||
+           t == PD_DTYPE_Q5_1;
+}
+#ifdef __AVX2__
+/* The halves at byte `at` of eight rows. */
+PD_INLINE f32x8 halves8(const uint8_t *const *row, size_t at)
+{
+    int16_t h[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r++)
+        memcpy(h + r, row[r] + at, sizeof *h);
+    return (f32x8)_mm256_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]));
+}
+#endif
+
 PD_INLINE struct block32 block_k(const enum pd_dtype t, const uint8_t *p, int j)
 {
     struct block32 b;

@@ -5,6 +5,8 @@
 #include "tensor/kernel/block.h"
 #include "tensor/wmul.h"
 
+#include <omp.h>
+
 /* A panel is WIDTH outputs (two vectors); a tile is up to TALL rows of x. Two vectors of sums a
  * row, two of weights and one value of x fill the registers: 16, or 32 with AVX-512. */
 enum { WIDTH = 2 * PD_LANES, TALL = PD_LANES >= 16 ? 12 : 6 };
@@ -46,6 +48,14 @@ static inline int64_t count_panels(const struct pd_wmul_call *c, int64_t width)
     return n;
 }
 
+/* Panels that a thread takes at a time: it fetches the next one ahead, so they should be many; and
+ * a thread that falls behind should not be waited for long. */
+static inline int panel_chunk(int64_t panels)
+{
+    const int64_t n = panels / (8 * omp_get_num_threads());
+    return n < 1 ? 1 : n > 16 ? 16 : (int)n;
+}
+
 static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width, int64_t k)
 {
     for (int i = 0;; i++) {
@@ -64,6 +74,23 @@ static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width,
         }
         return p;
     }
+}
+
+/* Block kb (`step` bytes a row) of the panel that follows in memory is asked for: a 16th line ahead
+ * would not be found by the hardware, which sees as many streams as rows. */
+PD_INLINE void fetch_next(const struct panel *p, int64_t kb, size_t step)
+{
+    const uint8_t *next = p->rows[0] + WIDTH * (p->part->row_bytes + (size_t)kb * step);
+    for (size_t line = 0; line < WIDTH * step; line += 64)
+        __builtin_prefetch(next + line);
+}
+
+/* The places of a panel's outputs, which another thread may have written last, for rows t0 ... */
+PD_INLINE void fetch_outputs(const struct pd_wmul_call *c, const struct panel *p, int64_t t0,
+                             int64_t rows)
+{
+    for (int64_t t = t0; t < t0 + rows; t++)
+        __builtin_prefetch(c->y + t * c->ldy + p->out, 1);
 }
 
 /* PD_LANES rows of PD_LANES 32-bit values, turned: row i of `to` (stride ld values) is column i. */

@@ -8,8 +8,6 @@
  * Other instruction sets gain nothing by fewer bits and multiply in 16 (wmul_int.c). */
 #include "tensor/kernel/panel.h"
 
-#include <omp.h>
-
 #if PD_LANES == 8
 
 enum {
@@ -22,6 +20,16 @@ PD_INLINE __m256i load256(const void *p)
 {
     return _mm256_loadu_si256((const __m256i *)p);
 }
+/* 16 bytes in both halves; 16 in one and 16 in the other. */
+PD_INLINE __m256i twice128(const void *p)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+}
+PD_INLINE __m256i two128(const uint8_t *a, const uint8_t *b)
+{
+    return _mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)bytes_at(a)),
+                                   (__m128i)bytes_at(b), 1);
+}
 PD_INLINE size_t block_bytes(const bool one)
 {
     return one ? 20 : 18;
@@ -29,25 +37,38 @@ PD_INLINE size_t block_bytes(const bool one)
 
 /* ---- rows as bytes ---- */
 
-/* 32 floats as bytes; a value that is not finite makes the scale NaN. */
+PD_INLINE int32_t largest(__m256i v)
+{
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+PD_INLINE int32_t total(__m256i v)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+/* 32 floats as bytes; a value that is not finite makes the scale NaN. Without their signs floats
+ * are in the order of their bits, infinity and NaN last. */
 PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum)
 {
-    const __m256 plus = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-    f32x8 v[4], bad = {0};
-    __m256 top = _mm256_setzero_ps();
+    const __m256i plus = _mm256_set1_epi32(0x7fffffff);
+    f32x8 v[4];
+    __m256i top = _mm256_setzero_si256();
     for (int i = 0; i < 4; i++) {
         v[i] = f32x8_at(x + 8 * i);
-        bad += v[i] * 0.0f;
-        top = _mm256_max_ps(top, _mm256_and_ps((__m256)v[i], plus));
+        top = _mm256_max_epi32(top, _mm256_and_si256((__m256i)v[i], plus));
     }
-    const float m = v_hmax((vf)top);
+    const int32_t bits = largest(top);
+    const float m = bits < 0x7f800000 ? bits_float((uint32_t)bits) : NAN;
     /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
     const float up = m > 1e-30f ? 127.0f / m : 0.0f;
     const i16x16 lo = pack16(v[0] * up, v[1] * up), hi = pack16(v[2] * up, v[3] * up);
     const __m256i both = _mm256_add_epi16((__m256i)lo, (__m256i)hi); /* wraps, where x is NaN */
-    const __m256i pairs = _mm256_madd_epi16(both, _mm256_set1_epi16(1));
-    *scale = m / 127.0f + v_sum((vf)bad);
-    *sum = *scale * v_sum((vf)_mm256_cvtepi32_ps(pairs));
+    *scale = m / 127.0f;
+    *sum = *scale * (float)total(_mm256_madd_epi16(both, _mm256_set1_epi16(1)));
     return _mm256_permute4x64_epi64(_mm256_packs_epi16((__m256i)lo, (__m256i)hi), 0xd8);
 }
 
@@ -108,30 +129,16 @@ PD_INLINE void scales8(const bool one, const uint8_t *const *w, size_t at, f32x8
         *min = (f32x8)_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
         return;
     }
-    int16_t h[EIGHT];
-#pragma GCC unroll 8
-    for (int r = 0; r < EIGHT; r++)
-        memcpy(h + r, w[r] + at, sizeof *h);
-    *scale = (f32x8)_mm256_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]));
+    *scale = halves8(w, at);
     *min = *scale * -8.0f;
 }
 
-/* Eight sums of 16 words each. */
-PD_INLINE f32x8 sums8(const __m256i *n)
-{
-    const __m256i a = _mm256_hadd_epi16(n[0], n[1]), b = _mm256_hadd_epi16(n[2], n[3]);
-    const __m256i c = _mm256_hadd_epi16(n[4], n[5]), d = _mm256_hadd_epi16(n[6], n[7]);
-    const __m256i s = _mm256_hadd_epi16(_mm256_hadd_epi16(a, b), _mm256_hadd_epi16(c, d));
-    const __m128i all = _mm_add_epi16(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
-    return (f32x8)_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(all));
-}
-
-/* Eight outputs of one row. */
+/* Eight outputs of one row. Outputs r and r + 4 share a vector: a half each. */
 PD_INLINE void dot8(const bool one, const struct pd_wmul_call *c, const struct panel *p)
 {
     const size_t step = block_bytes(one), bytes = p->part->row_bytes;
     const size_t ahead = bytes < 2048 ? EIGHT * bytes : 1024; /* else the rows to come */
-    const __m256i up = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4), low = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     const struct tile x = tile_from(c, 0, 1);
     const uint8_t *w[EIGHT];
     f32x8 y = {0};
@@ -139,19 +146,23 @@ PD_INLINE void dot8(const bool one, const struct pd_wmul_call *c, const struct p
         w[r] = p->rows[r];
     for (int64_t kb = 0; kb < c->blocks; kb++) {
         const size_t at = (size_t)kb * step;
-        const __m256i xq = load256(x.q + 32 * kb);
-        __m256i n[EIGHT];
+        const __m256i xlo = twice128(x.q + 32 * kb), xhi = twice128(x.q + 32 * kb + 16);
+        __m256i n[4];
         f32x8 scale, min;
         if (kb % 3 == 0)
             for (int r = 0; r < EIGHT; r++)
                 __builtin_prefetch(w[r] + at + ahead);
-#pragma GCC unroll 8
-        for (int r = 0; r < EIGHT; r++) {
-            const __m256i v = _mm256_broadcastsi128_si256((__m128i)bytes_at(w[r] + at + step - 16));
-            n[r] = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srlv_epi32(v, up), low), xq);
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            const __m256i v = two128(w[r] + at + step - 16, w[r + 4] + at + step - 16);
+            const __m256i lo = _mm256_and_si256(v, low);
+            const __m256i hi = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
+            n[r] = _mm256_add_epi16(_mm256_maddubs_epi16(lo, xlo), _mm256_maddubs_epi16(hi, xhi));
         }
+        const __m256i s =
+            _mm256_hadd_epi16(_mm256_hadd_epi16(n[0], n[1]), _mm256_hadd_epi16(n[2], n[3]));
         scales8(one, w, at, &scale, &min);
-        y += sums8(n) * (scale * x.scale[kb]);
+        y += (f32x8)_mm256_cvtepi32_ps(_mm256_madd_epi16(s, ones)) * (scale * x.scale[kb]);
         y += min * x.sum[kb];
     }
     float acc[WIDTH] = {0};
@@ -175,8 +186,7 @@ PD_INLINE void turn_nibbles(const uint8_t *const *w, size_t at, uint8_t *to)
     __m256i v[4], p[4];
 #pragma GCC unroll 4
     for (int r = 0; r < 4; r++)
-        v[r] = _mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)bytes_at(w[r] + at)),
-                                       (__m128i)bytes_at(w[r + 4] + at), 1);
+        v[r] = two128(w[r] + at, w[r + 4] + at);
     const __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpacklo_epi32(v[2], v[3]);
     const __m256i c = _mm256_unpackhi_epi32(v[0], v[1]), d = _mm256_unpackhi_epi32(v[2], v[3]);
     p[0] = _mm256_unpacklo_epi64(a, b);
@@ -196,11 +206,9 @@ PD_INLINE void unpack(const bool one, const struct panel *p, int64_t kb0, int64_
                       const struct unpacked *u)
 {
     const size_t step = block_bytes(one);
-    const uint8_t *next = p->rows[0] + WIDTH * p->part->row_bytes + WIDTH * (size_t)kb0 * step;
     for (int64_t b = 0; b < nb; b++) {
         const size_t at = (size_t)(kb0 + b) * step;
-        for (size_t line = 0; line < WIDTH * step; line += 64)
-            __builtin_prefetch(next + WIDTH * (size_t)b * step + line);
+        fetch_next(p, kb0 + b, step);
 #pragma GCC unroll 2
         for (int h = 0; h < WIDTH; h += EIGHT) {
             f32x8 scale, min;
@@ -218,34 +226,52 @@ PD_INLINE void add16(__m256i *n, __m256i w, __m256i x)
     __asm__("vpaddw %1, %0, %0" : "+x"(*n) : "x"(_mm256_maddubs_epi16(w, x)));
 }
 
+/* n (mr, 2 vectors) = or += four inputs of mr rows times those of the panel. */
+PD_INLINE void micro_step(const int mr, const bool first, const uint8_t *w, const int8_t *q,
+                          __m256i (*n)[2])
+{
+    const __m256i w0 = load256(w), w1 = load256(w + 32);
+#pragma GCC unroll 6
+    for (int r = 0; r < mr; r++) {
+        int32_t four;
+        memcpy(&four, q + 4 * r, sizeof four);
+        const __m256i x = _mm256_set1_epi32(four);
+        if (first) {
+            n[r][0] = _mm256_maddubs_epi16(w0, x);
+            n[r][1] = _mm256_maddubs_epi16(w1, x);
+        } else {
+            add16(&n[r][0], w0, x);
+            add16(&n[r][1], w1, x);
+        }
+        PD_HOLD(n[r][0]);
+        PD_HOLD(n[r][1]);
+    }
+}
+
+/* Sixteen ones in memory: a constant would hold one of the registers that the sums need. */
+PD_INLINE __m256i pairs(__m256i n, const int16_t *ones)
+{
+    return _mm256_madd_epi16(n, load256(ones));
+}
+
 /* acc (mr, WIDTH) += a tile's blocks kb0 .. kb0+nb-1 times the panel. */
 PD_INLINE void micro(const int mr, int64_t kb0, int64_t nb, const struct tile *t,
                      const struct unpacked *u, float *acc)
 {
+    static const int16_t all_ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     const int8_t *q = t->q + kb0 * STEPS * mr * 4;
     const float *scale = t->scale + kb0 * mr, *sum = t->sum + kb0 * mr;
     const uint8_t *w = u->q;
+    const int16_t *ones = all_ones;
     for (int64_t b = 0; b < nb; b++) {
         __m256i n[TALL][2];
-#pragma GCC unroll 6
-        for (int r = 0; r < mr; r++)
-            n[r][0] = n[r][1] = _mm256_setzero_si256();
-#pragma GCC unroll 1
-        for (int k = 0; k < STEPS; k++) {
-            const __m256i w0 = load256(w), w1 = load256(w + 32);
-#pragma GCC unroll 6
-            for (int r = 0; r < mr; r++) {
-                int32_t four;
-                memcpy(&four, q + 4 * r, sizeof four);
-                const __m256i x = _mm256_set1_epi32(four);
-                add16(&n[r][0], w0, x);
-                add16(&n[r][1], w1, x);
-                PD_HOLD(n[r][0]);
-                PD_HOLD(n[r][1]);
-            }
-            w += 4 * WIDTH;
-            q += 4 * mr;
-        }
+        micro_step(mr, true, w, q, n);
+#pragma GCC unroll 7
+        for (int k = 1; k < STEPS; k++)
+            micro_step(mr, false, w + k * 4 * WIDTH, q + k * 4 * mr, n);
+        w += STEPS * 4 * WIDTH;
+        q += STEPS * 4 * mr;
+        __asm__ volatile("" : "+r"(ones));
 #pragma GCC unroll 2
         for (int v = 0; v < 2; v++) {
             const vf s = v_load(u->scale + b * WIDTH + v * PD_LANES);
@@ -253,9 +279,8 @@ PD_INLINE void micro(const int mr, int64_t kb0, int64_t nb, const struct tile *t
 #pragma GCC unroll 6
             for (int r = 0; r < mr; r++) {
                 float *a = acc + r * WIDTH + v * PD_LANES;
-                const __m256i i = _mm256_madd_epi16(n[r][v], _mm256_set1_epi16(1));
                 vf y = v_load(a);
-                y += (vf)_mm256_cvtepi32_ps(i) * (s * scale[r]);
+                y += (vf)_mm256_cvtepi32_ps(pairs(n[r][v], ones)) * (s * scale[r]);
                 y += m * sum[r];
                 v_store(a, y);
             }
@@ -267,11 +292,12 @@ PD_INLINE void micro(const int mr, int64_t kb0, int64_t nb, const struct tile *t
 }
 
 /* The tiles first .. end-1 of n over an unpacked panel; acc: of the first one's rows on. */
-static void sweep(const struct pd_wmul_call *c, int64_t first, int64_t end, int64_t n, int64_t kb0,
-                  int64_t nb, const struct unpacked *u, float *acc)
+static void sweep(const struct pd_wmul_call *c, const struct panel *p, int64_t first, int64_t end,
+                  int64_t n, int64_t kb0, int64_t nb, const struct unpacked *u, float *acc)
 {
     for (int64_t i = first; i < end; i++) {
         const struct tile t = tile_at(c, i, n);
+        fetch_outputs(c, p, t.t0, t.rows);
         switch (t.rows) {
 #define TILE(mr)                                                                                   \
     case mr:                                                                                       \
@@ -299,7 +325,7 @@ static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64
             unpack(true, p, kb, nb, &u);
         else
             unpack(false, p, kb, nb, &u);
-        sweep(c, first, end, n, kb, nb, &u, acc);
+        sweep(c, p, first, end, n, kb, nb, &u, acc);
     }
     write_panel(c, p, t0, rows, acc);
 }
@@ -335,9 +361,7 @@ void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
             const struct tile t = tile_at(c, i, tiles);
             quantise(c, &t);
         }
-        /* panels that follow each other on a thread: the next one is fetched meanwhile; few where
-         * there are few to share */
-#pragma omp for schedule(dynamic, panels *cuts < 128 ? 1 : 4)
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
         for (int64_t k = 0; k < panels * cuts; k++) {
             const struct panel p = panel_at(c, WIDTH, k % panels);
             const int64_t i = k / panels;

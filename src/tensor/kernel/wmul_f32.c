@@ -3,8 +3,6 @@
  * that are floats already need no panel (few.h). */
 #include "tensor/kernel/few.h"
 
-#include <omp.h>
-
 /* 32 values of a row as fp32. */
 PD_INLINE void expand32(const enum pd_dtype dtype, const uint8_t *row, int64_t kb, int64_t left,
                         float *to)
@@ -125,7 +123,7 @@ void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
 #pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
     {
         float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
         for (int64_t k = 0; k < panels * cuts; k++) {
             const struct panel p = panel_at(c, WIDTH, k % panels);
             const int64_t t0 = k / panels * each;

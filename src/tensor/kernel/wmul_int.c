@@ -8,8 +8,6 @@
  * in order of the blocks, so a row gives the same bits whichever way it takes. */
 #include "tensor/kernel/few.h"
 
-#include <omp.h>
-
 /* ---- x as integers ---- */
 
 /* 32 floats as integers up to `limit`; a value that is not finite makes the scale NaN. */
@@ -90,6 +88,7 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
     for (int t = 0; t < nt; t++)
         row[t] = t < c->T ? t : c->T - 1;
     for (int64_t kb = 0; kb < c->blocks; kb++) {
+        const size_t at = (size_t)(kb * step);
         i32x8 half[2][4];
         float scale[EIGHT], min[EIGHT];
 #pragma GCC unroll 1
@@ -98,10 +97,12 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const int r = 4 * h + i;
-                __builtin_prefetch(w[r] + kb * step + ahead);
+                __builtin_prefetch(w[r] + at + ahead);
                 const struct block32 b = block_at(dtype, w[r], kb, c->m->in - 32 * kb);
-                scale[r] = b.scale;
-                min[r] = b.min;
+                if (!starts_with_scale(dtype)) {
+                    scale[r] = b.scale;
+                    min[r] = b.min;
+                }
 #pragma GCC unroll 4
                 for (int t = 0; t < nt; t++) {
                     const int16_t *q = c->q + row[t] * c->ldq + 32 * kb;
@@ -112,13 +113,15 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
             for (int t = 0; t < nt; t++)
                 half[h][t] = sums4(n[t]);
         }
-        const f32x8 s = f32x8_at(scale);
+        const bool halves = starts_with_scale(dtype);
+        const f32x8 s = halves ? halves8(w, at) : f32x8_at(scale);
+        const f32x8 m = !has_min(dtype) ? s : halves ? halves8(w, at + 2) : f32x8_at(min);
 #pragma GCC unroll 4
         for (int t = 0; t < nt; t++) {
-            const int64_t at = row[t] * c->blocks + kb;
-            acc[t] += sums8(half[0][t], half[1][t]) * (s * c->scale[at]);
+            const int64_t i = row[t] * c->blocks + kb;
+            acc[t] += sums8(half[0][t], half[1][t]) * (s * c->scale[i]);
             if (has_min(dtype))
-                acc[t] += f32x8_at(min) * c->sum[at];
+                acc[t] += m * c->sum[i];
         }
     }
     const float *bias = c->m->bias ? c->m->bias + c->first + p->out + r0 : NULL;
@@ -168,7 +171,9 @@ PD_INLINE void unpack(const enum pd_dtype dtype, const struct pd_wmul_call *c,
                       const struct panel *p, int64_t kb0, int64_t nb, const struct unpacked *u)
 {
     float pair[PD_LANES][PAIRS] __attribute__((aligned(64)));
-    for (int64_t b = 0; b < nb; b++)
+    const size_t step = p->part->row_bytes / (size_t)c->blocks;
+    for (int64_t b = 0; b < nb; b++) {
+        fetch_next(p, kb0 + b, step);
         for (int half = 0; half < 2; half++) {
             const int64_t kb = kb0 + b;
 #pragma GCC unroll 1
@@ -190,6 +195,7 @@ PD_INLINE void unpack(const enum pd_dtype dtype, const struct pd_wmul_call *c,
                 turn(row, u->q + (b * PAIRS + k) * WIDTH + half * PD_LANES, WIDTH);
             }
         }
+    }
 }
 
 PD_INLINE vi madd_lanes(vi a, vi b)
@@ -257,8 +263,9 @@ PD_INLINE void micro(const int mr, const bool mins, int64_t nb, const int16_t *q
 }
 
 /* All rows t0 .. t0+rows-1 over an unpacked panel; tiles are cut evenly. */
-PD_INLINE void sweep(const bool mins, const struct pd_wmul_call *c, int64_t t0, int64_t rows,
-                     int64_t kb0, int64_t nb, const struct unpacked *u, float *acc)
+PD_INLINE void sweep(const bool mins, const struct pd_wmul_call *c, const struct panel *p,
+                     int64_t t0, int64_t rows, int64_t kb0, int64_t nb, const struct unpacked *u,
+                     float *acc)
 {
     int64_t left = (rows + TALL - 1) / TALL;
     for (int64_t r = 0; r < rows; left--) {
@@ -266,6 +273,7 @@ PD_INLINE void sweep(const bool mins, const struct pd_wmul_call *c, int64_t t0, 
         const int16_t *q = c->q + t * c->ldq + 32 * kb0;
         const float *s = c->scale + t * c->blocks + kb0, *sum = c->sum + t * c->blocks + kb0;
         float *a = acc + r * WIDTH;
+        fetch_outputs(c, p, t, mr);
         switch (mr) {
 #define TILE(n)                                                                                    \
     case n:                                                                                        \
@@ -297,9 +305,9 @@ static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64
         const int64_t nb = c->blocks - kb < BLOCKS ? c->blocks - kb : BLOCKS;
         unpack_any(c, p, kb, nb, &u);
         if (has_min(p->part->dtype))
-            sweep(true, c, t0, rows, kb, nb, &u, acc);
+            sweep(true, c, p, t0, rows, kb, nb, &u, acc);
         else
-            sweep(false, c, t0, rows, kb, nb, &u, acc);
+            sweep(false, c, p, t0, rows, kb, nb, &u, acc);
     }
     write_panel(c, p, t0, rows, acc);
 }
@@ -312,9 +320,21 @@ static bool any_integers(const struct pd_wmul *m)
     return any;
 }
 
+/* Rows t0 .. t0+rows-1 times a panel. */
+static void any_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t rows,
+                     float *mem)
+{
+    if (c->T > FEW)
+        many_rows(c, p, t0, rows, mem);
+    else if (is_float(p->part->dtype))
+        few_dots(c, p);
+    else
+        few_integers(c, p);
+}
+
 void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
 {
-    const bool few = c->T <= FEW;
+    const bool few = c->T <= FEW; /* too few to share out */
     const int64_t panels = count_panels(c, WIDTH);
     const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
     const int64_t each = (c->T + cuts - 1) / cuts;
@@ -323,26 +343,17 @@ void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
             quantise_row(c, t);
 #pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
     {
-        if (few) {
-#pragma omp for schedule(static)
-            for (int64_t k = 0; k < panels; k++) {
-                const struct panel p = panel_at(c, WIDTH, k);
-                if (is_float(p.part->dtype))
-                    few_dots(c, &p);
-                else
-                    few_integers(c, &p);
-            }
-        } else {
-            float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+        if (!few) {
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < c->T; t++)
                 quantise_row(c, t);
-#pragma omp for schedule(dynamic)
-            for (int64_t k = 0; k < panels * cuts; k++) {
-                const struct panel p = panel_at(c, WIDTH, k % panels);
-                const int64_t t0 = k / panels * each;
-                many_rows(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
-            }
+        }
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
+        for (int64_t k = 0; k < panels * cuts; k++) {
+            const struct panel p = panel_at(c, WIDTH, k % panels);
+            const int64_t t0 = k / panels * each;
+            any_rows(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
         }
     }
 }
