@@ -8,7 +8,9 @@
 #include "tensor/kernel/panel.h"
 
 /* Without AVX2 panels are as good. */
-enum { FEW = PD_LANES >= 8 ? 4 : 0, EIGHT = 8 };
+enum { FEW = PD_LANES >= 8 ? 4 : 0 };
+/* Bytes that a row is read ahead: more gains nothing. */
+enum { AHEAD = 3072 };
 
 #if PD_LANES >= 8
 /* PD_LANES values of a float row. */
@@ -24,154 +26,133 @@ PD_INLINE vf few_load(const enum pd_dtype dtype, const uint8_t *p)
 #endif
 }
 
-/* acc[t][half] += the first m inputs at x[t] times the weights at w[row]. */
+/* acc[t] += the first m inputs at x[t] times the weights at w[row]. */
 PD_INLINE void few_step(const enum pd_dtype dtype, const int nt, const int m,
-                        const uint8_t *const *w, const size_t ahead, const float *const *x,
-                        vf (*acc)[2])
+                        const uint8_t *const *w, const float *const *x, vf *acc)
 {
-    float turned[2][PD_LANES * PD_LANES] __attribute__((aligned(64)));
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
-        vf row[PD_LANES];
+    float turned[PD_LANES * PD_LANES] __attribute__((aligned(64)));
+    vf row[PD_LANES];
 #pragma GCC unroll 16
-        for (int r = 0; r < PD_LANES; r++) {
-            const uint8_t *p = w[half * PD_LANES + r];
-            if (ahead)
-                __builtin_prefetch(p + ahead);
-            row[r] = few_load(dtype, p);
-        }
-        turn(row, turned[half], PD_LANES);
-    }
+    for (int r = 0; r < PD_LANES; r++)
+        row[r] = few_load(dtype, w[r]);
+    turn(row, turned, PD_LANES);
 #pragma GCC unroll 16
     for (int k = 0; k < m; k++) {
-        const vf a = v_load(turned[0] + k * PD_LANES), b = v_load(turned[1] + k * PD_LANES);
+        const vf v = v_load(turned + k * PD_LANES);
 #pragma GCC unroll 4
-        for (int t = 0; t < nt; t++) {
-            const vf v = v_set(x[t][k]);
-            acc[t][0] += v * a;
-            acc[t][1] += v * b;
-        }
+        for (int t = 0; t < nt; t++)
+            acc[t] += v_set(x[t][k]) * v;
     }
 }
 
-/* The outputs of a panel for nt rows of x; where the call has fewer, the last one again. */
+/* PD_LANES outputs of a panel, those of its rows from r0 on, for nt rows of x; where the call has
+ * fewer, the last one again. sums: (nt, WIDTH). */
 PD_INLINE void few_outputs(const enum pd_dtype dtype, const int nt, const struct pd_wmul_call *c,
-                           const struct panel *p)
+                           const struct panel *p, int r0, float *sums)
 {
     const size_t each = bytes_of_32(dtype) / 32;
     const int64_t in = c->m->in, whole = in - in % PD_LANES;
-    const size_t ahead = 512;
-    vf acc[FEW][2] = {{{0}}};
+    vf acc[FEW] = {{0}};
     const float *x[FEW];
-    const uint8_t *w[WIDTH];
+    const uint8_t *w[PD_LANES];
     for (int t = 0; t < nt; t++)
         x[t] = c->x + (t < c->T ? t : c->T - 1) * c->ldx;
     for (int64_t k = 0; k < whole; k += PD_LANES) {
-#pragma GCC unroll 32
-        for (int r = 0; r < WIDTH; r++)
-            w[r] = p->rows[r] + (size_t)k * each;
-        few_step(dtype, nt, PD_LANES, w, ahead, x, acc);
+        const size_t at = (size_t)k * each;
+#pragma GCC unroll 16
+        for (int r = 0; r < PD_LANES; r++)
+            w[r] = p->rows[r0 + r] + at;
+        fetch_next(p->rows[r0], PD_LANES, p->part->row_bytes, at, PD_LANES * each);
+        few_step(dtype, nt, PD_LANES, w, x, acc);
         for (int t = 0; t < nt; t++)
             x[t] += PD_LANES;
     }
     if (in > whole) {
-        uint8_t some[WIDTH][4 * PD_LANES] = {{0}};
-        for (int r = 0; r < WIDTH; r++)
-            w[r] = memcpy(some[r], p->rows[r] + (size_t)whole * each, (size_t)(in - whole) * each);
-        few_step(dtype, nt, (int)(in - whole), w, 0, x, acc);
+        const size_t left = (size_t)(in - whole) * each;
+        uint8_t some[PD_LANES][4 * PD_LANES] = {{0}};
+        for (int r = 0; r < PD_LANES; r++)
+            w[r] = memcpy(some[r], p->rows[r0 + r] + (size_t)whole * each, left);
+        few_step(dtype, nt, (int)(in - whole), w, x, acc);
     }
-    float sums[FEW * WIDTH];
-    for (int t = 0; t < nt; t++) {
-        v_store(sums + t * WIDTH, acc[t][0]);
-        v_store(sums + t * WIDTH + PD_LANES, acc[t][1]);
-    }
-    write_panel(c, p, 0, c->T, sums);
+    for (int t = 0; t < nt; t++)
+        v_store(sums + t * WIDTH + r0, acc[t]);
 }
 
-/* The next 32 inputs of `no` outputs: products in PD_LANES sums side by side. */
-PD_INLINE void dot_step(const enum pd_dtype dtype, const int no, const int nt,
-                        const uint8_t *const *w, const float *const *x, vf (*acc)[FEW])
+/* The next 32 inputs of an output: products in 2 PD_LANES sums side by side. */
+PD_INLINE void dot_step(const enum pd_dtype dtype, const int nt, const uint8_t *w,
+                        const float *const *x, vf (*acc)[2])
 {
 #pragma GCC unroll 8
-    for (int r = 0; r < no; r++)
+    for (int k = 0; k < 32; k += PD_LANES) {
+        const vf v = few_load(dtype, w + (size_t)k * (bytes_of_32(dtype) / 32));
 #pragma GCC unroll 4
-        for (int k = 0; k < 32; k += PD_LANES) {
-            const vf v = few_load(dtype, w[r] + (size_t)k * (bytes_of_32(dtype) / 32));
-#pragma GCC unroll 4
-            for (int t = 0; t < nt; t++)
-                acc[r][t] += v * v_load(x[t] + k);
-        }
+        for (int t = 0; t < nt; t++)
+            acc[t][k / PD_LANES % 2] += v * v_load(x[t] + k);
+    }
 }
 
-/* Outputs r0 .. r0+no-1 of a panel. */
-PD_INLINE void dots(const enum pd_dtype dtype, const int no, const int nt,
-                    const struct pd_wmul_call *c, const struct panel *p, int64_t r0)
+/* Output r of a panel. One row of weights at a time: memory gives most to who reads it in order. */
+PD_INLINE void dots(const enum pd_dtype dtype, const int nt, const struct pd_wmul_call *c,
+                    const struct panel *p, int64_t r)
 {
-    const size_t step = bytes_of_32(dtype), bytes = p->part->row_bytes;
-    const size_t ahead = bytes < 2048 ? (size_t)no * bytes : 1024; /* else the rows to come */
+    const size_t step = bytes_of_32(dtype);
     const int64_t in = c->m->in, whole = in - in % 32;
-    vf acc[EIGHT][FEW] = {{{0}}};
+    vf acc[FEW][2] = {{{0}}};
     const float *x[FEW];
-    const uint8_t *w[EIGHT];
+    const uint8_t *w = p->rows[r];
     for (int t = 0; t < nt; t++)
         x[t] = c->x + (t < c->T ? t : c->T - 1) * c->ldx;
-    for (int r = 0; r < no; r++)
-        w[r] = p->rows[r0 + r];
     for (int64_t k = 0; k < whole; k += 32) {
-        for (int r = 0; r < no; r++)
-            for (size_t line = 0; line < step; line += 64)
-                __builtin_prefetch(w[r] + ahead + line);
-        dot_step(dtype, no, nt, w, x, acc);
-        for (int r = 0; r < no; r++)
-            w[r] += step;
+        for (size_t line = 0; line < step; line += 64)
+            __builtin_prefetch(w + AHEAD + line);
+        dot_step(dtype, nt, w, x, acc);
+        w += step;
         for (int t = 0; t < nt; t++)
             x[t] += 32;
     }
     if (in > whole) { /* then zeros */
         float xs[FEW][32] = {{0}};
-        uint8_t ws[EIGHT][128] = {{0}};
+        uint8_t ws[128] = {0};
         for (int t = 0; t < nt; t++)
             x[t] = memcpy(xs[t], x[t], (size_t)(in - whole) * sizeof(float));
-        for (int r = 0; r < no; r++)
-            w[r] = memcpy(ws[r], w[r], (size_t)(in - whole) * (step / 32));
-        dot_step(dtype, no, nt, w, x, acc);
+        dot_step(dtype, nt, memcpy(ws, w, (size_t)(in - whole) * (step / 32)), x, acc);
     }
-    const float *bias = c->m->bias ? c->m->bias + c->first + p->out + r0 : NULL;
+    const float bias = c->m->bias ? c->m->bias[c->first + p->out + r] : 0.0f;
     for (int t = 0; t < nt && t < c->T; t++) {
-        float *y = c->y + t * c->ldy + p->out + r0;
-        for (int r = 0; r < no && r < p->n - r0; r++) {
-            const float v = v_sum(acc[r][t]) + (bias ? bias[r] : 0.0f);
-            y[r] = c->add ? v + y[r] : v;
-        }
+        float *y = c->y + t * c->ldy + p->out + r;
+        const float v = v_sum(acc[t][0] + acc[t][1]) + bias;
+        *y = c->add ? v + *y : v;
     }
 }
 
 /* In order, as fp32 mode promises. */
 static inline void few_floats(const struct pd_wmul_call *c, const struct panel *p)
 {
+    float sums[FEW * WIDTH] = {0};
 #define CALL(type)                                                                                 \
-    if (c->T == 1)                                                                                 \
-        few_outputs(type, 1, c, p);                                                                \
-    else                                                                                           \
-        few_outputs(type, FEW, c, p)
+    for (int r = 0; r < p->n; r += PD_LANES)                                                       \
+        if (c->T == 1)                                                                             \
+            few_outputs(type, 1, c, p, r, sums);                                                   \
+        else                                                                                       \
+            few_outputs(type, FEW, c, p, r, sums)
     switch (p->part->dtype) {
         PD_FLOAT_DTYPES(CALL)
     default:
         break;
     }
 #undef CALL
+    write_panel(c, p, 0, c->T, sums);
 }
 
 /* In any order: twice as fast where weights are halves. */
 static inline void few_dots(const struct pd_wmul_call *c, const struct panel *p)
 {
 #define CALL(type)                                                                                 \
-    if (c->T == 1)                                                                                 \
-        for (int64_t r = 0; r < p->n; r += EIGHT)                                                  \
-            dots(type, EIGHT, 1, c, p, r);                                                         \
-    else                                                                                           \
-        for (int64_t r = 0; r < p->n; r += 2)                                                      \
-        dots(type, 2, FEW, c, p, r)
+    for (int64_t r = 0; r < p->n; r++)                                                             \
+        if (c->T == 1)                                                                             \
+            dots(type, 1, c, p, r);                                                                \
+        else                                                                                       \
+            dots(type, FEW, c, p, r)
     switch (p->part->dtype) {
         PD_FLOAT_DTYPES(CALL)
     default:

@@ -10,6 +10,8 @@
 /* A panel is WIDTH outputs (two vectors); a tile is up to TALL rows of x. Two vectors of sums a
  * row, two of weights and one value of x fill the registers: 16, or 32 with AVX-512. */
 enum { WIDTH = 2 * PD_LANES, TALL = PD_LANES >= 16 ? 12 : 6 };
+/* Outputs that dot products over Q formats take side by side. */
+enum { EIGHT = 8 };
 /* X for each number of rows that a tile may have: a case of a switch, so that each is unrolled. */
 #if PD_LANES >= 16
 #define TILE_HEIGHTS(X) X(12) X(11) X(10) X(9) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
@@ -48,12 +50,14 @@ static inline int64_t count_panels(const struct pd_wmul_call *c, int64_t width)
     return n;
 }
 
-/* Panels that a thread takes at a time: it fetches the next one ahead, so they should be many; and
- * a thread that falls behind should not be waited for long. */
-static inline int panel_chunk(int64_t panels)
+/* Panels that a thread takes at a time. It fetches the next one ahead, so they should be many;
+ * where memory is all that counts (few rows), all that it ever gets. Else a thread that falls
+ * behind should not be waited for long. */
+static inline int panel_chunk(int64_t panels, bool few)
 {
-    const int64_t n = panels / (8 * omp_get_num_threads());
-    return n < 1 ? 1 : n > 16 ? 16 : (int)n;
+    const int64_t threads = omp_get_num_threads();
+    const int64_t n = few ? (panels + threads - 1) / threads : panels / (8 * threads);
+    return n < 1 ? 1 : !few && n > 16 ? 16 : (int)n;
 }
 
 static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width, int64_t k)
@@ -76,12 +80,22 @@ static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width,
     }
 }
 
-/* Block kb (`step` bytes a row) of the panel that follows in memory is asked for: a 16th line ahead
- * would not be found by the hardware, which sees as many streams as rows. */
-PD_INLINE void fetch_next(const struct panel *p, int64_t kb, size_t step)
+/* For a product that goes through n rows side by side and is `at` bytes into each: asks for the
+ * next `bytes` of each of the n rows that follow in memory. In the order of memory, since that
+ * gives most, and since the hardware does not follow so many streams. Where the rows are so long
+ * that they would be gone from the second-level cache before they are used, the same rows' next. */
+PD_INLINE void fetch_next(const uint8_t *rows, int n, size_t row_bytes, size_t at, size_t bytes)
 {
-    const uint8_t *next = p->rows[0] + WIDTH * (p->part->row_bytes + (size_t)kb * step);
-    for (size_t line = 0; line < WIDTH * step; line += 64)
+    enum { MOST = 256 * 1024, NEAR = 1024 };
+    const size_t all = (size_t)n * row_bytes;
+    if (all > MOST) {
+        for (const uint8_t *p = rows + at + NEAR; p < rows + all + at + NEAR; p += row_bytes)
+            for (size_t line = 0; line < bytes; line += 64)
+                __builtin_prefetch(p + line);
+        return;
+    }
+    const uint8_t *next = rows + all + (size_t)n * at;
+    for (size_t line = 0; line < (size_t)n * bytes; line += 64)
         __builtin_prefetch(next + line);
 }
 

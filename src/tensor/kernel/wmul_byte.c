@@ -11,7 +11,6 @@
 #if PD_LANES == 8
 
 enum {
-    EIGHT = 8,
     STEPS = 8,   /* of four inputs, in a block */
     BLOCKS = 24, /* deep is a panel: 12 kB, half of the first-level cache with a tile and sums */
 };
@@ -30,11 +29,6 @@ PD_INLINE __m256i two128(const uint8_t *a, const uint8_t *b)
     return _mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)bytes_at(a)),
                                    (__m128i)bytes_at(b), 1);
 }
-PD_INLINE size_t block_bytes(const bool one)
-{
-    return one ? 20 : 18;
-}
-
 /* ---- rows as bytes ---- */
 
 PD_INLINE int32_t largest(__m256i v)
@@ -113,9 +107,10 @@ static void quantise(const struct pd_wmul_call *c, const struct tile *t)
 /* ---- one row: dot products ---- */
 
 /* Scales and mins of block kb of eight outputs. */
-PD_INLINE void scales8(const bool one, const uint8_t *const *w, size_t at, f32x8 *scale, f32x8 *min)
+PD_INLINE void scales8(const enum pd_dtype dtype, const uint8_t *const *w, size_t at, f32x8 *scale,
+                       f32x8 *min)
 {
-    if (one) {
+    if (dtype == PD_DTYPE_Q4_1) {
         uint32_t both[EIGHT];
 #pragma GCC unroll 8
         for (int r = 0; r < EIGHT; r++)
@@ -134,10 +129,9 @@ PD_INLINE void scales8(const bool one, const uint8_t *const *w, size_t at, f32x8
 }
 
 /* Eight outputs of one row. Outputs r and r + 4 share a vector: a half each. */
-PD_INLINE void dot8(const bool one, const struct pd_wmul_call *c, const struct panel *p)
+PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, const struct panel *p)
 {
-    const size_t step = block_bytes(one), bytes = p->part->row_bytes;
-    const size_t ahead = bytes < 2048 ? EIGHT * bytes : 1024; /* else the rows to come */
+    const size_t step = bytes_of_32(dtype);
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     const struct tile x = tile_from(c, 0, 1);
     const uint8_t *w[EIGHT];
@@ -149,9 +143,7 @@ PD_INLINE void dot8(const bool one, const struct pd_wmul_call *c, const struct p
         const __m256i xlo = twice128(x.q + 32 * kb), xhi = twice128(x.q + 32 * kb + 16);
         __m256i n[4];
         f32x8 scale, min;
-        if (kb % 3 == 0)
-            for (int r = 0; r < EIGHT; r++)
-                __builtin_prefetch(w[r] + at + ahead);
+        fetch_next(w[0], EIGHT, p->part->row_bytes, at, step);
 #pragma GCC unroll 4
         for (int r = 0; r < 4; r++) {
             const __m256i v = two128(w[r] + at + step - 16, w[r + 4] + at + step - 16);
@@ -161,7 +153,7 @@ PD_INLINE void dot8(const bool one, const struct pd_wmul_call *c, const struct p
         }
         const __m256i s =
             _mm256_hadd_epi16(_mm256_hadd_epi16(n[0], n[1]), _mm256_hadd_epi16(n[2], n[3]));
-        scales8(one, w, at, &scale, &min);
+        scales8(dtype, w, at, &scale, &min);
         y += (f32x8)_mm256_cvtepi32_ps(_mm256_madd_epi16(s, ones)) * (scale * x.scale[kb]);
         y += min * x.sum[kb];
     }
@@ -202,18 +194,18 @@ PD_INLINE void turn_nibbles(const uint8_t *const *w, size_t at, uint8_t *to)
     }
 }
 
-PD_INLINE void unpack(const bool one, const struct panel *p, int64_t kb0, int64_t nb,
+PD_INLINE void unpack(const enum pd_dtype dtype, const struct panel *p, int64_t kb0, int64_t nb,
                       const struct unpacked *u)
 {
-    const size_t step = block_bytes(one);
+    const size_t step = bytes_of_32(dtype);
     for (int64_t b = 0; b < nb; b++) {
         const size_t at = (size_t)(kb0 + b) * step;
-        fetch_next(p, kb0 + b, step);
+        fetch_next(p->rows[0], WIDTH, p->part->row_bytes, at, step);
 #pragma GCC unroll 2
         for (int h = 0; h < WIDTH; h += EIGHT) {
             f32x8 scale, min;
             turn_nibbles(p->rows + h, at + step - 16, u->q + (b * STEPS * WIDTH + h) * 4);
-            scales8(one, p->rows + h, at, &scale, &min);
+            scales8(dtype, p->rows + h, at, &scale, &min);
             v_store(u->scale + b * WIDTH + h, (vf)scale);
             v_store(u->min + b * WIDTH + h, (vf)min);
         }
@@ -322,9 +314,9 @@ static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64
     for (int64_t i = 0; i < cuts; i++) {
         const int64_t kb = i * c->blocks / cuts, nb = (i + 1) * c->blocks / cuts - kb;
         if (p->part->dtype == PD_DTYPE_Q4_1)
-            unpack(true, p, kb, nb, &u);
+            unpack(PD_DTYPE_Q4_1, p, kb, nb, &u);
         else
-            unpack(false, p, kb, nb, &u);
+            unpack(PD_DTYPE_Q4_0, p, kb, nb, &u);
         sweep(c, p, first, end, n, kb, nb, &u, acc);
     }
     write_panel(c, p, t0, rows, acc);
@@ -339,9 +331,9 @@ static void one_row(const struct pd_wmul_call *c)
     for (int64_t k = 0; k < panels; k++) {
         const struct panel p = panel_at(c, EIGHT, k);
         if (p.part->dtype == PD_DTYPE_Q4_1)
-            dot8(true, c, &p);
+            dot8(PD_DTYPE_Q4_1, c, &p);
         else
-            dot8(false, c, &p);
+            dot8(PD_DTYPE_Q4_0, c, &p);
     }
 }
 
@@ -361,7 +353,7 @@ void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
             const struct tile t = tile_at(c, i, tiles);
             quantise(c, &t);
         }
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts, false))
         for (int64_t k = 0; k < panels * cuts; k++) {
             const struct panel p = panel_at(c, WIDTH, k % panels);
             const int64_t i = k / panels;

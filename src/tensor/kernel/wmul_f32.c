@@ -123,7 +123,7 @@ void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
 #pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
     {
         float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts, c->T <= FEW))
         for (int64_t k = 0; k < panels * cuts; k++) {
             const struct panel p = panel_at(c, WIDTH, k % panels);
             const int64_t t0 = k / panels * each;

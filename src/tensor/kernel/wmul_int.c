@@ -83,7 +83,6 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
     const uint8_t *const *w = p->rows + r0;
     f32x8 acc[4] = {{0}};
     const int64_t bytes = (int64_t)p->part->row_bytes, step = bytes / c->blocks;
-    const int64_t ahead = bytes < 2048 ? 8 * bytes : 1024;
     int64_t row[4]; /* where fewer are there, the last one again */
     for (int t = 0; t < nt; t++)
         row[t] = t < c->T ? t : c->T - 1;
@@ -91,13 +90,13 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
         const size_t at = (size_t)(kb * step);
         i32x8 half[2][4];
         float scale[EIGHT], min[EIGHT];
+        fetch_next(w[0], EIGHT, (size_t)bytes, at, (size_t)step);
 #pragma GCC unroll 1
         for (int h = 0; h < 2; h++) {
             i32x8 n[4][4];
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const int r = 4 * h + i;
-                __builtin_prefetch(w[r] + at + ahead);
                 const struct block32 b = block_at(dtype, w[r], kb, c->m->in - 32 * kb);
                 if (!starts_with_scale(dtype)) {
                     scale[r] = b.scale;
@@ -173,7 +172,7 @@ PD_INLINE void unpack(const enum pd_dtype dtype, const struct pd_wmul_call *c,
     float pair[PD_LANES][PAIRS] __attribute__((aligned(64)));
     const size_t step = p->part->row_bytes / (size_t)c->blocks;
     for (int64_t b = 0; b < nb; b++) {
-        fetch_next(p, kb0 + b, step);
+        fetch_next(p->rows[0], WIDTH, p->part->row_bytes, (size_t)(kb0 + b) * step, step);
         for (int half = 0; half < 2; half++) {
             const int64_t kb = kb0 + b;
 #pragma GCC unroll 1
@@ -349,7 +348,7 @@ void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
             for (int64_t t = 0; t < c->T; t++)
                 quantise_row(c, t);
         }
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts, few))
         for (int64_t k = 0; k < panels * cuts; k++) {
             const struct panel p = panel_at(c, WIDTH, k % panels);
             const int64_t t0 = k / panels * each;
