@@ -7,17 +7,53 @@
 
 enum { MAX_DEPTH = 64 };
 
-/* json-c clamps integers past 64 bits, and takes 'keys', NaN and Infinity. Look at every token
- * outside strings first; at a bad one, *why says what is wrong. Returns its offset, or len. */
+/* The 16 bits of an escape \uXXXX at `at`; -1 when none stands there. */
+static int escaped_unit(struct pd_str t, size_t at)
+{
+    int unit = 0;
+    if (t.len < 6 || at > t.len - 6 || t.ptr[at] != '\\' || t.ptr[at + 1] != 'u')
+        return -1;
+    for (size_t i = at + 2; i < at + 6; i++) {
+        char c = t.ptr[i], low = (char)(c | 0x20);
+        bool digit = c >= '0' && c <= '9', letter = low >= 'a' && low <= 'f';
+        if (!digit && !letter)
+            return -1;
+        unit = unit * 16 + (digit ? c - '0' : low - 'a' + 10);
+    }
+    return unit;
+}
+
+/* Length of the escape at `at` in a string, with its second half if it is a surrogate pair; 0 for
+ * half of a pair. Where the text itself ends after a first half, json-c says so. */
+static size_t escape_length(struct pd_str t, size_t at)
+{
+    int first = escaped_unit(t, at);
+    if (first < 0xd800 || first >= 0xe000)
+        return 2;
+    int second = first < 0xdc00 ? escaped_unit(t, at + 6) : -1;
+    if (second >= 0xdc00 && second < 0xe000)
+        return 12;
+    size_t left = t.len - at;
+    return first < 0xdc00 && left < 12 && !memchr(t.ptr + at, '"', left) ? left : 0;
+}
+
+/* json-c clamps integers past 64 bits, takes 'keys', NaN and Infinity, and reads half a surrogate
+ * pair as U+FFFD. Look at every token first; at a bad one, *why says what is wrong, NULL that it
+ * is such a half. Returns its offset, or len. */
 static size_t find_bad_token(struct pd_str t, const char **why)
 {
     static const struct pd_str words[] = {{"true", 4}, {"false", 5}, {"null", 4}};
     for (size_t i = 0, start; i < t.len; i++) {
         char c = t.ptr[i];
         if (c == '"') {
-            for (i++; i < t.len && t.ptr[i] != '"'; i++)
-                if (t.ptr[i] == '\\')
-                    i++;
+            for (i++; i < t.len && t.ptr[i] != '"';) {
+                size_t n = t.ptr[i] == '\\' ? escape_length(t, i) : 1;
+                if (n == 0) {
+                    *why = NULL;
+                    return i;
+                }
+                i += n;
+            }
         } else if (c == '-' || (c >= '0' && c <= '9')) {
             bool real = false;
             for (start = i; i < t.len && strchr("+-.eE0123456789", t.ptr[i]) && t.ptr[i]; i++)
@@ -54,8 +90,13 @@ enum pd_rc pd_json_parse(struct pd_str text, struct json_object **out, struct pd
         return PD_FAIL(err, PD_PARSE, "not UTF-8 at byte %zu", valid);
     if (pd_str_trim(text).len == 0)
         return PD_FAIL(err, PD_PARSE, "empty where JSON is expected");
-    const char *why;
+    const char *why = NULL;
     size_t bad = find_bad_token(text, &why);
+    if (bad < text.len && !why)
+        return PD_FAIL(err, PD_PARSE,
+                       "not Unicode at byte %zu: %.6s is half of a surrogate pair; write the "
+                       "other half beside it, or \\ufffd for a character that is lost",
+                       bad, text.ptr + bad);
     if (bad < text.len)
         return PD_FAIL(err, PD_PARSE, "not JSON at byte %zu: %s", bad, why);
 

@@ -1,9 +1,10 @@
 /* JSON over json-c: parsing with limits and one-line errors, typed getters, and writing into a
  * pd_buf without building a tree.
  *
- * Parsing: UTF-8 checked, integers past 64 bits refused, of duplicate keys the last counts, depth
- * and size limited, nothing may follow the value. Trees are json_object; release with
- * json_object_put. Getters return borrowed views that live as long as the tree. */
+ * Parsing: UTF-8 checked, integers past 64 bits and escapes of half a surrogate pair refused, of
+ * duplicate keys the last counts, depth and size limited, nothing may follow the value. Trees are
+ * json_object; release with json_object_put. Getters return borrowed views that live as long as
+ * the tree. */
 #ifndef PD_BASE_JSON_H
 #define PD_BASE_JSON_H
 

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -157,9 +158,13 @@ static enum pd_endpoint_verdict read_reply(const struct pd_endpoint *e,
                                            struct pd_err *err)
 {
     struct json_object *o = NULL;
+    struct pd_err why = {0};
     enum pd_endpoint_verdict v = PD_ENDPOINT_OK;
-    if (pd_json_parse(body, &o, NULL) != PD_OK || !json_object_is_type(o, json_type_object)) {
-        v = rubbish(e, call, body, "is not a JSON object", err);
+    if (pd_json_parse(body, &o, &why) != PD_OK || !json_object_is_type(o, json_type_object)) {
+        char what[256] = "is not a JSON object";
+        if (body.len && body.ptr[0] == '{') /* it was to be one */
+            (void)snprintf(what, sizeof what, "is not a JSON object: %.200s", why.msg);
+        v = rubbish(e, call, body, what, err);
         goto out;
     }
     struct json_object *choices = pd_json_get(o, "choices"), *usage = pd_json_get(o, "usage");

@@ -153,11 +153,12 @@ def test_tables_and_plain_lines(folder, tmp_path):
 
 def test_bad_rows_are_named_and_nothing_is_stored(folder, tmp_path):
     rows = [json.dumps(r) for r in answers(3)]
-    text = "\n".join([rows[0], "{not json", rows[1], '{"prompt":"x"}', rows[2], '{"prompt":"x","answers":[{"text":"a"},{}]}'])
+    text = "\n".join([rows[0], "{not json", rows[1], '{"prompt":"x"}', rows[2], '{"prompt":"x","answers":[{"text":"a"},{}]}',
+                      r'{"prompt":"\udfff"}'])
     (tmp_path / "bad.jsonl").write_text(text + "\n")
     code, err = folder.err("import", "new", tmp_path / "bad.jsonl")
     assert code == 1
-    for where in ("bad.jsonl:2: ", "bad.jsonl:4: 0 answers", "bad.jsonl:6: answer 2 has no"):
+    for where in ("bad.jsonl:2: ", "bad.jsonl:4: 0 answers", "bad.jsonl:6: answer 2 has no", "bad.jsonl:7: not Unicode at byte 11"):
         assert where in err, err
     assert folder.json("dataset", "list") == []
     assert folder.json("import", "new", tmp_path / "bad.jsonl", "--skip-bad")["records"] == 3

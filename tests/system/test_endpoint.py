@@ -137,6 +137,9 @@ class Handler(BaseHTTPRequestHandler):
     def utf8(self, prompt, body, n):
         self.reply(200, b'{"choices": [{"message": {"content": "\xff\xfe"}}]}')
 
+    def halfpair(self, prompt, body, n):
+        self.reply(200, b'{"choices": [{"message": {"content": "\\ud83d"}}]}')
+
     def huge(self, prompt, body, n):
         self.send_response(200)
         self.end_headers()
@@ -246,7 +249,7 @@ def test_pauses_are_said_and_bounded(endpoint, tmp_path):
 REASONS = {
     "html": "is not a JSON object (text/html): <html>", "broken": "is not a JSON object",
     "nochoices": "has no choices", "empty": "has no text", "wrongtype": "has no text", "utf8": "is not a JSON object",
-    "huge": "too large", "refuse": "status 400: this prompt is too long", "filtered": "content filter",
+    "halfpair": "is not a JSON object: not Unicode at byte 38: \\ud83d is half of a surrogate pair", "huge": "too large", "refuse": "status 400: this prompt is too long", "filtered": "content filter",
     "stall": "", "shaky": "status 500: boom",
 }
 

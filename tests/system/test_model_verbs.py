@@ -24,7 +24,7 @@ def fails(*args, code=1, env=None, stdin=None):
 
 
 def test_tokenize_there_and_back(podium):
-    texts = ["Hello, world", "", "a\u0000b", "naïve 👍 1234", "<|im_end|>"]
+    texts = ["Hello, world", "", "a\u0000b", "naïve 👍 1234", "<|im_end|>", r"\ud800 in letters"]  # dumps writes 👍 as a pair of escapes
     ids = podium("tokenize", "--model", TINY, stdin="".join(json.dumps(t) + "\n" for t in texts))
     lists = [json.loads(line) for line in ids.splitlines()]
     assert len(lists) == len(texts) and 2 not in lists[4]
@@ -40,6 +40,8 @@ def test_tokenize_there_and_back(podium):
         ([], b'"a\xff"', "not UTF-8"),
         ([], b"[1]", "expected a JSON string"),
         ([], b'"open', "stdin:2"),
+        ([], rb'"a\ud800"', "not Unicode at byte 2: \\ud800 is half of a surrogate pair; write the other half"),
+        ([], rb'"\ud83d\u0041"', "byte 1: \\ud83d is half"),
         (["--decode"], b'"x"', "expected a list of ids"),
         (["--decode"], b"[1, -2]", "entry 1"),
     ],

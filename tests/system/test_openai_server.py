@@ -259,7 +259,7 @@ def test_what_is_ignored_and_null_is_absent(tiny):
 
 def test_nonsense_and_size(tiny):
     url = tiny.url + "/v1/chat/completions"
-    for body in (b"", b"{", b"[]", b"\xff\xfe", b'{"messages": NaN}'):
+    for body in (b"", b"{", b"[]", b"\xff\xfe", b'{"messages": NaN}', b'{"messages": [{"role": "user", "content": "\\ud800"}]}'):
         r = requests.post(url, data=body, timeout=30)
         assert r.status_code == 400 and r.json()["error"]["type"] == "invalid_request_error"
     r = requests.post(url, data=b'{"messages":"' + b"x" * (5 << 20) + b'"}', timeout=30)

@@ -169,6 +169,8 @@ def test_bad_requests_get_a_reason(server):
     d = make_dataset(owner, n=2)
     r = owner.http.post(server.url + "/ui/judgments", data=b"{nonsense", headers={"Content-Type": "application/json"})
     assert r.status_code == 400 and "request body" in r.json()["error"]["message"]
+    r = owner.http.post(server.url + "/ui/judgments", data=b'{"comment":"\\udc00"}', headers={"Content-Type": "application/json"})
+    assert r.status_code == 400 and "byte 12: \\udc00 is half of a surrogate pair" in r.json()["error"]["message"]
     r = owner.call("POST", "/session", {"username": "x" * 70000, "password": "y"})
     assert r.status_code == 413 and "65536" in r.json()["error"]["message"]
     deep = "[" * 5000 + "]" * 5000

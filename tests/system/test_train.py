@@ -182,10 +182,11 @@ def test_bad_rows_are_named_and_nothing_is_written(podium, tmp_path):
     data.write_text(
         '{"chosen":"a","rejected":"b"}\n{"chosen":"a"}\n[1]\n{"chosen":"a","rejected":3}\nnot json\n'
         '{"prompt":"x","chosen":[{"role":"user","content":"y"}],"rejected":"z"}\n{"chosen":"c","rejected":"d","margin":-1}\n'
+        '{"chosen":"\\ud800","rejected":"d"}\n'
     )
     run = tmp_path / "run"
     err = fails(*reward(data, run))
-    for line, words in ((2, '"rejected"'), (3, "expected a JSON object"), (4, "rejected"), (5, ""), (6, "both"), (7, "margin")):
+    for line, words in ((2, '"rejected"'), (3, "expected a JSON object"), (4, "rejected"), (5, ""), (6, "both"), (7, "margin"), (8, "half of a surrogate pair")):
         assert any(row.startswith(f"{data}:{line}: ") and words in row for row in err.splitlines()), (line, err)
     assert "--skip-bad" in err and not run.exists()
     podium(*reward(data, run, "--skip-bad"))

@@ -174,6 +174,64 @@ static void json_is_strict(void **state)
     assert_non_null(strstr(parse_error(deep, &e), "deeper"));
 }
 
+/* Half a surrogate pair is no text, and is refused wherever it stands. */
+static void json_refuses_half_a_pair(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        {"\"\\ud800\"", "byte 1: \\ud800 is half"},
+        {"\"a\\uDBFFb\"", "byte 2: \\uDBFF is half"},
+        {"\"\\udc00\"", "byte 1: \\udc00 is half"},
+        {"\"\\uDFFF\"", "byte 1: \\uDFFF is half"},
+        {"\"\\ud83d\\ud83d\\ude00\"", "byte 1: "}, /* a first half, then a pair */
+        {"\"\\ud83d\\ude00\\ude00\"", "byte 13: "},
+        {"\"\\ude00\\ud83d\"", "byte 1: "}, /* the wrong way round */
+        {"\"\\ud83d\\u0041\"", "byte 1: "},
+        {"\"\\ud83d\\\\ude00\"", "byte 1: "}, /* a backslash and letters follow */
+        {"\"\\ud83d\\\"\"", "byte 1: "},
+        {"\"\\ud83dude00, more text\"", "byte 1: "},
+        {"\"\\\\\\ud800\"", "byte 3: "}, /* an escaped backslash, then the half */
+        {"{\"\\ud800\":1}", "byte 2: "},
+        {"{\"a\":[\"ok\",\"\\ud800\"]}", "byte 12: "},
+        {"\"\\ud83d\\ude0g\"", "byte 1: "},
+    };
+    struct pd_err e;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_non_null(parse_error(bad[i].text, &e));
+        assert_non_null(strstr(e.msg, "surrogate"));
+        assert_non_null(strstr(e.msg, bad[i].says));
+    }
+    /* cut short: that is what is said */
+    assert_non_null(strstr(parse_error("\"\\ud83d", &e), "too early"));
+    static const char *const other[] = {"\"\\ud83d\\ude", "\"\\ud83d\\", "\"\\ud8", "\"\\",
+                                        "\"\\ud8zz\""};
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        assert_non_null(parse_error(other[i], &e));
+        assert_null(strstr(e.msg, "surrogate"));
+    }
+
+    static const struct {
+        const char *text, *value;
+    } good[] = {
+        {"\"\\ud83d\\ude00\"", "\xF0\x9F\x98\x80"},
+        {"\"\\uD83D\\uDE00!\"", "\xF0\x9F\x98\x80!"},
+        {"\"\\uD800\\uDC00\\uDBFF\\uDFFF\"", "\xF0\x90\x80\x80\xF4\x8F\xBF\xBF"},
+        {"\"\\\\ud800\"", "\\ud800"}, /* no escape: a backslash and letters */
+        {"\"\\\\\\\\udc00\"", "\\\\udc00"},
+        {"\"\\\\\\ud83d\\ude00\"", "\\\xF0\x9F\x98\x80"},
+        {"\"ud800\"", "ud800"},
+        {"\"\\ud7ff\\ue000\\ufffd\"", "\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBD"},
+        {"\"\\\"\\u00e9\"", "\"\xC3\xA9"},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct json_object *v = NULL;
+        assert_int_equal(pd_json_parse(pd_str_from(good[i].text), &v, &e), PD_OK);
+        assert_string_equal(json_object_get_string(v), good[i].value);
+        json_object_put(v);
+    }
+}
+
 static void json_round_trips(void **state)
 {
     struct pd_buf b;
@@ -356,6 +414,7 @@ int main(void)
         cmocka_unit_test(utf8_is_checked),
         cmocka_unit_test(map_holds_many_keys),
         cmocka_unit_test(json_is_strict),
+        cmocka_unit_test(json_refuses_half_a_pair),
         cmocka_unit_test(json_round_trips),
         cmocka_unit_test(csv_follows_rfc_4180),
         cmocka_unit_test(options_come_from_the_table),
