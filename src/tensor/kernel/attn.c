@@ -161,13 +161,18 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
             per = 1;
         else if (per > a->kv_heads)
             per = a->kv_heads;
-#pragma omp for schedule(dynamic) collapse(2)
+        /* tokens that follow each other, so that a thread knows what it will read next */
+        const bool all = per == a->kv_heads;
+        const int64_t chunk = all ? n_items / (8 * omp_get_num_threads()) : 1;
+#pragma omp for schedule(dynamic, chunk <1 ? 1 : chunk> 8 ? 8 : chunk) collapse(2)
         for (int64_t n = 0; n < n_items; n++)
             for (int kv0 = 0; kv0 < a->kv_heads; kv0 += per) {
                 const struct pd_attn_item *it = &items[n];
                 const int n_kv = a->kv_heads - kv0 < per ? a->kv_heads - kv0 : per;
+                const bool more = all && n + 1 < n_items && items[n + 1].n == 1;
                 if (it->n == 1)
-                    decode(&t, &segs[it->seg], it->first, kv0, n_kv);
+                    decode(&t, &segs[it->seg], it->first, kv0, n_kv,
+                           more ? &segs[items[n + 1].seg] : NULL);
                 else
                     for (int kvh = kv0; kvh < kv0 + n_kv; kvh++) {
                         tile_begin(&t, &segs[it->seg], it->first, it->n, kvh);

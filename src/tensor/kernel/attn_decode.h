@@ -191,11 +191,13 @@ struct ahead {
     int64_t per; /* pieces, a row of a head each, at a time */
 };
 
-static inline void ahead_begin(struct ahead *f, const struct tile *t, const struct pd_attn_span *sp,
-                               int64_t first, int64_t n, int kvh, int n_kv)
+/* nb: the keys of the tile meanwhile. */
+static inline void ahead_begin(struct ahead *f, const struct tile *t, int64_t nb,
+                               const struct pd_attn_span *sp, int64_t first, int64_t n, int kvh,
+                               int n_kv)
 {
     /* between a group of four keys and the next, one row of scores and the next, eight values */
-    const int64_t steps = n_kv * ((n + 3) / 4 + (n + 7) / 8) + t->R;
+    const int64_t steps = n_kv * ((nb + 3) / 4 + (nb + 7) / 8) + t->R;
     *f = (struct ahead){.base = sp->k,
                         .values = sp->v,
                         .n = n,
@@ -267,9 +269,10 @@ static inline void decode_tile(struct tile *t, const struct pd_attn_span *sp, in
 }
 
 /* One query token, n_kv kv heads from kvh0 on (n_kv * G <= RP): row r = kv head by kv head, G each.
- * The heads of a tile of keys are done together, since their rows lie side by side. */
+ * The heads of a tile of keys are done together, since their rows lie side by side. following: what
+ * this thread will do next, or NULL. */
 static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, int kvh0,
-                          int n_kv)
+                          int n_kv, const struct pd_attn_seg *following)
 {
     const struct pd_attn *a = t->a;
     const int64_t G = t->G, D = t->D, first_head = kvh0 * G;
@@ -288,14 +291,18 @@ static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t
         visible(t, sp, &lo, &hi);
         for (int64_t j = lo; j < hi; j += KEYS) {
             struct ahead next = {0};
+            const int64_t nb = hi - j < KEYS ? hi - j : KEYS;
             int64_t from = j + KEYS, to = hi;
             const int after = from < hi ? n : n + 1;
             if (after > n && after < seg->n_spans)
                 visible(t, &seg->spans[after], &from, &to);
             if (after < seg->n_spans && from < to)
-                ahead_begin(&next, t, &seg->spans[after], from, to - from < KEYS ? to - from : KEYS,
-                            kvh0, n_kv);
-            decode_tile(t, sp, j, hi - j < KEYS ? hi - j : KEYS, kvh0, n_kv, &next);
+                ahead_begin(&next, t, nb, &seg->spans[after], from,
+                            to - from < KEYS ? to - from : KEYS, kvh0, n_kv);
+            else if (after == seg->n_spans && following && a->window == 0)
+                ahead_begin(&next, t, nb, following->spans, 0,
+                            following->spans->n < KEYS ? following->spans->n : KEYS, kvh0, n_kv);
+            decode_tile(t, sp, j, nb, kvh0, n_kv, &next);
         }
     }
     for (int64_t r = 0; r < t->R; r++) {
