@@ -8,6 +8,9 @@
 #include <inttypes.h>
 #include <math.h>
 
+#define LORA_NOTE                                                                                  \
+    "podium train cannot train adapters yet: its rows with LoRA say what that would take"
+
 static int64_t n_params(const struct pd_model *m)
 {
     return (int64_t)pd_params_count(&m->params, false);
@@ -81,9 +84,12 @@ static void put_plan_row(struct pd_jw *w, const struct pd_plan_row *r, int64_t a
     pd_jw_object(w);
     pd_jw_kstrz(w, "job", r->job);
     pd_jw_kstrz(w, "dtype", pd_compute_name(r->compute));
-    pd_jw_kf64(w, "freeze_layers", r->freeze);
+    if (r->rank == 0)
+        pd_jw_kf64(w, "freeze_layers", r->freeze);
     pd_jw_ki64(w, "packed", r->packed);
     pd_jw_ki64(w, "weights", r->weights);
+    if (r->rank > 0)
+        pd_jw_ki64(w, "adapters", r->adapters);
     pd_jw_ki64(w, "gradients", r->gradients);
     pd_jw_ki64(w, "moments", r->moments);
     pd_jw_ki64(w, "activations", r->activations);
@@ -91,6 +97,25 @@ static void put_plan_row(struct pd_jw *w, const struct pd_plan_row *r, int64_t a
     pd_jw_ki64(w, "total", r->total);
     if (available > 0)
         pd_jw_kbool(w, "fits", r->total <= available);
+    if (r->rank > 0)
+        pd_jw_kbool(w, "supported", !r->not_yet);
+    pd_jw_object_end(w);
+}
+
+static void put_lora(struct pd_jw *w, const struct pd_plan *plan)
+{
+    pd_jw_key(w, "lora");
+    pd_jw_object(w);
+    pd_jw_ki64(w, "rank", PD_PLAN_RANK);
+    pd_jw_kstrz(w, "modules", "all-linear");
+    pd_jw_ki64(w, "adapter_parameters", plan->adapter_values);
+    pd_jw_kbool(w, "training_supported", false);
+    pd_jw_kstrz(w, "note", LORA_NOTE);
+    pd_jw_key(w, "jobs");
+    pd_jw_array(w);
+    for (int i = 0; i < plan->n_lora; i++)
+        put_plan_row(w, &plan->lora[i], plan->available);
+    pd_jw_array_end(w);
     pd_jw_object_end(w);
 }
 
@@ -111,6 +136,7 @@ static void put_plan(struct pd_jw *w, const struct pd_model *m)
     for (int i = 0; i < plan.n; i++)
         put_plan_row(w, &plan.rows[i], plan.available);
     pd_jw_array_end(w);
+    put_lora(w, &plan);
     pd_jw_object_end(w);
 }
 
@@ -232,18 +258,27 @@ static void text_tokenizer(const struct pd_model *m, struct pd_buf *out)
 
 static void text_row(const struct pd_plan_row *r, int64_t available, struct pd_buf *out)
 {
+    const char *weights = r->rank == 0                    ? "fp32 weights"
+                          : !r->not_yet                   ? "weights with the adapter added"
+                          : r->compute == PD_COMPUTE_BF16 ? "frozen bf16 weights"
+                                                          : "frozen fp32 weights";
     const struct {
         const char *name;
         int64_t bytes;
-    } parts[] = {{"packed weights", r->packed},   {"fp32 weights", r->weights},
-                 {"gradients", r->gradients},     {"moments", r->moments},
-                 {"activations", r->activations}, {"key/value cache", r->cache}};
+    } parts[] = {{"packed weights", r->packed}, {weights, r->weights},
+                 {"adapters", r->adapters},     {"gradients", r->gradients},
+                 {"moments", r->moments},       {"activations", r->activations},
+                 {"key/value cache", r->cache}};
     char job[64];
     (void)snprintf(job, sizeof job, "%s %s%s", r->job, pd_compute_name(r->compute),
-                   r->freeze > 0 ? ", half frozen" : "");
-    pd_buf_addf(out, "  %-38s ", job);
+                   r->rank > 0     ? ", LoRA"
+                   : r->freeze > 0 ? ", half frozen"
+                                   : "");
+    pd_buf_addf(out, "  %-39s ", job);
     add_size(out, r->total);
-    if (available > 0)
+    if (available > 0 && r->not_yet)
+        pd_buf_adds(out, r->total <= available ? ", would fit" : ", WOULD NOT FIT");
+    else if (available > 0)
         pd_buf_adds(out, r->total <= available ? ", fits" : ", DOES NOT FIT");
     const char *sign = " = ";
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -268,6 +303,12 @@ static void text_plan(const struct pd_model *m, struct pd_buf *out)
                 PD_PLAN_ANSWERS, (long long)plan.tokens, PD_PLAN_MICRO);
     for (int i = 0; i < plan.n; i++)
         text_row(&plan.rows[i], plan.available, out);
+    pd_buf_addf(out, "with LoRA   rank %d on all linear maps of the blocks (PEFT's all-linear), ",
+                PD_PLAN_RANK);
+    add_grouped(out, plan.adapter_values);
+    pd_buf_adds(out, " parameters\n            " LORA_NOTE "\n");
+    for (int i = 0; i < plan.n_lora; i++)
+        text_row(&plan.lora[i], plan.available, out);
 }
 
 void pd_model_info_text(const struct pd_model *m, struct pd_buf *out)

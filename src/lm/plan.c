@@ -164,6 +164,47 @@ static int64_t copy_bytes(const struct pd_model *m, bool score, const struct pd_
     return copies(m, use) + (score ? 0 : copy_of(&head, use));
 }
 
+/* ---- LoRA adapters ---- */
+
+/* What adding an adapter makes of a weight in memory (lm/lora.h). */
+static int64_t merged_bytes(const struct pd_param *w)
+{
+    bool stays = w->dtype == PD_DTYPE_F32 || w->dtype == PD_DTYPE_F16;
+    return (int64_t)w->n * pd_dtype_info(stays ? w->dtype : PD_DTYPE_BF16)->bytes;
+}
+
+/* Adapters of rank r on every linear map of the blocks. */
+struct adapters {
+    int64_t values, maps;
+    int64_t merged; /* bytes of the weights that they are added to */
+};
+
+static void adapt(struct adapters *a, const struct pd_lin *l, int rank)
+{
+    if (!l->w)
+        return;
+    a->values += rank * (l->w->shape[0] + l->w->shape[1]);
+    a->merged += merged_bytes(l->w);
+    a->maps++;
+}
+
+static struct adapters adapters_of(const struct pd_model *m, int rank)
+{
+    struct adapters a = {0};
+    for (int i = 0; i < m->cfg.n_layers; i++) {
+        const struct pd_block *b = &m->blocks[i];
+        for (int k = 0; k < b->n_qkv; k++)
+            adapt(&a, &b->qkv[k], rank);
+        for (int k = 0; k < b->n_up; k++)
+            adapt(&a, &b->up[k], rank);
+        adapt(&a, &b->out, rank);
+        adapt(&a, &b->down, rank);
+    }
+    return a;
+}
+
+/* ---- jobs ---- */
+
 /* A decoder that is only asked what it would take. */
 static struct pd_decoder decoder_of(const struct pd_model *m, bool train, enum pd_compute compute)
 {
@@ -201,36 +242,50 @@ static void add_learner(struct pd_plan_row *r, const struct pd_model *m, bool sc
         copy_bytes(m, score,
                    &(struct pd_plan_use){
                        .bf16 = r->compute == PD_COMPUTE_BF16, .train = true, .generate = generate});
-    r->weights += s.all * F32_BYTES;
+    if (r->rank > 0) {
+        struct adapters a = adapters_of(m, r->rank);
+        int64_t head = score ? m->cfg.hidden_size : 0;
+        r->weights += (s.all - head) * (r->compute == PD_COMPUTE_BF16 ? 2 : F32_BYTES);
+        s.trained = a.values + head;
+        r->adapters += s.trained * F32_BYTES;
+        r->activations += a.maps * r->rank * PD_PLAN_MICRO * F32_BYTES;
+    } else {
+        r->weights += s.all * F32_BYTES;
+    }
     r->gradients += s.trained * F32_BYTES;
     r->moments += s.trained * 2 * F32_BYTES;
     r->activations += pd_decoder_train_bytes(&d, PD_PLAN_MICRO);
     pd_free(s.v);
 }
 
-static void add_row(struct pd_plan *plan, const struct pd_model *m, enum pd_plan_job job,
-                    enum pd_compute compute, double freeze)
+static struct pd_plan_row row_of(const struct pd_model *m, int64_t tokens, enum pd_plan_job job,
+                                 enum pd_compute compute, double freeze, int rank)
 {
     static const char *const names[] = {"generate", "train reward", "train ppo",
                                         "train ppo, own critic"};
-    struct pd_plan_row *r = &plan->rows[plan->n++];
-    PD_ASSERT(plan->n <= PD_PLAN_ROWS);
-    *r = (struct pd_plan_row){.job = names[job], .compute = compute, .freeze = freeze};
-    if (job == PD_PLAN_GENERATE)
-        add_inference(r, m, false, PD_GEN_PREFILL);
+    struct pd_plan_row r = {.job = names[job],
+                            .compute = compute,
+                            .freeze = freeze,
+                            .rank = rank,
+                            .not_yet = rank > 0 && job != PD_PLAN_GENERATE};
+    if (job == PD_PLAN_GENERATE) {
+        add_inference(&r, m, false, PD_GEN_PREFILL);
+        r.weights = rank > 0 ? adapters_of(m, rank).merged : 0;
+    }
     if (job == PD_PLAN_REWARD || job == PD_PLAN_CRITIC)
-        add_learner(r, m, true, false);
+        add_learner(&r, m, true, false);
     if (job == PD_PLAN_PPO || job == PD_PLAN_CRITIC) {
-        add_learner(r, m, false, true);
-        add_inference(r, m, false, PD_PLAN_MICRO); /* the reference */
-        add_inference(r, m, true, PD_PLAN_MICRO);  /* the reward model */
+        add_learner(&r, m, false, true);
+        add_inference(&r, m, false, PD_PLAN_MICRO); /* the reference */
+        add_inference(&r, m, true, PD_PLAN_MICRO);  /* the reward model */
     }
     if (job != PD_PLAN_REWARD) {
         struct pd_decoder d = decoder_of(m, job != PD_PLAN_GENERATE, compute);
-        add_logits(r, m);
-        r->cache = cache_bytes(&d, plan->tokens);
+        add_logits(&r, m);
+        r.cache = cache_bytes(&d, tokens);
     }
-    r->total = r->packed + r->weights + r->gradients + r->moments + r->activations + r->cache;
+    r.total = r.packed + r.weights + r.adapters + r.gradients + r.moments + r.activations + r.cache;
+    return r;
 }
 
 void pd_plan_make(const struct pd_model *m, struct pd_plan *plan)
@@ -238,9 +293,14 @@ void pd_plan_make(const struct pd_model *m, struct pd_plan *plan)
     static const enum pd_compute both[] = {PD_COMPUTE_BF16, PD_COMPUTE_F32};
     int64_t context = pd_config_context(&m->cfg);
     *plan = (struct pd_plan){.available = pd_memory_available(),
-                             .tokens = context < PD_PLAN_TOKENS ? context : PD_PLAN_TOKENS};
-    for (int job = 0; job < PD_PLAN_JOBS; job++)
-        for (size_t k = 0; k < 2; k++)
+                             .tokens = context < PD_PLAN_TOKENS ? context : PD_PLAN_TOKENS,
+                             .adapter_values = adapters_of(m, PD_PLAN_RANK).values};
+    for (int i = 0; i < PD_PLAN_JOBS; i++)
+        for (size_t k = 0; k < 2; k++) {
+            enum pd_plan_job job = (enum pd_plan_job)i;
             for (int half = 0; half <= (job != PD_PLAN_GENERATE); half++)
-                add_row(plan, m, (enum pd_plan_job)job, both[k], half * 0.5);
+                plan->rows[plan->n++] = row_of(m, plan->tokens, job, both[k], half * 0.5, 0);
+            plan->lora[plan->n_lora++] = row_of(m, plan->tokens, job, both[k], 0, PD_PLAN_RANK);
+        }
+    PD_ASSERT(plan->n == PD_PLAN_ROWS && plan->n_lora == PD_PLAN_LORA_ROWS);
 }

@@ -76,10 +76,51 @@ def test_info(podium):
     assert own["moments"] == ppo["moments"] + jobs["train reward", "bf16", 0]["moments"]
     # products go over the weights where they lie, but for live weights that generate, and in bf16
     assert jobs["generate", "fp32", 0]["packed"] == full["packed"] == 0 < jobs["train ppo", "fp32", 0]["packed"]
+    plan_with_adapters(info, jobs)
     turned = json.loads(podium("model", "info", FIXTURES / "models" / "tiny-gpt2", "--json"))["memory"]["jobs"]
     assert all(j["packed"] > 0 for j in turned if j["job"] == "generate")
     text = podium("model", "info", FIXTURES / "models" / "tiny-gpt2-reward")
     assert "a reward model" in text and "gpt2" in text and "LayerNorm" in text
+
+
+def plan_with_adapters(info, without):
+    """Rows with LoRA stand apart from the jobs that there are, and say which of them are not there yet."""
+    lora = info["memory"]["lora"]
+    assert (lora["rank"], lora["modules"], lora["training_supported"]) == (16, "all-linear", False) and "cannot train" in lora["note"]
+    jobs = {(j["job"], j["dtype"]): j for j in lora["jobs"]}
+    assert set(jobs) == {key[:2] for key in without} and len(lora["jobs"]) == 8
+    h, ffn, kv = info["hidden_size"], info["ffn_size"], info["kv_heads"] * info["head_dim"]
+    adapters = 16 * info["layers"] * (2 * 2 * h + 2 * (h + kv) + 3 * (h + ffn))
+    assert lora["adapter_parameters"] == adapters
+    for (job, dtype), row in jobs.items():
+        whole = without[job, dtype, 0]
+        assert row["supported"] == (job == "generate") and row["fits"] and "freeze_layers" not in row
+        assert (row["packed"], row["cache"]) == (whole["packed"], whole["cache"])
+        assert row["total"] == sum(row[k] for k in ("packed", "weights", "adapters", "gradients", "moments", "activations", "cache"))
+        if job == "generate":
+            linears = info["layers"] * (2 * h * h + 2 * h * kv + 3 * h * ffn)
+            assert (row["weights"], row["adapters"], row["activations"]) == (4 * linears, 0, whole["activations"])
+            continue
+        models, heads = {"train reward": (1, 1), "train ppo": (1, 0), "train ppo, own critic": (2, 1)}[job]
+        assert row["weights"] == models * info["parameters"] * (2 if dtype == "bf16" else 4)
+        assert row["adapters"] == row["gradients"] == row["moments"] / 2 == 4 * (models * adapters + heads * h)
+        kept = models * info["layers"] * 7 * 16 * info["memory"]["micro_batch_tokens"] * 4
+        assert row["activations"] == whole["activations"] + kept
+
+
+def test_info_says_that_adapters_do_not_train_yet(podium):
+    text = podium("model", "info", TINY)
+    head, plain, lora = text.partition("memory ")[0], *text.partition("memory ")[2].split("\nwith LoRA   ")
+    assert "LoRA" not in head + plain and "would" not in plain and plain.count(", fits = ") == 14
+    what, note, *rows = lora.splitlines()
+    assert what == "rank 16 on all linear maps of the blocks (PEFT's all-linear), 23,040 parameters"
+    assert note.strip() == "podium train cannot train adapters yet: its rows with LoRA say what that would take"
+    assert len(rows) == 8 and all(", LoRA  " in row for row in rows)
+    for row in rows:
+        trains = row.startswith("  train ")
+        assert (", would fit = " in row, ", fits = " in row) == (trains, not trains)
+        assert ("frozen" in row and "adapters" in row) == trains
+    assert len({row.index(" MiB") - len(row.split(" MiB")[0].split()[-1]) for row in rows + plain.splitlines()[1:]}) == 1  # one column
 
 
 def test_info_of_the_real_model(podium, smollm2):
