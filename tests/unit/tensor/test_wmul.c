@@ -22,7 +22,7 @@ static uint8_t *stored(enum pd_dtype t, int64_t rows, int64_t in)
     if (pd_dtype_can_write(t))
         return w;
     for (size_t i = 0; i < (size_t)rows * bytes; i++)
-        w[i] = (uint8_t)(uniform() * 128);
+        w[i] = (uint8_t)(int)(uniform() * 128);
     for (uint8_t *p = w; p < w + (size_t)rows * bytes; p += d->bytes) {
         const float top = t == PD_DTYPE_Q6_K ? 1e-4f : d->block == 256 ? 4e-4f : 2e-2f;
         const uint16_t scale = pd_f32_to_f16_1(top * (float)(1.5 + uniform()));
@@ -70,33 +70,39 @@ static void fixture_release(struct fixture *f)
     free(f->a), free(f->b), free(f->bias), free(f->x), free(f->y);
 }
 
-/* Row o of the weights as fp32. */
-static void weight_row(const struct fixture *f, int64_t o, float *w)
+/* Row o of the weights as fp32; its dtype. */
+static enum pd_dtype weight_row(const struct pd_wmul *m, int64_t o, float *w)
 {
-    const struct pd_wmul_part *p = &f->m.part[o >= OUT_A];
-    const int64_t r = o >= OUT_A ? o - OUT_A : o;
-    pd_dtype_to_f32(p->dtype, p->w + (size_t)r * p->row_bytes, w, (size_t)f->in);
+    const struct pd_wmul_part *p = m->part;
+    while (o >= p->rows)
+        o -= p++->rows;
+    pd_dtype_to_f32(p->dtype, p->w + (size_t)o * p->row_bytes, w, (size_t)m->in);
+    return p->dtype;
+}
+
+/* y[t][o] against start + x w in double; w: row o of the weights, of dtype d. */
+static void near_twin(const struct pd_wmul *m, enum pd_dtype d, const float *w, const float *x,
+                      int64_t t, int64_t o, double start, double got, double tol)
+{
+    double s = start, size = 1e-3;
+    for (int64_t k = 0; k < m->in; k++) {
+        s += (double)w[k] * (double)x[k];
+        size += fabs((double)w[k]) + 0.5 * fabs((double)x[k]); /* the other side's largest */
+    }
+    if (!(fabs(got - s) <= tol * size))
+        fail_msg("%s, in %lld (%s, %d threads): y[%lld][%lld] is %.9g, want %.9g",
+                 pd_dtype_info(d)->name, (long long)m->in, pd_backend_isa(), pd_backend_threads(),
+                 (long long)t, (long long)o, got, s);
 }
 
 static void check_twin(struct fixture *f, double tol)
 {
     float *w = zeros(f->in);
     for (int64_t o = 0; o < OUT; o++) {
-        weight_row(f, o, w);
-        for (int64_t t = 0; t < MOST; t += t < 6 ? 1 : 11) {
-            double s = (double)f->bias[o], size = 1e-3;
-            for (int64_t k = 0; k < f->in; k++) {
-                const double x = (double)f->x[t * f->ldx + k];
-                s += (double)w[k] * x;
-                size += fabs((double)w[k]) + 0.5 * fabs(x); /* the other side's largest */
-            }
-            const double got = (double)f->y[t * f->ldy + o];
-            if (!(fabs(got - s) <= tol * size))
-                fail_msg("%s, in %lld (%s, %d threads): y[%lld][%lld] is %.9g, want %.9g",
-                         pd_dtype_info(f->m.part[o >= OUT_A].dtype)->name, (long long)f->in,
-                         pd_backend_isa(), pd_backend_threads(), (long long)t, (long long)o, got,
-                         s);
-        }
+        const enum pd_dtype d = weight_row(&f->m, o, w);
+        for (int64_t t = 0; t < MOST; t += t < 6 ? 1 : 11)
+            near_twin(&f->m, d, w, f->x + t * f->ldx, t, o, (double)f->bias[o],
+                      (double)f->y[t * f->ldy + o], tol);
     }
     free(w);
 }
@@ -205,7 +211,7 @@ static void check_bytes(struct fixture *f)
         as_bytes(f, t, x);
         for (int64_t o = 0; o < OUT; o++) {
             double s = (double)f->bias[o], size = 1e-3;
-            weight_row(f, o, w);
+            (void)weight_row(&f->m, o, w);
             for (int64_t k = 0; k < f->in; k++) {
                 s += (double)w[k] * x[k];
                 size += fabs((double)w[k]);
@@ -239,6 +245,107 @@ static void test_byte(void **state)
 {
     (void)state;
     everywhere(byte_body);
+}
+
+/* 1 to n */
+static int64_t upto(int64_t n)
+{
+    return 1 + (int64_t)((uniform() + 1) / 2 * (double)n);
+}
+static enum pd_dtype any_dtype(enum pd_wmul_mode mode, int64_t unit)
+{
+    for (;;) {
+        const enum pd_dtype t = (enum pd_dtype)(upto(PD_DTYPE_COUNT) - 1);
+        const bool four = t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1;
+        if (unit % pd_dtype_info(t)->block == 0 && (four || mode != PD_WMUL_BYTE))
+            return t;
+    }
+}
+
+/* What a product gives with other numbers of threads, and row by row, is the same to the bit. */
+static void check_splits(const struct pd_wmul *m, int64_t first, int64_t n, int64_t T,
+                         const float *x, int64_t ldx, const float *y, const float *before,
+                         int64_t ldy, bool add)
+{
+    struct pd_err err;
+    const int threads = pd_backend_threads();
+    const size_t size = (size_t)((T - 1) * ldy + n) * sizeof *y;
+    float *again = malloc(size), *w = zeros(m->in);
+    assert_non_null(again);
+    for (int i = 1; i <= 4; i++) {
+        memcpy(again, before, size);
+        ok(pd_backend_init(i, &err), &err);
+        ok(pd_wmul_run(m, first, n, T, x, ldx, again, ldy, add, &err), &err);
+        assert_memory_equal(again, y, size);
+    }
+    ok(pd_backend_init(threads, &err), &err);
+    const int64_t step = T > 8 ? 29 : 1;
+    for (int64_t t = 0; t < T; t += step) {
+        float *row = again + t * ldy;
+        memcpy(row, before + t * ldy, (size_t)n * sizeof *y);
+        ok(pd_wmul_run(m, first, n, 1, x + t * ldx, ldx, row, ldy, add, &err), &err);
+        for (int64_t o = 0; o < n; o++) {
+            const enum pd_dtype d = weight_row(m, first + o, w);
+            const bool other = m->mode == PD_WMUL_INT && pd_dtype_info(d)->block == 1 && T > 4;
+            if (!other || strcmp(pd_backend_isa(), "ref") == 0) /* else wmul.h's one case */
+                same_bits("y alone", row + o, y + t * ldy + o, 1);
+        }
+    }
+    free(again), free(w);
+}
+
+/* A product of any shape: up to four parts, outputs and rows cut anywhere, buffers that end where
+ * the last value does. */
+static void any_shape(enum pd_wmul_mode mode, double tol)
+{
+    static const int64_t units[] = {1, 8, 32, 256};
+    const int64_t unit = mode == PD_WMUL_BYTE ? 32 : units[upto(4) - 1];
+    struct pd_err err;
+    struct pd_wmul m = {.in = unit * upto(1300 / unit), .n_parts = (int)upto(4), .mode = mode};
+    int64_t out = 0;
+    for (int i = 0; i < m.n_parts; i++) {
+        const enum pd_dtype t = any_dtype(mode, unit);
+        const int64_t rows = upto(40);
+        m.part[i] = (struct pd_wmul_part){stored(t, rows, m.in), t, rows,
+                                          pd_dtype_row_bytes(t, (size_t)m.in)};
+        out += rows;
+    }
+    const int64_t first = upto(out) - 1, n = upto(out - first), T = upto(upto(2) == 1 ? 8 : 200);
+    const int64_t ldx = m.in + upto(5) - 1, ldy = n + upto(5) - 1, ny = (T - 1) * ldy + n;
+    const int64_t step = T > 8 ? 17 : 1;
+    const bool add = upto(2) == 1;
+    float *x = floats((T - 1) * ldx + m.in, 1), *before = floats(ny, 1), *y = zeros(ny);
+    float *bias = floats(out, 1), *w = zeros(m.in);
+    m.bias = upto(2) == 1 ? bias : NULL;
+    memcpy(y, before, (size_t)ny * sizeof *y);
+    ok(pd_wmul_run(&m, first, n, T, x, ldx, y, ldy, add, &err), &err);
+    for (int64_t o = 0; o < n; o += 3) {
+        const enum pd_dtype d = weight_row(&m, first + o, w);
+        for (int64_t t = 0; t < T; t += step)
+            near_twin(&m, d, w, x + t * ldx, t, o,
+                      (m.bias ? (double)bias[first + o] : 0.0) +
+                          (add ? (double)before[t * ldy + o] : 0.0),
+                      (double)y[t * ldy + o], tol);
+    }
+    check_splits(&m, first, n, T, x, ldx, y, before, ldy, add);
+    for (int i = 0; i < m.n_parts; i++)
+        free((void *)(uintptr_t)m.part[i].w);
+    free(x), free(before), free(y), free(bias), free(w);
+}
+
+static void shapes_body(void)
+{
+    const bool bytes = strcmp(pd_backend_isa(), "avx2") == 0;
+    for (int i = 0; i < 12; i++) {
+        any_shape(PD_WMUL_INT, 7e-5);
+        any_shape(PD_WMUL_BYTE, bytes ? 1.01 / 254 : 7e-5);
+        any_shape(PD_WMUL_F32, 1e-6);
+    }
+}
+static void test_shapes(void **state)
+{
+    (void)state;
+    everywhere(shapes_body);
 }
 
 /* The largest sums that a block can have stay within 32 bits, and of bytes within 16. */
@@ -316,11 +423,44 @@ static void test_nonfinite(void **state)
     everywhere(nonfinite_body);
 }
 
+/* At every place of a block, and whatever its sign and its other bits. */
+static void places_body(void)
+{
+    static const uint32_t bad[] = {0x7fc00000, 0xffc00000, 0x7f800001,
+                                   0xffffffff, 0x7f800000, 0xff800000};
+    static const enum pd_dtype types[] = {PD_DTYPE_Q4_0, PD_DTYPE_Q8_0, PD_DTYPE_F32};
+    enum { ROW = 5, ROWS = 9, ALONE = ROWS };
+    for (int mode = PD_WMUL_INT; mode <= PD_WMUL_F32; mode++)
+        for (int i = 0; i < 3; i++) {
+            struct fixture f;
+            fixture_init(&f, types[i], types[i], 64, (enum pd_wmul_mode)mode);
+            for (int64_t k = 0; k < 64; k++) {
+                float *at = f.x + ROW * f.ldx + k;
+                const float good = *at;
+                memcpy(at, &bad[k % 6], sizeof *at);
+                run(&f, 0, OUT, 0, ROWS, f.y, false);
+                run(&f, 0, OUT, ROW, 1, f.y + ALONE * f.ldy, false);
+                for (int64_t r = 0; r <= ALONE; r++)
+                    for (int64_t o = 0; o < OUT; o++)
+                        assert_int_equal(!isfinite(f.y[r * f.ldy + o]), r == ROW || r == ALONE);
+                *at = good;
+            }
+            fixture_release(&f);
+        }
+}
+static void test_places(void **state)
+{
+    (void)state;
+    everywhere(places_body);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_int), cmocka_unit_test(test_f32),
-                                       cmocka_unit_test(test_byte), cmocka_unit_test(test_bounds),
-                                       cmocka_unit_test(test_nonfinite)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_int),    cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_byte),   cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_places)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pd_backend_release();
     return failed;
