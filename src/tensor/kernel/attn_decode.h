@@ -225,7 +225,7 @@ static inline void ahead_some(struct ahead *f, const struct tile *t)
     }
 }
 
-/* The keys j..j+nb-1 of a span, for all rows. Halves are turned into fp32 for each three heads. */
+/* The keys j..j+nb-1 of a span, for all rows. */
 PD_INLINE void decode_keys(const bool half, struct tile *t, const struct pd_attn_span *sp,
                            int64_t j, int64_t nb, int kvh0, int n_kv, struct ahead *next)
 {

@@ -174,6 +174,30 @@ PD_INLINE uint32_t top_word(i16x16 v)
     return (uint32_t)top;
 #endif
 }
+PD_INLINE i32x8 max32(i32x8 a, i32x8 b)
+{
+#ifdef __AVX2__
+    return (i32x8)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#else
+    const i32x8 more = a > b;
+    return (a & more) | (b & ~more);
+#endif
+}
+/* The largest of 8. */
+PD_INLINE int32_t top_int(i32x8 v)
+{
+#ifdef __AVX2__
+    const __m256i all = (__m256i)v;
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+#else
+    int32_t top = v[0];
+    for (int i = 1; i < 8; i++)
+        top = v[i] > top ? v[i] : top;
+    return top;
+#endif
+}
 PD_INLINE uint32_t float_bits(float f)
 {
     uint32_t u;
@@ -187,20 +211,15 @@ PD_INLINE float bits_float(uint32_t u)
     return f;
 }
 
-/* fp32 bits of the largest magnitude of 32 floats; NaN and infinity count as larger than all. */
+/* fp32 bits of the largest magnitude of 32 floats. Without their signs floats are in the order of
+ * their bits, infinity and then NaN larger than all. */
 PD_INLINE uint32_t top_bits(const enum pd_dtype t, const uint8_t *p)
 {
     if (t == PD_DTYPE_F32) {
         i32x8 m = {0};
-        for (int i = 0; i < 4; i++) {
-            const i32x8 v = (i32x8)f32x8_at((const float *)(const void *)p + 8 * i) & 0x7fffffff;
-            const i32x8 more = v > m;
-            m = (v & more) | (m & ~more);
-        }
-        int top = 0;
-        for (int i = 0; i < 8; i++)
-            top = m[i] > top ? m[i] : top;
-        return (uint32_t)top;
+        for (int i = 0; i < 4; i++)
+            m = max32(m, (i32x8)f32x8_at((const float *)(const void *)p + 8 * i) & 0x7fffffff);
+        return (uint32_t)top_int(m);
     }
     const i16x16 a = words_at(p) & 0x7fff, b = words_at(p + 32) & 0x7fff;
     const uint32_t top = top_word(max16(a, b));
@@ -208,6 +227,13 @@ PD_INLINE uint32_t top_bits(const enum pd_dtype t, const uint8_t *p)
         return top << 16;
     const uint8_t half[2] = {(uint8_t)top, (uint8_t)(top >> 8)};
     return float_bits(half_at(half));
+}
+
+/* The largest magnitude of 32 floats; NaN where one of them is not finite. */
+PD_INLINE float top_float(const float *x)
+{
+    const uint32_t bits = top_bits(PD_DTYPE_F32, (const uint8_t *)x);
+    return bits < 0x7f800000 ? bits_float(bits) : NAN;
 }
 
 PD_INLINE struct block32 block_floats(const enum pd_dtype t, const uint8_t *p)

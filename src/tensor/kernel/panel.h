@@ -56,8 +56,10 @@ static inline int64_t count_panels(const struct pd_wmul_call *c, int64_t width)
 static inline int panel_chunk(int64_t panels, bool few)
 {
     const int64_t threads = omp_get_num_threads();
-    const int64_t n = few ? (panels + threads - 1) / threads : panels / (8 * threads);
-    return n < 1 ? 1 : !few && n > 16 ? 16 : (int)n;
+    if (few)
+        return (int)((panels + threads - 1) / threads);
+    const int64_t n = panels / (8 * threads);
+    return n < 1 ? 1 : n > 16 ? 16 : (int)n;
 }
 
 static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width, int64_t k)
@@ -83,7 +85,8 @@ static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width,
 /* For a product that goes through n rows side by side and is `at` bytes into each: asks for the
  * next `bytes` of each of the n rows that follow in memory. In the order of memory, since that
  * gives most, and since the hardware does not follow so many streams. Where the rows are so long
- * that they would be gone from the second-level cache before they are used, the same rows' next. */
+ * that they would be gone from the second-level cache before they are used, the same rows' next.
+ * Nothing is read: an address past the end of the weights does no harm. */
 PD_INLINE void fetch_next(const uint8_t *rows, int n, size_t row_bytes, size_t at, size_t bytes)
 {
     enum { MOST = 256 * 1024, NEAR = 1024 };
@@ -104,7 +107,8 @@ PD_INLINE void fetch_outputs(const struct pd_wmul_call *c, const struct panel *p
                              int64_t rows)
 {
     for (int64_t t = t0; t < t0 + rows; t++)
-        __builtin_prefetch(c->y + t * c->ldy + p->out, 1);
+        for (int line = 0; line < WIDTH; line += 16)
+            __builtin_prefetch(c->y + t * c->ldy + p->out + line, 1);
 }
 
 /* PD_LANES rows of PD_LANES 32-bit values, turned: row i of `to` (stride ld values) is column i. */

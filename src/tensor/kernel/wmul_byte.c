@@ -29,14 +29,9 @@ PD_INLINE __m256i two128(const uint8_t *a, const uint8_t *b)
     return _mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)bytes_at(a)),
                                    (__m128i)bytes_at(b), 1);
 }
+
 /* ---- rows as bytes ---- */
 
-PD_INLINE int32_t largest(__m256i v)
-{
-    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
-    return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
-}
 PD_INLINE int32_t total(__m256i v)
 {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -44,22 +39,14 @@ PD_INLINE int32_t total(__m256i v)
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-/* 32 floats as bytes; a value that is not finite makes the scale NaN. Without their signs floats
- * are in the order of their bits, infinity and NaN last. */
+/* 32 floats as bytes; a value that is not finite makes the scale NaN. */
 PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum)
 {
-    const __m256i plus = _mm256_set1_epi32(0x7fffffff);
-    f32x8 v[4];
-    __m256i top = _mm256_setzero_si256();
-    for (int i = 0; i < 4; i++) {
-        v[i] = f32x8_at(x + 8 * i);
-        top = _mm256_max_epi32(top, _mm256_and_si256((__m256i)v[i], plus));
-    }
-    const int32_t bits = largest(top);
-    const float m = bits < 0x7f800000 ? bits_float((uint32_t)bits) : NAN;
+    const float m = top_float(x);
     /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
     const float up = m > 1e-30f ? 127.0f / m : 0.0f;
-    const i16x16 lo = pack16(v[0] * up, v[1] * up), hi = pack16(v[2] * up, v[3] * up);
+    const i16x16 lo = pack16(f32x8_at(x) * up, f32x8_at(x + 8) * up);
+    const i16x16 hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
     const __m256i both = _mm256_add_epi16((__m256i)lo, (__m256i)hi); /* wraps, where x is NaN */
     *scale = m / 127.0f;
     *sum = *scale * (float)total(_mm256_madd_epi16(both, _mm256_set1_epi16(1)));

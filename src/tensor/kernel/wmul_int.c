@@ -13,28 +13,17 @@
 /* 32 floats as integers up to `limit`; a value that is not finite makes the scale NaN. */
 PD_INLINE void quantise32(const float *x, float limit, int16_t *q, float *scale, float *sum)
 {
-    f32x8 v[4], top = {0}, bad = {0};
-    for (int i = 0; i < 4; i++) {
-        v[i] = f32x8_at(x + 8 * i);
-        bad += v[i] * 0.0f;
-        const f32x8 a = (f32x8)((i32x8)v[i] & 0x7fffffff);
-        const i32x8 more = a > top;
-        top = (f32x8)(((i32x8)a & more) | ((i32x8)top & ~more));
-    }
-    float m = 0, nan = 0;
-    for (int i = 0; i < 8; i++) {
-        m = top[i] > m ? top[i] : m;
-        nan += bad[i];
-    }
+    const float m = top_float(x);
     /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
     const float up = m > 1e-30f ? limit / m : 0.0f;
-    const i16x16 lo = pack16(v[0] * up, v[1] * up), hi = pack16(v[2] * up, v[3] * up);
+    const i16x16 lo = pack16(f32x8_at(x) * up, f32x8_at(x + 8) * up);
+    const i16x16 hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
     memcpy(q, &lo, sizeof lo);
     memcpy(q + 16, &hi, sizeof hi);
     int32_t n = 0;
     for (int i = 0; i < 16; i++)
         n += lo[i] + hi[i];
-    *scale = m / limit + nan;
+    *scale = m / limit;
     *sum = *scale * (float)n;
 }
 
@@ -82,15 +71,15 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const int nt, const struct pd_wmu
 {
     const uint8_t *const *w = p->rows + r0;
     f32x8 acc[4] = {{0}};
-    const int64_t bytes = (int64_t)p->part->row_bytes, step = bytes / c->blocks;
+    const size_t bytes = p->part->row_bytes, step = bytes / (size_t)c->blocks;
     int64_t row[4]; /* where fewer are there, the last one again */
     for (int t = 0; t < nt; t++)
         row[t] = t < c->T ? t : c->T - 1;
     for (int64_t kb = 0; kb < c->blocks; kb++) {
-        const size_t at = (size_t)(kb * step);
+        const size_t at = (size_t)kb * step; /* K formats: nearly, for fetching alone */
         i32x8 half[2][4];
         float scale[EIGHT], min[EIGHT];
-        fetch_next(w[0], EIGHT, (size_t)bytes, at, (size_t)step);
+        fetch_next(w[0], EIGHT, bytes, at, step);
 #pragma GCC unroll 1
         for (int h = 0; h < 2; h++) {
             i32x8 n[4][4];
