@@ -36,12 +36,13 @@ static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
     c->blocks = (c->m->in + 31) / 32;
     c->ldq = 32 * c->blocks + 32; /* rows at powers of two would share cache sets */
     const size_t T = (size_t)c->T, nq = T * (size_t)c->ldq / 2, ns = T * (size_t)c->blocks;
-    float *p = pd_scratch(PD_SCRATCH_INTEGERS, nq + 2 * ns + 64);
+    float *p = pd_scratch(PD_SCRATCH_INTEGERS, nq + 3 * ns + 64);
     if (!p)
         return PD_FAIL(err, PD_NOMEM, "no memory for %zu rows of activations", T);
     c->q = (int16_t *)(void *)p;
     c->scale = p + nq;
     c->sum = c->scale + ns;
+    c->count = (int32_t *)(void *)(c->sum + ns);
     c->limit = 32767.0f;
     for (int i = 0; i < c->m->n_parts; i++) {
         const float limit = limit_of(c->m->part[i].dtype);

@@ -64,6 +64,7 @@ struct pd_wmul_call {
     int16_t *q;
     int64_t ldq, blocks;
     float *scale, *sum; /* (T, blocks) */
+    int32_t *count;     /* (T, blocks): sum of the integers; of bytes only */
     float limit;        /* largest integer that x may become, for sums within 32 bits */
     float *scratch;     /* PD_WMUL_SCRATCH floats a thread */
 };

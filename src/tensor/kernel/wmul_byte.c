@@ -1,11 +1,14 @@
 /* Products of 4-bit weights with 8-bit rows (wmul.h, PD_WMUL_BYTE), on AVX2: one instruction
- * multiplies 32 pairs and adds neighbours in 16 bits. A weight is 0 to 15 and x at most 127, so the
- * eight such sums of a block, 2 * 15 * 127 each, stay below 2^15. One row and many do the same
- * arithmetic, so a row gives the same bits whichever way it takes:
- *      n = sum of q_w q_x                       exact, over 32 values
+ * multiplies 32 pairs and adds neighbours in 16 bits. One row and many do the same arithmetic, so a
+ * row gives the same bits whichever way it takes:
+ *      n = sum of (q_w - 8) q_x                 exact, over 32 values
  *      y += float(n) * (scale_w * scale_x)
- *      y += min_w * (scale_x * sum of q_x)      min = -8 scale for Q4_0
- * Other instruction sets gain nothing by fewer bits and multiply in 16 (wmul_int.c). */
+ *      y += min_w * (scale_x * sum of q_x)      Q4_1: min = its own + 8 scale
+ * Many rows multiply q_x + 128, 0 to 255, with q_w - 8, -8 to 7, and begin with -128 times the sum
+ * of the latter: the eight products of a block, 2 * 255 * 8 each, stay within 2^15, and so does
+ * what is left of them. One row multiplies q_w with q_x (8 * 2 * 15 * 127) and takes 8 times the
+ * sum of q_x away. Other instruction sets gain nothing by fewer bits and multiply in 16
+ * (wmul_int.c). */
 #include "tensor/kernel/panel.h"
 
 #if PD_LANES == 8
@@ -40,7 +43,7 @@ PD_INLINE int32_t total(__m256i v)
 }
 
 /* 32 floats as bytes; a value that is not finite makes the scale NaN. */
-PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum)
+PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum, int32_t *count)
 {
     const float m = top_float(x);
     /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
@@ -49,23 +52,26 @@ PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum)
     const i16x16 hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
     const __m256i both = _mm256_add_epi16((__m256i)lo, (__m256i)hi); /* wraps, where x is NaN */
     *scale = m / 127.0f;
-    *sum = *scale * (float)total(_mm256_madd_epi16(both, _mm256_set1_epi16(1)));
+    *count = total(_mm256_madd_epi16(both, _mm256_set1_epi16(1)));
+    *sum = *scale * (float)*count;
     return _mm256_permute4x64_epi64(_mm256_packs_epi16((__m256i)lo, (__m256i)hi), 0xd8);
 }
 
 /* A tile of rows, in the order in which they are multiplied: q[block][step][row][4], then the
  * scales [block][row]. A tile of one row is a row. */
 struct tile {
-    int8_t *q;
+    uint8_t *q; /* + 128 */
     float *scale, *sum;
+    int32_t *count; /* the sum of q, without the 128s */
     int64_t t0, rows;
 };
 
 static struct tile tile_from(const struct pd_wmul_call *c, int64_t t0, int64_t rows)
 {
-    return (struct tile){.q = (int8_t *)c->q + t0 * 32 * c->blocks,
+    return (struct tile){.q = (uint8_t *)c->q + t0 * 32 * c->blocks,
                          .scale = c->scale + t0 * c->blocks,
                          .sum = c->sum + t0 * c->blocks,
+                         .count = c->count + t0 * c->blocks,
                          .t0 = t0,
                          .rows = rows};
 }
@@ -82,9 +88,11 @@ static void quantise(const struct pd_wmul_call *c, const struct tile *t)
         for (int64_t b = 0; b < c->blocks; b++) {
             const float *x = c->x + (t->t0 + r) * c->ldx + 32 * b;
             int32_t four[STEPS];
-            const __m256i q = quantise32(x, t->scale + b * t->rows + r, t->sum + b * t->rows + r);
+            const int64_t i = b * t->rows + r;
+            __m256i q = quantise32(x, t->scale + i, t->sum + i, t->count + i);
+            q = _mm256_xor_si256(q, _mm256_set1_epi8(-128)); /* + 128 */
             memcpy(four, &q, sizeof four);
-            int8_t *to = t->q + (b * STEPS * t->rows + r) * 4;
+            uint8_t *to = t->q + (b * STEPS * t->rows + r) * 4;
 #pragma GCC unroll 8
             for (int k = 0; k < STEPS; k++)
                 memcpy(to + k * t->rows * 4, four + k, sizeof *four);
@@ -108,11 +116,11 @@ PD_INLINE void scales8(const enum pd_dtype dtype, const uint8_t *const *w, size_
         const __m256i halves =
             _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, _mm256_srli_epi32(v, 16)), 0xd8);
         *scale = (f32x8)_mm256_cvtph_ps(_mm256_castsi256_si128(halves));
-        *min = (f32x8)_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
+        *min = (f32x8)_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)) + 8.0f * *scale;
         return;
     }
     *scale = halves8(w, at);
-    *min = *scale * -8.0f;
+    *min = (f32x8){0};
 }
 
 /* Eight outputs of one row. Outputs r and r + 4 share a vector: a half each. */
@@ -120,6 +128,7 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, con
 {
     const size_t step = bytes_of_32(dtype);
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    const __m256i bias = _mm256_set1_epi8(-128);
     const struct tile x = tile_from(c, 0, 1);
     const uint8_t *w[EIGHT];
     f32x8 y = {0};
@@ -127,7 +136,8 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, con
         w[r] = p->rows[r];
     for (int64_t kb = 0; kb < c->blocks; kb++) {
         const size_t at = (size_t)kb * step;
-        const __m256i xlo = twice128(x.q + 32 * kb), xhi = twice128(x.q + 32 * kb + 16);
+        const __m256i xlo = _mm256_xor_si256(twice128(x.q + 32 * kb), bias);
+        const __m256i xhi = _mm256_xor_si256(twice128(x.q + 32 * kb + 16), bias);
         __m256i n[4];
         f32x8 scale, min;
         fetch_next(w[0], EIGHT, p->part->row_bytes, at, step);
@@ -141,8 +151,11 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, con
         const __m256i s =
             _mm256_hadd_epi16(_mm256_hadd_epi16(n[0], n[1]), _mm256_hadd_epi16(n[2], n[3]));
         scales8(dtype, w, at, &scale, &min);
-        y += (f32x8)_mm256_cvtepi32_ps(_mm256_madd_epi16(s, ones)) * (scale * x.scale[kb]);
-        y += min * x.sum[kb];
+        const __m256i sum =
+            _mm256_sub_epi32(_mm256_madd_epi16(s, ones), _mm256_set1_epi32(8 * x.count[kb]));
+        y += (f32x8)_mm256_cvtepi32_ps(sum) * (scale * x.scale[kb]);
+        if (dtype == PD_DTYPE_Q4_1)
+            y += min * x.sum[kb];
     }
     float acc[WIDTH] = {0};
     v_store(acc, (vf)y);
@@ -153,16 +166,18 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, con
 
 /* BLOCKS blocks of a panel in cache; four inputs of an output stand together. */
 struct unpacked {
-    uint8_t *q;   /* (blocks, STEPS, WIDTH, 4) */
+    int8_t *q; /* (blocks, STEPS, WIDTH, 4) */
+    int16_t
+        *start;   /* (blocks, WIDTH, 2): -128 times the sums of q over which a sum of words goes */
     float *scale; /* (blocks, WIDTH) */
     float *min;
 };
 
-/* Four steps of eight outputs as they are packed: two values a byte, 16 values apart. */
-PD_INLINE void turn_nibbles(const uint8_t *const *w, size_t at, uint8_t *to)
+/* Eight outputs of a block: two values a byte, 16 values apart. */
+PD_INLINE void turn_nibbles(const uint8_t *const *w, size_t at, int8_t *to, int16_t *start)
 {
-    const __m256i low = _mm256_set1_epi8(15);
-    __m256i v[4], p[4];
+    const __m256i low = _mm256_set1_epi8(15), eight = _mm256_set1_epi8(8);
+    __m256i v[4], p[4], sum = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (int r = 0; r < 4; r++)
         v[r] = two128(w[r] + at, w[r + 4] + at);
@@ -174,11 +189,17 @@ PD_INLINE void turn_nibbles(const uint8_t *const *w, size_t at, uint8_t *to)
     p[3] = _mm256_unpackhi_epi64(c, d);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        uint8_t *lo = to + k * WIDTH * 4, *hi = lo + 4 * WIDTH * 4;
-        _mm256_storeu_si256((__m256i *)(void *)lo, _mm256_and_si256(p[k], low));
-        _mm256_storeu_si256((__m256i *)(void *)hi,
-                            _mm256_and_si256(_mm256_srli_epi16(p[k], 4), low));
+        int8_t *first = to + k * WIDTH * 4, *last = first + 4 * WIDTH * 4;
+        const __m256i lo = _mm256_sub_epi8(_mm256_and_si256(p[k], low), eight);
+        const __m256i hi =
+            _mm256_sub_epi8(_mm256_and_si256(_mm256_srli_epi16(p[k], 4), low), eight);
+        _mm256_storeu_si256((__m256i *)(void *)first, lo);
+        _mm256_storeu_si256((__m256i *)(void *)last, hi);
+        const __m256i both = _mm256_add_epi8(lo, hi); /* -16 to 14 */
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(_mm256_set1_epi8(1), both));
     }
+    sum = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(sum, 7));
+    _mm256_storeu_si256((__m256i *)(void *)start, sum);
 }
 
 PD_INLINE void unpack(const enum pd_dtype dtype, const struct panel *p, int64_t kb0, int64_t nb,
@@ -191,23 +212,18 @@ PD_INLINE void unpack(const enum pd_dtype dtype, const struct panel *p, int64_t 
 #pragma GCC unroll 2
         for (int h = 0; h < WIDTH; h += EIGHT) {
             f32x8 scale, min;
-            turn_nibbles(p->rows + h, at + step - 16, u->q + (b * STEPS * WIDTH + h) * 4);
+            turn_nibbles(p->rows + h, at + step - 16, u->q + (b * STEPS * WIDTH + h) * 4,
+                         u->start + (b * WIDTH + h) * 2);
             scales8(dtype, p->rows + h, at, &scale, &min);
             v_store(u->scale + b * WIDTH + h, (vf)scale);
-            v_store(u->min + b * WIDTH + h, (vf)min);
+            if (dtype == PD_DTYPE_Q4_1)
+                v_store(u->min + b * WIDTH + h, (vf)min);
         }
     }
 }
 
-PD_INLINE void add16(__m256i *n, __m256i w, __m256i x)
-{
-    /* as an instruction of its own: gcc would add into another register and move back */
-    __asm__("vpaddw %1, %0, %0" : "+x"(*n) : "x"(_mm256_maddubs_epi16(w, x)));
-}
-
-/* n (mr, 2 vectors) = or += four inputs of mr rows times those of the panel. */
-PD_INLINE void micro_step(const int mr, const bool first, const uint8_t *w, const int8_t *q,
-                          __m256i (*n)[2])
+/* n (mr, 2 vectors) += four inputs of mr rows times those of the panel. */
+PD_INLINE void micro_step(const int mr, const int8_t *w, const uint8_t *q, __m256i (*n)[2])
 {
     const __m256i w0 = load256(w), w1 = load256(w + 32);
 #pragma GCC unroll 6
@@ -215,52 +231,49 @@ PD_INLINE void micro_step(const int mr, const bool first, const uint8_t *w, cons
         int32_t four;
         memcpy(&four, q + 4 * r, sizeof four);
         const __m256i x = _mm256_set1_epi32(four);
-        if (first) {
-            n[r][0] = _mm256_maddubs_epi16(w0, x);
-            n[r][1] = _mm256_maddubs_epi16(w1, x);
-        } else {
-            add16(&n[r][0], w0, x);
-            add16(&n[r][1], w1, x);
-        }
+        /* as instructions of their own: gcc would add into another register and move back */
+        __asm__("vpaddw %1, %0, %0" : "+x"(n[r][0]) : "x"(_mm256_maddubs_epi16(x, w0)));
+        __asm__("vpaddw %1, %0, %0" : "+x"(n[r][1]) : "x"(_mm256_maddubs_epi16(x, w1)));
         PD_HOLD(n[r][0]);
         PD_HOLD(n[r][1]);
     }
 }
 
-/* Sixteen ones in memory: a constant would hold one of the registers that the sums need. */
-PD_INLINE __m256i pairs(__m256i n, const int16_t *ones)
-{
-    return _mm256_madd_epi16(n, load256(ones));
-}
-
 /* acc (mr, WIDTH) += a tile's blocks kb0 .. kb0+nb-1 times the panel. */
-PD_INLINE void micro(const int mr, int64_t kb0, int64_t nb, const struct tile *t,
+PD_INLINE void micro(const int mr, const bool mins, int64_t kb0, int64_t nb, const struct tile *t,
                      const struct unpacked *u, float *acc)
 {
+    /* in memory: a constant would hold one of the registers that the sums need */
     static const int16_t all_ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    const int8_t *q = t->q + kb0 * STEPS * mr * 4;
+    const uint8_t *q = t->q + kb0 * STEPS * mr * 4;
     const float *scale = t->scale + kb0 * mr, *sum = t->sum + kb0 * mr;
-    const uint8_t *w = u->q;
-    const int16_t *ones = all_ones;
+    const int8_t *w = u->q;
+    const int16_t *ones = all_ones, *start = u->start;
     for (int64_t b = 0; b < nb; b++) {
         __m256i n[TALL][2];
-        micro_step(mr, true, w, q, n);
-#pragma GCC unroll 7
-        for (int k = 1; k < STEPS; k++)
-            micro_step(mr, false, w + k * 4 * WIDTH, q + k * 4 * mr, n);
+#pragma GCC unroll 6
+        for (int r = 0; r < mr; r++) {
+            n[r][0] = load256(start);
+            n[r][1] = load256(start + 16);
+        }
+#pragma GCC unroll 8
+        for (int k = 0; k < STEPS; k++)
+            micro_step(mr, w + k * 4 * WIDTH, q + k * 4 * mr, n);
         w += STEPS * 4 * WIDTH;
         q += STEPS * 4 * mr;
+        start += 2 * WIDTH;
         __asm__ volatile("" : "+r"(ones));
 #pragma GCC unroll 2
         for (int v = 0; v < 2; v++) {
             const vf s = v_load(u->scale + b * WIDTH + v * PD_LANES);
-            const vf m = v_load(u->min + b * WIDTH + v * PD_LANES);
 #pragma GCC unroll 6
             for (int r = 0; r < mr; r++) {
                 float *a = acc + r * WIDTH + v * PD_LANES;
                 vf y = v_load(a);
-                y += (vf)_mm256_cvtepi32_ps(pairs(n[r][v], ones)) * (s * scale[r]);
-                y += m * sum[r];
+                y += (vf)_mm256_cvtepi32_ps(_mm256_madd_epi16(n[r][v], load256(ones))) *
+                     (s * scale[r]);
+                if (mins)
+                    y += v_load(u->min + b * WIDTH + v * PD_LANES) * sum[r];
                 v_store(a, y);
             }
         }
@@ -271,8 +284,9 @@ PD_INLINE void micro(const int mr, int64_t kb0, int64_t nb, const struct tile *t
 }
 
 /* The tiles first .. end-1 of n over an unpacked panel; acc: of the first one's rows on. */
-static void sweep(const struct pd_wmul_call *c, const struct panel *p, int64_t first, int64_t end,
-                  int64_t n, int64_t kb0, int64_t nb, const struct unpacked *u, float *acc)
+PD_INLINE void sweep(const bool mins, const struct pd_wmul_call *c, const struct panel *p,
+                     int64_t first, int64_t end, int64_t n, int64_t kb0, int64_t nb,
+                     const struct unpacked *u, float *acc)
 {
     for (int64_t i = first; i < end; i++) {
         const struct tile t = tile_at(c, i, n);
@@ -280,7 +294,7 @@ static void sweep(const struct pd_wmul_call *c, const struct panel *p, int64_t f
         switch (t.rows) {
 #define TILE(mr)                                                                                   \
     case mr:                                                                                       \
-        micro(mr, kb0, nb, &t, u, acc);                                                            \
+        micro(mr, mins, kb0, nb, &t, u, acc);                                                      \
         break;
             TILE_HEIGHTS(TILE)
 #undef TILE
@@ -292,19 +306,22 @@ static void sweep(const struct pd_wmul_call *c, const struct panel *p, int64_t f
 static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
                       int64_t end, int64_t n, float *mem)
 {
-    float *const scale = mem + BLOCKS * STEPS * WIDTH, *const min = scale + BLOCKS * WIDTH;
-    const struct unpacked u = {(uint8_t *)mem, scale, min};
-    float *acc = min + BLOCKS * WIDTH;
+    float *const start = mem + BLOCKS * STEPS * WIDTH, *const scale = start + BLOCKS * WIDTH;
+    const struct unpacked u = {(int8_t *)mem, (int16_t *)(void *)start, scale,
+                               scale + BLOCKS * WIDTH};
+    float *acc = u.min + BLOCKS * WIDTH;
     const int64_t t0 = tile_at(c, first, n).t0, rows = tile_at(c, end, n).t0 - t0;
     memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
     const int64_t cuts = (c->blocks + BLOCKS - 1) / BLOCKS;
     for (int64_t i = 0; i < cuts; i++) {
         const int64_t kb = i * c->blocks / cuts, nb = (i + 1) * c->blocks / cuts - kb;
-        if (p->part->dtype == PD_DTYPE_Q4_1)
+        if (p->part->dtype == PD_DTYPE_Q4_1) {
             unpack(PD_DTYPE_Q4_1, p, kb, nb, &u);
-        else
+            sweep(true, c, p, first, end, n, kb, nb, &u, acc);
+        } else {
             unpack(PD_DTYPE_Q4_0, p, kb, nb, &u);
-        sweep(c, p, first, end, n, kb, nb, &u, acc);
+            sweep(false, c, p, first, end, n, kb, nb, &u, acc);
+        }
     }
     write_panel(c, p, t0, rows, acc);
 }
