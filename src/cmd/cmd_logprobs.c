@@ -299,8 +299,8 @@ static enum pd_rc logprobs(struct job *j, struct pd_err *err)
     PD_TRY(pd_compute_parse(j->dtype, &compute_as, err));
     compute_as = pd_compute_resolve(compute_as); /* measured as exactly as training computes */
     PD_TRY(pd_backend_init((int)j->threads, err));
-    PD_TRY(pd_model_open(&j->model, j->model_path,
-                         &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));
+    PD_TRY(pd_model_open(&j->model, j->model_path, &(struct pd_model_options){.as_in_file = true},
+                         err));
     PD_TRY(pd_head_need_lm(j->model, err));
     PD_TRY(read_all(j, err));
     PD_TRY(

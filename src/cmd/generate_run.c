@@ -104,7 +104,7 @@ static enum pd_rc open_model(struct job *j, size_t i, struct pd_err *err)
         return PD_OK;
     close_model(j);
     PD_TRY(pd_model_open(&j->model, j->a->grid.models[i].path,
-                         &(struct pd_model_options){.purpose = PD_MODEL_INFERENCE}, err));
+                         &(struct pd_model_options){.as_in_file = true}, err));
     j->open = i;
     rc = pd_head_need_lm(j->model, err);
 out:

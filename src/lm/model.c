@@ -283,6 +283,7 @@ enum pd_rc pd_model_open(struct pd_model **out, const char *path,
     m->heads = opt->heads                        ? opt->heads
                : lora && pd_lora_has_score(lora) ? PD_HEAD_SCORE
                                                  : pd_model_heads_in_files(m);
+    m->files->as_in_file = opt->as_in_file && !adapter && m->files->weights.gguf;
     PD_TRY(pd_model_build_table(m, err));
     PD_TRY(pd_model_bind_files(m, opt, err));
     if (opt->purpose == PD_MODEL_TRAINING)

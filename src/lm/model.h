@@ -61,7 +61,9 @@ struct pd_model_options {
     unsigned heads;        /* 0 = what the files hold */
     bool init_head_normal; /* a head the files lack: normal(0, initializer_range), else zeros */
     uint64_t seed;         /* of that head */
-    bool no_grads;        /* PD_MODEL_TRAINING without gradients (reference, frozen reward model) */
+    bool as_in_file; /* PD_MODEL_INFERENCE: matrices that a family keeps the other way round stay
+                        as the file has them, without copies; for who only multiplies */
+    bool no_grads;   /* PD_MODEL_TRAINING without gradients (reference, frozen reward model) */
     double freeze_layers; /* share of the blocks, from the bottom, that do not train: [0, 1]; with
                              any of them the embeddings (and a tied output matrix) do not either */
 };

@@ -228,6 +228,8 @@ static enum pd_rc bind(struct pd_model *m, struct pd_param *p, const struct pd_p
 {
     bool gguf = m->files->weights.gguf != NULL;
     unsigned quirks = gguf ? at->spec->quirks : 0;
+    if (m->files->as_in_file)
+        quirks &= ~(unsigned)PD_SPEC_IN_OUT;
     enum pd_rc rc = check_shape(p, s, quirks & PD_SPEC_IN_OUT, err);
     if (rc == PD_OK && (s->f64 || s->strided))
         rc = flatten(m, p, s, err);

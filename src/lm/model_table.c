@@ -120,6 +120,11 @@ static enum pd_rc add_param(struct pd_model *m, const struct pd_tensor_spec *s, 
     int64_t shape[2] = {pd_dim_size(s->rows, &m->cfg), pd_dim_size(s->cols, &m->cfg)};
     char *name = pd_spec_name(s->hf, layer);
     bool matrix = s->cols != PD_DIM_NONE;
+    if (s->quirks & PD_SPEC_IN_OUT && m->files->as_in_file) {
+        const int64_t in = shape[0];
+        shape[0] = shape[1];
+        shape[1] = in;
+    }
     enum pd_rc rc = pd_params_add(&m->params, name, matrix ? 2 : 1, shape, matrix, layer, &p, err);
     pd_free(name);
     if (rc != PD_OK)
@@ -181,7 +186,7 @@ static void bind_roles(struct pd_model *m)
         m->lm_head.w = m->embed;
     for (size_t i = 0; i < m->params.n; i++) {
         const struct pd_param_at *at = &m->files->at[i];
-        if (!(at->spec->quirks & PD_SPEC_IN_OUT))
+        if (!(at->spec->quirks & PD_SPEC_IN_OUT) || m->files->as_in_file)
             continue;
         /* a matrix's slot is the first member of its struct pd_lin */
         struct pd_lin *lin = (struct pd_lin *)(void *)slot_of(m, at->spec->role, at->layer);

@@ -229,6 +229,7 @@ enum pd_rc pd_tok_finish(struct pd_tokenizer *t, const char *name, struct pd_err
         rc = pd_err_prefix(err, "%s", name);
         goto out;
     }
+    pd_bpe_note_controls(&t->bpe);
     PD_TRY(check_post_processor(t, name, err));
     PD_TRY(build_sets(t, err));
 out:

@@ -315,6 +315,14 @@ enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err)
     return PD_OK;
 }
 
+void pd_bpe_note_controls(struct pd_bpe *b)
+{
+    b->merges_control = false;
+    for (size_t i = 0; i < b->n_merge_slots; i++)
+        if (b->merges[i].left != UINT32_MAX && b->control[b->merges[i].id])
+            b->merges_control = true;
+}
+
 /* ---- merging ---- */
 
 /* What becomes of two neighbours; its rank is UINT32_MAX when they stay apart. Without `controls`
@@ -536,12 +544,16 @@ static bool has_control(const struct pd_bpe *b, const struct pd_ids *ids, size_t
 }
 
 /* The cache is the same with and without way->controls: words that a control token comes of are not
- * kept. */
+ * kept, and none where one could come on the way to another token. */
 static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
                            const struct pd_word_way *way, struct pd_ids *out, struct pd_err *err)
 {
     struct pd_word_cache *slot = NULL;
     size_t first = out->len;
+    if (b->merges_control) {
+        const enum pd_rc rc = look_up_or_merge(b, word, way->controls, way->limit, out, err);
+        return rc == PD_OK ? pd_tok_check_most(out->len, way->limit, err) : rc;
+    }
     if (way->cache && word.len < sizeof slot->room) {
         slot = &way->cache[hash_str(word) & (PD_CACHE_SLOTS - 1)];
         if (is_known(slot, word)) {

@@ -118,7 +118,8 @@ struct pd_bpe {
     size_t n_maybe;       /* bits */
     int32_t byte_id[256]; /* of the token of one byte; -1 = the vocabulary lacks it */
     bool ignore_merges;
-    bool pieces; /* the kind, see above; what follows is for it */
+    bool merges_control; /* some merge makes a control token */
+    bool pieces;         /* the kind, see above; what follows is for it */
     bool byte_fallback, fuse_unk;
     int32_t unk;            /* -1 = what is unknown is dropped */
     int32_t ascii_id[128];  /* of a character */
@@ -175,6 +176,8 @@ PD_CHECKED enum pd_rc pd_bpe_add_merge(struct pd_bpe *b, struct pd_str left, str
 void pd_bpe_put_merge(struct pd_bpe *b, struct pd_merge merge);
 /* After the last token (the added ones too): fills bytes and byte_id. */
 PD_CHECKED enum pd_rc pd_bpe_finish(struct pd_bpe *b, struct pd_err *err);
+/* After the merges and `control` are known: sets merges_control. */
+void pd_bpe_note_controls(struct pd_bpe *b);
 /* All merges in the order of their ranks; pd_free it. NULL with *err when memory is gone. */
 struct pd_merge *pd_bpe_ranked_merges(const struct pd_bpe *b, struct pd_err *err);
 /* The bytes that a text of glyphs stands for; dst has room for text.len. Returns how many. */

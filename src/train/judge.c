@@ -7,7 +7,7 @@ enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const ch
                           const char *dtype, int64_t micro_tokens, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_model_options mo = {.purpose = PD_MODEL_INFERENCE};
+    struct pd_model_options mo = {.purpose = PD_MODEL_INFERENCE, .as_in_file = true};
     struct pd_decoder_opts d = {0};
     struct pd_model *m = NULL;
     PD_TRY(pd_compute_parse(dtype, &d.compute, err));

@@ -22,7 +22,8 @@ static enum pd_rc answer(struct side *s, const char *path, const struct pd_polic
     struct pd_model *m = NULL;
     struct pd_decoder *dec = NULL;
     struct pd_judge judge = {0};
-    struct pd_model_options mo = {.purpose = PD_MODEL_INFERENCE, .heads = PD_HEAD_LM};
+    struct pd_model_options mo = {
+        .purpose = PD_MODEL_INFERENCE, .heads = PD_HEAD_LM, .as_in_file = true};
     struct pd_decoder_opts d = {0};
     struct pd_sampling_plan plan = {.seed = (uint64_t)o->seed,
                                     .per_prompt = o->n,

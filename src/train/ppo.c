@@ -294,7 +294,8 @@ out:
 static enum pd_rc open_reference(struct ppo *p, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct pd_model_options mo = {.purpose = PD_MODEL_INFERENCE, .heads = PD_HEAD_LM};
+    struct pd_model_options mo = {
+        .purpose = PD_MODEL_INFERENCE, .heads = PD_HEAD_LM, .as_in_file = true};
     struct pd_decoder_opts d = {0};
     const char *path = p->o->ref_model ? p->o->ref_model : p->c->model;
     PD_TRY(pd_compute_parse(p->c->dtype, &d.compute, err));
