@@ -417,6 +417,19 @@ static void biases_are_permuted_too(void **state)
     pd_free(path);
 }
 
+/* b is a's matrix the other way round, and known to be. */
+static void expect_turned(const struct pd_lin *a, const struct pd_lin *b)
+{
+    const int64_t in = a->w->shape[0], out = a->w->shape[1];
+    assert_true(a->in_out && !b->in_out);
+    assert_true(b->w->shape[0] == out && b->w->shape[1] == in);
+    assert_true(a->w->dtype == PD_DTYPE_F32 && b->w->dtype == PD_DTYPE_F32);
+    const float *x = a->w->data, *y = b->w->data;
+    for (int64_t i = 0; i < in; i++)
+        for (int64_t o = 0; o < out; o++)
+            assert_true(x[i * out + o] == y[o * in + i]);
+}
+
 static char *gpt2_gguf(const struct pd_model *m)
 {
     struct gguf_writer w;
@@ -481,6 +494,10 @@ static void gguf_gives_the_same_table(void **state)
     pd_model_free(m);
     m = open_model(path, (struct pd_model_options){.purpose = PD_MODEL_TRAINING});
     expect_same(hf, m);
+    pd_model_free(m);
+    m = open_model(path, (struct pd_model_options){.as_in_file = true});
+    expect_turned(&hf->blocks[0].qkv[0], &m->blocks[0].qkv[0]);
+    expect_turned(&hf->blocks[1].down, &m->blocks[1].down);
     pd_model_free(m);
     pd_model_free(hf);
     pd_free(path);

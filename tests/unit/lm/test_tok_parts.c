@@ -339,6 +339,27 @@ static void text_is_not_merged_to_control_tokens(void **state)
     }
 }
 
+/* "<s>" would be made on the way to "<s>!": then neither is, wherever the text is cut. */
+static void nor_through_them(void **state)
+{
+    struct pd_tokenizer *t = open_json(
+        "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true,\"normalized\":false}],"
+        "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"use_regex\":false},\"model\":{\"vocab\":{"
+        "\"<\":0,\"s\":1,\">\":2,\"<s>\":3,\"<s\":4,\"!\":5,\"<s>!\":6},"
+        "\"merges\":[\"< s\",\"<s >\",\"<s> !\"]}}");
+    struct pd_ids ids = {0};
+    for (int again = 0; again < 2; again++) {
+        ids.len = 0;
+        assert_int_equal(pd_tokenizer_encode(t, PD_STR("<s>!"), 0, &ids, NULL), PD_OK);
+        assert_int_equal(ids.len, 3);
+        assert_int_equal(ids.ptr[0], 4);
+        assert_int_equal(ids.ptr[1], 2);
+        assert_int_equal(ids.ptr[2], 5);
+    }
+    pd_ids_release(&ids);
+    pd_tokenizer_free(t);
+}
+
 static void write_text(const char *dir, const char *name, const char *text)
 {
     char *path = pd_xasprintf("%s/%s", dir, name);
@@ -419,6 +440,7 @@ int main(void)
         cmocka_unit_test(runs_of_one_letter),
         cmocka_unit_test(long_tokens_without_merges),
         cmocka_unit_test(text_is_not_merged_to_control_tokens),
+        cmocka_unit_test(nor_through_them),
         cmocka_unit_test(config_names_special_tokens),
         cmocka_unit_test(a_limit_is_kept),
     };
