@@ -29,7 +29,7 @@ static enum pd_rc model_info(const struct pd_cmd *self, int argc, char **argv, s
     bool json = false, check = false, help = false;
     struct pd_opt_list args = {0};
     struct pd_model *m = NULL;
-    struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE};
+    struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE, .as_in_file = true};
     struct pd_buf out;
     struct pd_opt table[] = {
         {.name = "json", .type = PD_OPT_FLAG, .value = &json, .help = "one JSON object"},

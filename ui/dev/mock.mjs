@@ -251,7 +251,13 @@ function events(req, res, run, since) {
   const emit = (event, data, id) => res.write(`event: ${event}\n${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`);
   const beat = () => {
     const rows = run.rows.filter((r) => r.step > last);
-    if (rows.length) { last = rows.at(-1).step; emit("metrics", { rows }, last); if (last % 20 === 0) emit("samples", { step: last }); }
+    if (rows.length) {
+      const before = last;
+      last = rows.at(-1).step;
+      emit("metrics", { rows }, last);
+      const newest = last - last % 20; // several steps come at once: one of them may have had samples
+      if (newest > before) emit("samples", { step: newest });
+    }
     const { config, ...rest } = runFull(run);
     emit("run", rest);
     if (["done", "failed", "interrupted"].includes(run.state)) { emit("end", { state: run.state }); clearInterval(timer); res.end(); }
