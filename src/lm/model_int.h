@@ -27,6 +27,12 @@ struct pd_model_files {
 
 enum { PD_MODEL_MAX_CONFIG = 16 << 20 };
 
+/* Does a parameter stand (in, out) in the table, as GPT-2's matrices do in a folder? */
+static inline bool pd_model_in_out(const struct pd_model *m, const struct pd_tensor_spec *s)
+{
+    return s->quirks & PD_SPEC_IN_OUT && !m->files->as_in_file;
+}
+
 struct pd_model *pd_model_new(const char *path);
 /* The table of parameters and the roles, from cfg, heads and the family. */
 PD_CHECKED enum pd_rc pd_model_build_table(struct pd_model *m, struct pd_err *err);

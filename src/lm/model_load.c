@@ -228,14 +228,13 @@ static enum pd_rc bind(struct pd_model *m, struct pd_param *p, const struct pd_p
 {
     bool gguf = m->files->weights.gguf != NULL;
     unsigned quirks = gguf ? at->spec->quirks : 0;
-    if (m->files->as_in_file)
-        quirks &= ~(unsigned)PD_SPEC_IN_OUT;
-    enum pd_rc rc = check_shape(p, s, quirks & PD_SPEC_IN_OUT, err);
+    bool turned = gguf && pd_model_in_out(m, at->spec);
+    enum pd_rc rc = check_shape(p, s, turned, err);
     if (rc == PD_OK && (s->f64 || s->strided))
         rc = flatten(m, p, s, err);
     if (rc != PD_OK)
         return rc;
-    if (quirks & PD_SPEC_IN_OUT)
+    if (turned)
         return bind_transposed(m, p, s, err);
     if (pd_model_rows_move(&m->cfg, quirks))
         return bind_moved(m, p, s, quirks, err);

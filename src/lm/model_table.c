@@ -120,7 +120,7 @@ static enum pd_rc add_param(struct pd_model *m, const struct pd_tensor_spec *s, 
     int64_t shape[2] = {pd_dim_size(s->rows, &m->cfg), pd_dim_size(s->cols, &m->cfg)};
     char *name = pd_spec_name(s->hf, layer);
     bool matrix = s->cols != PD_DIM_NONE;
-    if (s->quirks & PD_SPEC_IN_OUT && m->files->as_in_file) {
+    if (s->quirks & PD_SPEC_IN_OUT && !pd_model_in_out(m, s)) {
         const int64_t in = shape[0];
         shape[0] = shape[1];
         shape[1] = in;
@@ -186,7 +186,7 @@ static void bind_roles(struct pd_model *m)
         m->lm_head.w = m->embed;
     for (size_t i = 0; i < m->params.n; i++) {
         const struct pd_param_at *at = &m->files->at[i];
-        if (!(at->spec->quirks & PD_SPEC_IN_OUT) || m->files->as_in_file)
+        if (!pd_model_in_out(m, at->spec))
             continue;
         /* a matrix's slot is the first member of its struct pd_lin */
         struct pd_lin *lin = (struct pd_lin *)(void *)slot_of(m, at->spec->role, at->layer);

@@ -550,11 +550,7 @@ static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
 {
     struct pd_word_cache *slot = NULL;
     size_t first = out->len;
-    if (b->merges_control) {
-        const enum pd_rc rc = look_up_or_merge(b, word, way->controls, way->limit, out, err);
-        return rc == PD_OK ? pd_tok_check_most(out->len, way->limit, err) : rc;
-    }
-    if (way->cache && word.len < sizeof slot->room) {
+    if (way->cache && !b->merges_control && word.len < sizeof slot->room) {
         slot = &way->cache[hash_str(word) & (PD_CACHE_SLOTS - 1)];
         if (is_known(slot, word)) {
             pd_ids_reserve(out, slot->n);
@@ -563,7 +559,8 @@ static enum pd_rc one_word(const struct pd_bpe *b, struct pd_str word,
             return pd_tok_check_most(out->len, way->limit, err);
         }
     }
-    enum pd_rc rc = look_up_or_merge(b, word, true, way->limit, out, err);
+    const bool controls = way->controls || !b->merges_control;
+    enum pd_rc rc = look_up_or_merge(b, word, controls, way->limit, out, err);
     if (rc == PD_OK && has_control(b, out, first)) {
         slot = NULL;
         if (!way->controls) {

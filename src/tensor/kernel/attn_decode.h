@@ -28,21 +28,10 @@ PD_INLINE void sum4(const vf *v, float *to)
     memcpy(to, &sum, 4 * sizeof *to);
 }
 
-/* PD_LANES keys or values from place i on. */
+/* PD_LANES keys or values from place i on; one. */
 PD_INLINE vf kv_load(const bool half, const void *p, int64_t i)
 {
-    if (!half)
-        return v_load((const float *)p + i);
-    const uint16_t *h = (const uint16_t *)p + i;
-    vf to;
-#if PD_LANES >= 8
-    const f32x8 v[2] = {f16x8(h), PD_LANES > 8 ? f16x8(h + 8) : (f32x8){0}};
-    memcpy(&to, v, sizeof to);
-#else
-    for (int l = 0; l < PD_LANES; l++)
-        to[l] = pd_f16_to_f32(h[l]);
-#endif
-    return to;
+    return half ? floats_at(PD_DTYPE_F16, (const uint16_t *)p + i) : v_load((const float *)p + i);
 }
 PD_INLINE float kv_one(const bool half, const void *p, int64_t i)
 {

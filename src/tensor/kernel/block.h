@@ -150,6 +150,31 @@ PD_INLINE bool is_float(const enum pd_dtype t)
     return t == PD_DTYPE_F32 || t == PD_DTYPE_F16 || t == PD_DTYPE_BF16;
 }
 
+/* PD_LANES values of a float row. */
+PD_INLINE vf floats_at(const enum pd_dtype t, const void *row)
+{
+    const uint8_t *p = row;
+#if PD_LANES == 4
+    vf v;
+    for (int i = 0; i < 4; i++)
+        if (t == PD_DTYPE_F32)
+            v[i] = ((const float *)row)[i];
+        else if (t == PD_DTYPE_F16)
+            v[i] = pd_f16_to_f32(((const uint16_t *)row)[i]);
+        else
+            v[i] = pd_bf16_to_f32(((const uint16_t *)row)[i]);
+    (void)p;
+    return v;
+#elif PD_LANES == 8
+    return (vf)floats8(t, p);
+#else
+    const f32x8 v[2] = {floats8(t, p), floats8(t, p + (t == PD_DTYPE_F32 ? 32 : 16))};
+    vf to;
+    memcpy(&to, v, sizeof to);
+    return to;
+#endif
+}
+
 PD_INLINE i16x16 max16(i16x16 a, i16x16 b)
 {
 #ifdef __AVX2__

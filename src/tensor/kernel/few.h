@@ -13,19 +13,6 @@ enum { FEW = PD_LANES >= 8 ? 4 : 0 };
 enum { AHEAD = 3072 };
 
 #if PD_LANES >= 8
-/* PD_LANES values of a float row. */
-PD_INLINE vf few_load(const enum pd_dtype dtype, const uint8_t *p)
-{
-#if PD_LANES == 8
-    return (vf)floats8(dtype, p);
-#else
-    const f32x8 v[2] = {floats8(dtype, p), floats8(dtype, p + bytes_of_32(dtype) / 4)};
-    vf to;
-    memcpy(&to, v, sizeof to);
-    return to;
-#endif
-}
-
 /* acc[t] += the first m inputs at x[t] times the weights at w[row]. */
 PD_INLINE void few_step(const enum pd_dtype dtype, const int nt, const int m,
                         const uint8_t *const *w, const float *const *x, vf *acc)
@@ -34,7 +21,7 @@ PD_INLINE void few_step(const enum pd_dtype dtype, const int nt, const int m,
     vf row[PD_LANES];
 #pragma GCC unroll 16
     for (int r = 0; r < PD_LANES; r++)
-        row[r] = few_load(dtype, w[r]);
+        row[r] = floats_at(dtype, w[r]);
     turn(row, turned, PD_LANES);
 #pragma GCC unroll 16
     for (int k = 0; k < m; k++) {
@@ -84,7 +71,7 @@ PD_INLINE void dot_step(const enum pd_dtype dtype, const int nt, const uint8_t *
 {
 #pragma GCC unroll 8
     for (int k = 0; k < 32; k += PD_LANES) {
-        const vf v = few_load(dtype, w + (size_t)k * (bytes_of_32(dtype) / 32));
+        const vf v = floats_at(dtype, w + (size_t)k * (bytes_of_32(dtype) / 32));
 #pragma GCC unroll 4
         for (int t = 0; t < nt; t++)
             acc[t][k / PD_LANES % 2] += v * v_load(x[t] + k);
