@@ -144,8 +144,11 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
         struct pd__carve copies = {dec->copies, 0};
         bind_norms(dec, &copies);
     }
-    for (int i = 0; i < dec->L; i++)
+    for (int i = 0; i < dec->L; i++) {
         PD_TRY(make_layer(dec, i, err));
+        if (!dec->opts.train) /* else two copies of the model lie there for a while */
+            pd_model_let_go(model);
+    }
     if (model->lm_head.w)
         PD_TRY(make_linear(dec, &model->lm_head, 1, &dec->head, err));
     make_positions(dec);

@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <sys/mman.h>
 
 int pd_model_frozen_blocks(const struct pd_model *m, double share)
 {
@@ -25,15 +24,19 @@ static void freeze(struct pd_model *m, int n_blocks)
     }
 }
 
-/* A tokenizer still borrows from a GGUF file, so it stays mapped, but its pages need not stay in
- * memory. */
+/* A tokenizer still borrows from a GGUF file, so it stays mapped. */
 static void let_go_of_files(struct pd_model_files *f)
 {
-    const struct pd_gguf *g = f->weights.gguf;
-    if (g)
-        (void)madvise((void *)(uintptr_t)g->map.ptr, g->map.len, MADV_DONTNEED);
+    if (f->weights.gguf)
+        pd_weights_let_go(&f->weights);
     else
         pd_weights_close(&f->weights);
+}
+
+void pd_model_let_go(const struct pd_model *m)
+{
+    if (m->files)
+        pd_weights_let_go(&m->files->weights);
 }
 
 /* Files have been bound; now one slab, and what pointed into the files is let go. */

@@ -99,6 +99,8 @@ PD_CHECKED enum pd_rc pd_model_init_like(struct pd_model **out, const char *conf
                                          unsigned heads, uint64_t seed, struct pd_tokenizer *tok,
                                          struct pd_err *err);
 void pd_model_free(struct pd_model *m); /* accepts NULL */
+/* Pages of its files need not stay in memory, for one who has made copies of what it read there. */
+void pd_model_let_go(const struct pd_model *m);
 
 /* How many blocks a share of them is, rounded down: what freeze_layers freezes. */
 int pd_model_frozen_blocks(const struct pd_model *m, double share);

@@ -5,6 +5,8 @@
 #include "lm/safetensors.h"
 #include "lm/torch_file.h"
 
+#include <sys/mman.h>
+
 static bool has(const char *dir, const char *stem, const char *end)
 {
     char *path = pd_xasprintf("%s/%s%s", dir, stem, end);
@@ -111,13 +113,28 @@ const char *pd_weights_format(const struct pd_weights *w)
     return w->st ? "safetensors" : w->torch ? "torch" : w->gguf ? "gguf" : "none";
 }
 
+static size_t n_files(const struct pd_weights *w)
+{
+    return w->st ? w->st->n_files : w->torch ? w->torch->n_files : w->gguf ? 1 : 0;
+}
+
+static const struct pd_map_file *map_at(const struct pd_weights *w, size_t i)
+{
+    return w->st ? &w->st->files[i].map : w->torch ? &w->torch->files[i].map : &w->gguf->map;
+}
+
 size_t pd_weights_files(const struct pd_weights *w, size_t *bytes)
 {
-    size_t n = w->st ? w->st->n_files : w->torch ? w->torch->n_files : w->gguf ? 1 : 0;
-    *bytes = w->gguf ? w->gguf->map.len : 0;
-    for (size_t i = 0; !w->gguf && i < n; i++)
-        *bytes += w->st ? w->st->files[i].map.len : w->torch->files[i].map.len;
-    return n;
+    *bytes = 0;
+    for (size_t i = 0; i < n_files(w); i++)
+        *bytes += map_at(w, i)->len;
+    return n_files(w);
+}
+
+void pd_weights_let_go(const struct pd_weights *w)
+{
+    for (size_t i = 0; i < n_files(w); i++)
+        (void)madvise((void *)(uintptr_t)map_at(w, i)->ptr, map_at(w, i)->len, MADV_DONTNEED);
 }
 
 struct pd_str pd_weights_name(const struct pd_weights *w, size_t i)

@@ -32,6 +32,9 @@ PD_CHECKED enum pd_rc pd_weights_open_dir(struct pd_weights *w, const char *dir,
 PD_CHECKED enum pd_rc pd_weights_open_stem(struct pd_weights *w, const char *dir, const char *stem,
                                            struct pd_err *err);
 void pd_weights_close(struct pd_weights *w); /* may be called twice */
+/* The files stay mapped, but their pages need not stay in memory: what is read again comes from the
+ * page cache. For one who has made a copy of what it read. */
+void pd_weights_let_go(const struct pd_weights *w);
 
 bool pd_weights_find(const struct pd_weights *w, const char *name, struct pd_weight *out);
 /* "safetensors", "torch" or "gguf"; "none" when nothing is open. */

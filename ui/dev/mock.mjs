@@ -247,17 +247,16 @@ const routes = [
 
 function events(req, res, run, since) {
   res.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
-  let last = since;
+  let last = since, sampled = 0;
   const emit = (event, data, id) => res.write(`event: ${event}\n${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`);
   const beat = () => {
     const rows = run.rows.filter((r) => r.step > last);
     if (rows.length) {
-      const before = last;
       last = rows.at(-1).step;
       emit("metrics", { rows }, last);
-      const newest = last - last % 20; // several steps come at once: one of them may have had samples
-      if (newest > before) emit("samples", { step: newest });
     }
+    const newest = run.step - run.step % 20; // every connection is told of the newest samples, as the server does
+    if (newest > sampled) emit("samples", { step: sampled = newest });
     const { config, ...rest } = runFull(run);
     emit("run", rest);
     if (["done", "failed", "interrupted"].includes(run.state)) { emit("end", { state: run.state }); clearInterval(timer); res.end(); }

@@ -9,7 +9,7 @@ export class LiveRun {
   readonly rows = signal<MetricRow[]>([]);
   readonly error = signal<string | null>(null);
   readonly away = signal(false);
-  /** Rises when new samples are there. */
+  /** Step of the newest samples the server has told of; every connection tells it again. */
   readonly sampled = signal(0);
   readonly verdict = signal<EvalReply | null>(null);
   private source: EventSource | null = null;
@@ -53,7 +53,7 @@ export class LiveRun {
     const data = <T>(e: Event): T => JSON.parse((e as MessageEvent<string>).data) as T;
     s.addEventListener("open", () => { this.away.value = false; });
     s.addEventListener("metrics", (e) => this.append(data<{ rows: MetricRow[] }>(e).rows));
-    s.addEventListener("samples", () => { this.sampled.value++; });
+    s.addEventListener("samples", (e) => { this.sampled.value = data<{ step: number }>(e).step; });
     s.addEventListener("run", (e) => { this.run.value = { ...this.run.value, ...data<Run>(e) }; });
     s.addEventListener("end", () => { s.close(); void this.refresh(); });
     s.addEventListener("error", () => { // the browser may give up: start again from what we have

@@ -144,7 +144,7 @@ export default function RunPage({ id }: { id: string }): JSX.Element {
           {run.kind !== "other" && <Verdict kind={run.kind} e={live.verdict.value} over={!isLive(run.state)} />}
           <Curves live={live} run={run} />
           <Details run={run} />
-          {(run.kind === "improve" || run.has.samples) && <Samples id={id} turn={live.sampled.value} />}
+          {(run.kind === "improve" || run.has.samples) && <Samples id={id} newest={live.sampled.value} />}
           {live.verdict.value && <Items e={live.verdict.value} />}
           {alarms && (
             <Dialog title={t("alarms")} onClose={() => setAlarms(false)} wide>

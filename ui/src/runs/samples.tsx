@@ -73,13 +73,13 @@ export function SideBySide({ rows, title, note, children }: { rows: Row[]; title
   );
 }
 
-export function Samples({ id, turn }: { id: string; turn: number }): JSX.Element {
+export function Samples({ id, newest }: { id: string; newest: number }): JSX.Element {
   const [step, setStep] = useState<number | null>(null);
-  const [seen, setSeen] = useState(turn);
-  const { value, error, again } = useLoad((s) => get<SamplesReply>(`/runs/${id}/samples${step === null ? "" : `?step=${step}`}`, s), [id, step, seen]);
+  const [wanted, setWanted] = useState(newest);
+  const { value, error, again } = useLoad((s) => get<SamplesReply>(`/runs/${id}/samples${step === null ? "" : `?step=${step}`}`, s), [id, step, wanted]);
   // New samples wait for a click while somebody may be reading the old ones; an empty page takes them at once.
-  const newer = turn > seen && step === null;
-  useEffect(() => { if (newer && !value?.samples.length) setSeen(turn); }, [newer, value, turn]);
+  const newer = step === null && !!value && newest > value.step;
+  useEffect(() => { if (newer && !value.samples.length) setWanted(newest); }, [newer, value, newest]);
   const rows = useMemo<Row[]>(() => (value?.samples ?? []).map((x) => ({
     prompt: x.prompt,
     before: x.reference && { text: x.reference.text, score: x.reference.score },
@@ -89,7 +89,7 @@ export function Samples({ id, turn }: { id: string; turn: number }): JSX.Element
   return (
     <SideBySide rows={rows} title={t("samples")} note={value && value.steps.length ? t("samples.atStep", { step: value.step }) : ""}>
       <>
-      <Button class={`small set${newer ? "" : " unseen"}`} disabled={!newer} onClick={() => setSeen(turn)}>{t("samples.newer")}</Button>
+      <Button class={`small set${newer ? "" : " unseen"}`} disabled={!newer} onClick={() => setWanted(newest)}>{t("samples.newer")}</Button>
       <label class="inline"><span>{t("samples.step")}</span>
           <select class="steps-select" value={String(step ?? "")} disabled={!value || value.steps.length < 2} onChange={(e) => setStep(e.currentTarget.value === "" ? null : Number(e.currentTarget.value))}>
             <option value="">{t("samples.newest")}</option>{[...(value?.steps ?? [])].reverse().map((s) => <option key={s} value={String(s)}>{s}</option>)}
