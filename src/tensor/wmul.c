@@ -28,9 +28,11 @@ static bool in_bytes(const struct pd_wmul *m)
 static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
 {
     const size_t threads = (size_t)pd_backend_threads();
-    c->scratch = pd_scratch(PD_SCRATCH_PANELS, threads * PD_WMUL_SCRATCH);
+    const size_t share = sizeof *c->shares / sizeof(float);
+    c->scratch = pd_scratch(PD_SCRATCH_PANELS, threads * (PD_WMUL_SCRATCH + share));
     if (!c->scratch)
         return PD_FAIL(err, PD_NOMEM, "no memory for panels of weights");
+    c->shares = (struct pd_wmul_share *)(void *)(c->scratch + threads * PD_WMUL_SCRATCH);
     if (c->m->mode == PD_WMUL_F32)
         return PD_OK;
     c->blocks = (c->m->in + 31) / 32;

@@ -50,6 +50,11 @@ PD_CHECKED enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_
                                   const float *x, int64_t ldx, float *y, int64_t ldy, bool add,
                                   struct pd_err *err);
 
+/* Panels that one thread may take: first << 32 | end. A cache line each. */
+struct pd_wmul_share {
+    _Alignas(64) _Atomic uint64_t run;
+};
+
 /* What a kernel gets: the product, and room that the caller reserved. */
 struct pd_wmul_call {
     const struct pd_wmul *m;
@@ -63,10 +68,11 @@ struct pd_wmul_call {
      * scale * sum */
     int16_t *q;
     int64_t ldq, blocks;
-    float *scale, *sum; /* (T, blocks) */
-    int32_t *count;     /* (T, blocks): sum of the integers; of bytes only */
-    float limit;        /* largest integer that x may become, for sums within 32 bits */
-    float *scratch;     /* PD_WMUL_SCRATCH floats a thread */
+    float *scale, *sum;           /* (T, blocks) */
+    int32_t *count;               /* (T, blocks): sum of the integers; of bytes only */
+    float limit;                  /* largest integer that x may become, for sums within 32 bits */
+    float *scratch;               /* PD_WMUL_SCRATCH floats a thread */
+    struct pd_wmul_share *shares; /* one a thread */
 };
 /* Depth of a panel, rows of x that pass over it, its widest width (outputs). */
 enum { PD_WMUL_DEPTH = 512, PD_WMUL_ROWS = 192, PD_WMUL_WIDTH = 32 };

@@ -146,6 +146,38 @@ static void forward_tile(struct tile *t)
     }
 }
 
+/* How many heads of a token a thread takes at a time; the result is the same however many. */
+static int heads_at_a_time(const struct tile *t, int64_t n_items)
+{
+    const int threads = omp_get_num_threads(), heads = t->a->heads, kv = t->a->kv_heads;
+    const int G = (int)t->G, most = (int)t->RP;
+    if (n_items >= 4 * threads) /* several groups, since there are tokens enough for all threads */
+        return most / G < kv ? most / G * G : heads;
+    if (n_items * kv >= 4 * threads)
+        return G;
+    int pieces = threads; /* of groups too, so that no thread waits for another */
+    while (pieces > 1 && n_items * (pieces / 2) % threads == 0)
+        pieces /= 2;
+    const int n = (heads + pieces - 1) / pieces;
+    return n < most ? n : most;
+}
+
+/* The tokens of an item; of several only kv heads whose first head is among h. */
+static void forward_item(struct tile *t, const struct pd_attn_seg *seg,
+                         const struct pd_attn_item *it, struct heads h,
+                         const struct pd_attn_seg *following)
+{
+    const int G = (int)t->G;
+    if (it->n == 1) {
+        decode(t, seg, it->first, h, following);
+        return;
+    }
+    for (int kv = (h.first + G - 1) / G; kv * G < h.first + h.n; kv++) {
+        tile_begin(t, seg, it->first, it->n, kv);
+        forward_tile(t);
+    }
+}
+
 void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *segs,
                              const struct pd_attn_item *items, int64_t n_items, float *scratch,
                              int64_t per_thread)
@@ -154,30 +186,17 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
     {
         struct tile t;
         (void)tile_init(&t, a, scratch + omp_get_thread_num() * per_thread);
-        /* Kv heads that one thread takes: several when there are rows enough for all threads. The
-         * result is the same either way. */
-        int per = (int)(t.RP / t.G);
-        if (n_items < 4 * omp_get_num_threads())
-            per = 1;
-        else if (per > a->kv_heads)
-            per = a->kv_heads;
+        const int per = heads_at_a_time(&t, n_items);
         /* tokens that follow each other, so that a thread knows what it will read next */
-        const bool all = per == a->kv_heads;
+        const bool all = per == a->heads;
         const int64_t chunk = all ? n_items / (8 * omp_get_num_threads()) : 1;
 #pragma omp for schedule(dynamic, chunk <1 ? 1 : chunk> 8 ? 8 : chunk) collapse(2)
         for (int64_t n = 0; n < n_items; n++)
-            for (int kv0 = 0; kv0 < a->kv_heads; kv0 += per) {
-                const struct pd_attn_item *it = &items[n];
-                const int n_kv = a->kv_heads - kv0 < per ? a->kv_heads - kv0 : per;
+            for (int h0 = 0; h0 < a->heads; h0 += per) {
+                const struct heads h = {h0, a->heads - h0 < per ? a->heads - h0 : per};
                 const bool more = all && n + 1 < n_items && items[n + 1].n == 1;
-                if (it->n == 1)
-                    decode(&t, &segs[it->seg], it->first, kv0, n_kv,
-                           more ? &segs[items[n + 1].seg] : NULL);
-                else
-                    for (int kvh = kv0; kvh < kv0 + n_kv; kvh++) {
-                        tile_begin(&t, &segs[it->seg], it->first, it->n, kvh);
-                        forward_tile(&t);
-                    }
+                forward_item(&t, &segs[items[n].seg], &items[n], h,
+                             more ? &segs[items[n + 1].seg] : NULL);
             }
     }
 }

@@ -214,18 +214,41 @@ static inline void ahead_some(struct ahead *f, const struct tile *t)
     }
 }
 
+/* The heads that a thread does for one token: whole groups, or parts of them. Row r of the tile is
+ * head first + r. */
+struct heads {
+    int first, n;
+};
+
+static inline int first_kv(const struct tile *t, struct heads h)
+{
+    return h.first / (int)t->G;
+}
+static inline int end_kv(const struct tile *t, struct heads h)
+{
+    return (h.first + h.n - 1) / (int)t->G + 1;
+}
+/* Rows of kv head `kvh`, from *row on. */
+static inline int64_t rows_of_kv(const struct tile *t, struct heads h, int kvh, int64_t *row)
+{
+    const int64_t lo = kvh * t->G - h.first, hi = lo + t->G;
+    *row = lo > 0 ? lo : 0;
+    return (hi < h.n ? hi : h.n) - *row;
+}
+
 /* The keys j..j+nb-1 of a span, for all rows. */
 PD_INLINE void decode_keys(const bool half, struct tile *t, const struct pd_attn_span *sp,
-                           int64_t j, int64_t nb, int kvh0, int n_kv, struct ahead *next)
+                           int64_t j, int64_t nb, struct heads h, struct ahead *next)
 {
     const struct pd_attn *a = t->a;
-    const int64_t G = t->G, D = t->D, ld = a->ldk, first_head = kvh0 * G;
+    const int64_t D = t->D, ld = a->ldk;
+    const int kv0 = first_kv(t, h), kv1 = end_kv(t, h);
     for (int64_t x = 0; x < nb; x += 4) { /* key by key through memory, all heads of each */
         const int64_t some = nb - x < 4 ? nb - x : 4;
-        for (int g = 0; g < n_kv; g++) {
-            const int64_t at = (j + x) * ld + (kvh0 + g) * a->hsk;
-            all_dots(half, G, some, D, t->q + g * G * D, sp->k, at, ld, t->s + g * G * KEYS + x,
-                     KEYS);
+        for (int kv = kv0; kv < kv1; kv++) {
+            int64_t row;
+            const int64_t n = rows_of_kv(t, h, kv, &row), at = (j + x) * ld + kv * a->hsk;
+            all_dots(half, n, some, D, t->q + row * D, sp->k, at, ld, t->s + row * KEYS + x, KEYS);
             ahead_some(next, t);
         }
     }
@@ -233,41 +256,41 @@ PD_INLINE void decode_keys(const bool half, struct tile *t, const struct pd_attn
         float *s = t->s + r * KEYS;
         if (a->alibi)
             for (int64_t x = 0; x < nb; x++)
-                s[x] += alibi_bias(a, v_set(a->alibi[first_head + r]),
-                                   v_set((float)(sp->pos + j + x)))[0];
+                s[x] +=
+                    alibi_bias(a, v_set(a->alibi[h.first + r]), v_set((float)(sp->pos + j + x)))[0];
         decode_softmax(t, r, s, nb);
         ahead_some(next, t);
     }
-    for (int g = 0; g < n_kv; g++)
+    for (int kv = kv0; kv < kv1; kv++)
         for (int64_t x = 0; x < nb; x += 8) {
-            const int64_t some = nb - x < 8 ? nb - x : 8;
-            const int64_t at = (j + x) * ld + (kvh0 + g) * a->hsk;
-            all_mix(half, G, some, D, t->s + g * G * KEYS + x, KEYS, sp->v, at, ld,
-                    t->acc + g * G * D);
+            int64_t row;
+            const int64_t n = rows_of_kv(t, h, kv, &row), at = (j + x) * ld + kv * a->hsk;
+            all_mix(half, n, nb - x < 8 ? nb - x : 8, D, t->s + row * KEYS + x, KEYS, sp->v, at, ld,
+                    t->acc + row * D);
             ahead_some(next, t);
         }
 }
 
 static inline void decode_tile(struct tile *t, const struct pd_attn_span *sp, int64_t j, int64_t nb,
-                               int kvh0, int n_kv, struct ahead *next)
+                               struct heads h, struct ahead *next)
 {
     if (t->a->kv == PD_DTYPE_F32)
-        decode_keys(false, t, sp, j, nb, kvh0, n_kv, next);
+        decode_keys(false, t, sp, j, nb, h, next);
     else
-        decode_keys(true, t, sp, j, nb, kvh0, n_kv, next);
+        decode_keys(true, t, sp, j, nb, h, next);
 }
 
-/* One query token, n_kv kv heads from kvh0 on (n_kv * G <= RP): row r = kv head by kv head, G each.
- * The heads of a tile of keys are done together, since their rows lie side by side. following: what
- * this thread will do next, or NULL. */
-static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, int kvh0,
-                          int n_kv, const struct pd_attn_seg *following)
+/* One query token for h.n <= RP heads. Those of a tile of keys are done together, since their rows
+ * lie side by side. following: what this thread will do next, or NULL. */
+static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, struct heads h,
+                          const struct pd_attn_seg *following)
 {
     const struct pd_attn *a = t->a;
-    const int64_t G = t->G, D = t->D, first_head = kvh0 * G;
-    t->seg = seg, t->i0 = i0, t->ni = 1, t->R = n_kv * G;
+    const int64_t D = t->D;
+    const int kv0 = first_kv(t, h), n_kv = end_kv(t, h) - kv0;
+    t->seg = seg, t->i0 = i0, t->ni = 1, t->R = h.n;
     for (int64_t r = 0; r < t->R; r++) {
-        const float *q = seg->q + i0 * a->ldq + (first_head + r) * a->hsq;
+        const float *q = seg->q + i0 * a->ldq + (h.first + r) * a->hsq;
         for (int64_t d = 0; d < D; d++)
             t->q[r * D + d] = q[d] * a->scale;
         t->m[r] = HIDDEN;
@@ -287,20 +310,20 @@ static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t
                 visible(t, &seg->spans[after], &from, &to);
             if (after < seg->n_spans && from < to)
                 ahead_begin(&next, t, nb, &seg->spans[after], from,
-                            to - from < KEYS ? to - from : KEYS, kvh0, n_kv);
+                            to - from < KEYS ? to - from : KEYS, kv0, n_kv);
             else if (after == seg->n_spans && following && a->window == 0)
                 ahead_begin(&next, t, nb, following->spans, 0,
-                            following->spans->n < KEYS ? following->spans->n : KEYS, kvh0, n_kv);
-            decode_tile(t, sp, j, nb, kvh0, n_kv, &next);
+                            following->spans->n < KEYS ? following->spans->n : KEYS, kv0, n_kv);
+            decode_tile(t, sp, j, nb, h, &next);
         }
     }
     for (int64_t r = 0; r < t->R; r++) {
-        float *o = seg->o + i0 * a->ldo + (first_head + r) * a->hso;
+        float *o = seg->o + i0 * a->ldo + (h.first + r) * a->hso;
         const float inv = 1.0f / t->l[r];
         for (int64_t d = 0; d < D; d++)
             o[d] = t->acc[r * D + d] * inv;
         if (seg->lse)
-            seg->lse[i0 * a->heads + first_head + r] = t->m[r] + logf(t->l[r]);
+            seg->lse[i0 * a->heads + h.first + r] = t->m[r] + logf(t->l[r]);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "tensor/wmul.h"
 
 #include <omp.h>
+#include <stdatomic.h>
 
 /* A panel is WIDTH outputs (two vectors); a tile is up to TALL rows of x. Two vectors of sums a
  * row, two of weights and one value of x fill the registers: 16, or 32 with AVX-512. */
@@ -41,44 +42,34 @@ static inline int64_t wanted(const struct pd_wmul_call *c, int i, int64_t *lo, i
     return to > from ? to - from : 0;
 }
 
-/* How many panels of `width` outputs there are; none crosses from part to part. */
-static inline int64_t count_panels(const struct pd_wmul_call *c, int64_t width)
+/* How many panels there are; none crosses from part to part. */
+static inline int64_t count_panels(const struct pd_wmul_call *c)
 {
     int64_t n = 0, lo, at;
     for (int i = 0; i < c->m->n_parts; i++)
-        n += (wanted(c, i, &lo, &at) + width - 1) / width;
+        n += (wanted(c, i, &lo, &at) + WIDTH - 1) / WIDTH;
     return n;
 }
 
-/* Panels that a thread takes at a time. It fetches the next one ahead, so they should be many;
- * where memory is all that counts (few rows), all that it ever gets. Else a thread that falls
- * behind should not be waited for long. */
-static inline int panel_chunk(int64_t panels, bool few)
-{
-    const int64_t threads = omp_get_num_threads();
-    if (few)
-        return (int)((panels + threads - 1) / threads);
-    const int64_t n = panels / (8 * threads);
-    return n < 1 ? 1 : n > 16 ? 16 : (int)n;
-}
-
-static inline struct panel panel_at(const struct pd_wmul_call *c, int64_t width, int64_t k)
+static inline void panel_at(const struct pd_wmul_call *c, int64_t k, struct panel *p)
 {
     for (int i = 0;; i++) {
         int64_t lo, at;
-        const int64_t n = wanted(c, i, &lo, &at), here = (n + width - 1) / width;
+        const int64_t n = wanted(c, i, &lo, &at), here = (n + WIDTH - 1) / WIDTH;
         if (k >= here) {
             k -= here;
             continue;
         }
-        const struct pd_wmul_part *part = &c->m->part[i];
-        struct panel p = {.part = part, .out = at + k * width};
-        p.n = n - k * width < width ? n - k * width : width;
-        for (int64_t r = 0; r < width; r++) {
-            const int64_t row = lo + k * width + (r < p.n ? r : p.n - 1);
-            p.rows[r] = part->w + (size_t)row * part->row_bytes;
+        const int64_t first = k * WIDTH;
+        p->part = &c->m->part[i];
+        p->out = at + first;
+        p->n = n - first < WIDTH ? n - first : WIDTH;
+        const uint8_t *row = p->part->w + (size_t)(lo + first) * p->part->row_bytes;
+        for (int64_t r = 0; r < WIDTH; r++) {
+            p->rows[r] = row;
+            row += r + 1 < p->n ? p->part->row_bytes : 0;
         }
-        return p;
+        return;
     }
 }
 
@@ -157,6 +148,124 @@ PD_INLINE void turn(const vf *row, float *to, int64_t ld)
             v_store(to + (4 * g + j) * ld, q[j][g]);
     }
 }
+
+/* ---- the threads' shares ---- */
+
+/* Panels that a thread takes at a time where there are many rows. It fetches the next one ahead, so
+ * they should be many; but one that falls behind should not be waited for long. */
+static inline int panel_chunk(int64_t panels)
+{
+    const int64_t n = panels / (8 * omp_get_num_threads());
+    return n < 1 ? 1 : n > 16 ? 16 : (int)n;
+}
+
+/* multiply(call, panel, first row of x, rows, room of the thread) for every panel and for all rows,
+ * at most PD_WMUL_ROWS at a time; before that, where given, prepare(call, row) for every row. */
+PD_INLINE void by_panels(const struct pd_wmul_call *c,
+                         void (*const prepare)(const struct pd_wmul_call *, int64_t),
+                         void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
+                                                int64_t, int64_t, float *))
+{
+    const int64_t panels = count_panels(c);
+    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
+    const int64_t each = (c->T + cuts - 1) / cuts;
+#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
+    {
+        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+        if (prepare) {
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < c->T; t++)
+                prepare(c, t);
+        }
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
+        for (int64_t k = 0; k < panels * cuts; k++) {
+            struct panel p;
+            panel_at(c, k % panels, &p);
+            const int64_t t0 = k / panels * each;
+            multiply(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
+        }
+    }
+}
+
+/* Where there are few rows, memory is all that counts: each of n threads goes through a run of its
+ * own in order, and then takes what is last in the longest that is left; a lot of panels at a time,
+ * since the memory's work stands still at every taking. */
+static inline void share_out(const struct pd_wmul_call *c, int n, int64_t panels)
+{
+    for (int i = 0; i < n; i++)
+        c->shares[i].run = (uint64_t)(panels * i / n) << 32 | (uint64_t)(panels * (i + 1) / n);
+}
+
+static inline int64_t run_first(uint64_t run)
+{
+    return (int64_t)(run >> 32);
+}
+static inline int64_t run_end(uint64_t run)
+{
+    return (int64_t)(run & UINT32_MAX);
+}
+static inline int64_t run_left(uint64_t run)
+{
+    return run_end(run) - run_first(run);
+}
+
+/* Cuts up to `lot` panels off the beginning of a run, or off its end; false when none is left. */
+static inline bool cut_run(struct pd_wmul_share *s, int64_t lot, bool at_end, int64_t *first,
+                           int64_t *end)
+{
+    uint64_t run = s->run, rest;
+    do {
+        const int64_t n = run_left(run) < lot ? run_left(run) : lot;
+        if (n <= 0)
+            return false;
+        *first = at_end ? run_end(run) - n : run_first(run);
+        *end = *first + n;
+        rest = at_end ? run - (uint64_t)n : run + ((uint64_t)n << 32);
+    } while (!atomic_compare_exchange_weak(&s->run, &run, rest));
+    return true;
+}
+
+/* The next panels for thread `me` of n; false when all are taken. */
+static inline bool take_panels(const struct pd_wmul_call *c, int n, int me, int64_t lot,
+                               int64_t *first, int64_t *end)
+{
+    if (cut_run(&c->shares[me], lot, false, first, end))
+        return true;
+    for (;;) {
+        int longest = 0;
+        for (int i = 1; i < n; i++)
+            if (run_left(c->shares[i].run) > run_left(c->shares[longest].run))
+                longest = i;
+        if (run_left(c->shares[longest].run) <= 0)
+            return false;
+        if (cut_run(&c->shares[longest], lot, true, first, end))
+            return true;
+    }
+}
+
+/* multiply(call, panel, room of the thread) for every panel, for few rows. */
+PD_INLINE void by_runs(const struct pd_wmul_call *c,
+                       void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
+                                              float *))
+{
+    enum { LOT_BYTES = 32 * 1024 };
+    const bool parallel = c->n * c->m->in > PD_PARALLEL_FLOATS;
+    const int n = parallel ? omp_get_max_threads() : 1;
+    const int64_t lot = 1 + LOT_BYTES / (WIDTH * (int64_t)c->m->part[0].row_bytes);
+    share_out(c, n, count_panels(c));
+#pragma omp parallel if (parallel)
+    {
+        const int me = omp_get_thread_num();
+        for (int64_t k, end; take_panels(c, n, me, lot, &k, &end);)
+            for (; k < end; k++) {
+                struct panel p;
+                panel_at(c, k, &p);
+                multiply(c, &p, c->scratch + me * PD_WMUL_SCRATCH);
+            }
+    }
+}
+
+/* ---- writing ---- */
 
 /* The sums of a panel, (rows, WIDTH), as the call wants them: bias, set or add. */
 static inline void write_panel(const struct pd_wmul_call *c, const struct panel *p, int64_t t0,

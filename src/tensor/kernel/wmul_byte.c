@@ -123,8 +123,9 @@ PD_INLINE void scales8(const enum pd_dtype dtype, const uint8_t *const *w, size_
     *min = (f32x8){0};
 }
 
-/* Eight outputs of one row. Outputs r and r + 4 share a vector: a half each. */
-PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, const struct panel *p)
+/* Outputs r0 .. r0+7 of a panel for one row; r and r + 4 share a vector, a half each. */
+PD_INLINE f32x8 dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, const struct panel *p,
+                     int r0)
 {
     const size_t step = bytes_of_32(dtype);
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
@@ -133,7 +134,7 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, con
     const uint8_t *w[EIGHT];
     f32x8 y = {0};
     for (int r = 0; r < EIGHT; r++)
-        w[r] = p->rows[r];
+        w[r] = p->rows[r0 + r];
     for (int64_t kb = 0; kb < c->blocks; kb++) {
         const size_t at = (size_t)kb * step;
         const __m256i xlo = _mm256_xor_si256(twice128(x.q + 32 * kb), bias);
@@ -157,9 +158,7 @@ PD_INLINE void dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, con
         if (dtype == PD_DTYPE_Q4_1)
             y += min * x.sum[kb];
     }
-    float acc[WIDTH] = {0};
-    v_store(acc, (vf)y);
-    write_panel(c, p, 0, 1, acc);
+    return y;
 }
 
 /* ---- many rows: panels ---- */
@@ -326,27 +325,24 @@ static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64
     write_panel(c, p, t0, rows, acc);
 }
 
-static void one_row(const struct pd_wmul_call *c)
+static void one_row(const struct pd_wmul_call *c, const struct panel *p, float *mem)
 {
-    const int64_t panels = count_panels(c, EIGHT);
-    const struct tile t = tile_from(c, 0, 1);
-    quantise(c, &t);
-#pragma omp parallel for schedule(static) if (c->n * c->m->in > PD_PARALLEL_FLOATS)
-    for (int64_t k = 0; k < panels; k++) {
-        const struct panel p = panel_at(c, EIGHT, k);
-        if (p.part->dtype == PD_DTYPE_Q4_1)
-            dot8(PD_DTYPE_Q4_1, c, &p);
-        else
-            dot8(PD_DTYPE_Q4_0, c, &p);
-    }
+    float acc[WIDTH] = {0};
+    (void)mem;
+    for (int r = 0; r < p->n; r += EIGHT)
+        v_store(acc + r, p->part->dtype == PD_DTYPE_Q4_1 ? dot8(PD_DTYPE_Q4_1, c, p, r)
+                                                         : dot8(PD_DTYPE_Q4_0, c, p, r));
+    write_panel(c, p, 0, 1, acc);
 }
 
 void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
 {
-    const int64_t panels = count_panels(c, WIDTH), tiles = (c->T + TALL - 1) / TALL;
+    const int64_t panels = count_panels(c), tiles = (c->T + TALL - 1) / TALL;
     const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
     if (c->T == 1) { /* from two rows on a panel is worth unpacking */
-        one_row(c);
+        const struct tile t = tile_from(c, 0, 1);
+        quantise(c, &t);
+        by_runs(c, one_row);
         return;
     }
 #pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
@@ -357,9 +353,10 @@ void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
             const struct tile t = tile_at(c, i, tiles);
             quantise(c, &t);
         }
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts, false))
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
         for (int64_t k = 0; k < panels * cuts; k++) {
-            const struct panel p = panel_at(c, WIDTH, k % panels);
+            struct panel p;
+            panel_at(c, k % panels, &p);
             const int64_t i = k / panels;
             many_rows(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles, mem);
         }

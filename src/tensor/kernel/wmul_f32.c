@@ -115,22 +115,18 @@ static void product(const struct pd_wmul_call *c, const struct panel *p, int64_t
     write_panel(c, p, t0, rows, acc);
 }
 
+static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
+{
+    if (is_float(p->part->dtype))
+        few_floats(c, p);
+    else
+        product(c, p, 0, c->T, mem);
+}
+
 void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
 {
-    const int64_t panels = count_panels(c, WIDTH);
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-    const int64_t each = (c->T + cuts - 1) / cuts;
-#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
-    {
-        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts, c->T <= FEW))
-        for (int64_t k = 0; k < panels * cuts; k++) {
-            const struct panel p = panel_at(c, WIDTH, k % panels);
-            const int64_t t0 = k / panels * each;
-            if (c->T <= FEW && is_float(p.part->dtype))
-                few_floats(c, &p);
-            else
-                product(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
-        }
-    }
+    if (c->T > FEW)
+        by_panels(c, NULL, product);
+    else
+        by_runs(c, few_rows);
 }

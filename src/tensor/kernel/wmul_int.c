@@ -308,13 +308,10 @@ static bool any_integers(const struct pd_wmul *m)
     return any;
 }
 
-/* Rows t0 .. t0+rows-1 times a panel. */
-static void any_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t rows,
-                     float *mem)
+static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
 {
-    if (c->T > FEW)
-        many_rows(c, p, t0, rows, mem);
-    else if (is_float(p->part->dtype))
+    (void)mem;
+    if (is_float(p->part->dtype))
         few_dots(c, p);
     else
         few_integers(c, p);
@@ -322,26 +319,11 @@ static void any_rows(const struct pd_wmul_call *c, const struct panel *p, int64_
 
 void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
 {
-    const bool few = c->T <= FEW; /* too few to share out */
-    const int64_t panels = count_panels(c, WIDTH);
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-    const int64_t each = (c->T + cuts - 1) / cuts;
-    if (few && any_integers(c->m))
-        for (int64_t t = 0; t < c->T; t++)
-            quantise_row(c, t);
-#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
-    {
-        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
-        if (!few) {
-#pragma omp for schedule(static)
-            for (int64_t t = 0; t < c->T; t++)
-                quantise_row(c, t);
-        }
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts, few))
-        for (int64_t k = 0; k < panels * cuts; k++) {
-            const struct panel p = panel_at(c, WIDTH, k % panels);
-            const int64_t t0 = k / panels * each;
-            any_rows(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
-        }
+    if (c->T > FEW) {
+        by_panels(c, quantise_row, many_rows);
+        return;
     }
+    for (int64_t t = 0; t < c->T && any_integers(c->m); t++) /* too few to share out */
+        quantise_row(c, t);
+    by_runs(c, few_rows);
 }
