@@ -146,11 +146,13 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
     }
     for (int i = 0; i < dec->L; i++) {
         PD_TRY(make_layer(dec, i, err));
-        if (!dec->opts.train) /* else two copies of the model lie there for a while */
+        if (!opts->train) /* what was turned or quantised would lie there twice */
             pd_model_let_go(model);
     }
     if (model->lm_head.w)
         PD_TRY(make_linear(dec, &model->lm_head, 1, &dec->head, err));
+    if (!opts->train)
+        pd_model_let_go(model);
     make_positions(dec);
     *out = dec;
     dec = NULL;

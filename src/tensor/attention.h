@@ -16,8 +16,8 @@
  * Scores are q.k * scale + alibi[h] * (key position), or as Falcon has it (alibi_bf16)
  * (q.k + bf16(alibi[h] * (key position))) * scale; softmax in fp32 with the running maximum
  * (Milakov & Gimelshein 2018); backward recomputes probabilities from the saved log-sum-exp (Dao
- * et al. 2022, algorithm 4). Parallel over (segment tile, kv head); backward over (tree, kv head),
- * each worked in list order, so the result is the same for any number of threads. */
+ * et al. 2022, algorithm 4). Parallel over (segment tile, some heads); backward over (tree, kv
+ * head), each worked in list order, so the result is the same for any number of threads. */
 #ifndef PD_TENSOR_ATTENTION_H
 #define PD_TENSOR_ATTENTION_H
 
@@ -54,7 +54,7 @@ struct pd_attn_seg {
 };
 
 /* A single query row per segment (decoding a batch) takes a path that streams K and V once for all
- * query heads of a group. */
+ * query heads of a group, or of the part of it that a thread has where tokens are few. */
 void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, int64_t n_segs);
 /* n values as a cache in F16 holds them: rounded to nearest even, what is larger than the largest
  * finite half becomes that. */

@@ -7,7 +7,7 @@
  *
  * Threads: the tensor library is parallel inside and is called from one compute thread of a
  * process (it keeps scratch memory between calls). Results do not depend on the number of threads:
- * work is cut by shape, never by thread, and sums run in a fixed order. */
+ * wherever work is cut, no sum is, and sums run in a fixed order. */
 #ifndef PD_TENSOR_BACKEND_H
 #define PD_TENSOR_BACKEND_H
 

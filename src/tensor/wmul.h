@@ -50,7 +50,7 @@ PD_CHECKED enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_
                                   const float *x, int64_t ldx, float *y, int64_t ldy, bool add,
                                   struct pd_err *err);
 
-/* Panels that one thread may take: first << 32 | end. A cache line each. */
+/* What is left of the panels that begin as one thread's: first << 32 | end. A cache line each. */
 struct pd_wmul_share {
     _Alignas(64) _Atomic uint64_t run;
 };

@@ -146,25 +146,23 @@ static void forward_tile(struct tile *t)
     }
 }
 
-/* How many heads of a token a thread takes at a time; the result is the same however many. */
-static int heads_at_a_time(const struct tile *t, int64_t n_items)
+/* How many heads of an item a thread takes at a time; the result is the same however many. */
+static int heads_at_a_time(const struct tile *t, const struct pd_attn_item *items, int64_t n_items)
 {
-    const int threads = omp_get_num_threads(), heads = t->a->heads, kv = t->a->kv_heads;
-    const int G = (int)t->G, most = (int)t->RP;
-    if (n_items >= 4 * threads) /* several groups, since there are tokens enough for all threads */
-        return most / G < kv ? most / G * G : heads;
-    if (n_items * kv >= 4 * threads)
-        return G;
-    int pieces = threads; /* of groups too, so that no thread waits for another */
-    while (pieces > 1 && n_items * (pieces / 2) % threads == 0)
-        pieces /= 2;
-    const int n = (heads + pieces - 1) / pieces;
-    return n < most ? n : most;
+    const int64_t threads = omp_get_num_threads(), heads = t->a->heads, G = t->G, most = t->RP;
+    if (n_items >= 4 * threads) /* several groups, since there are items enough for all threads */
+        return (int)(most / G < t->a->kv_heads ? most / G * G : heads);
+    /* parts of groups, where groups are too few: of one token the same for each thread, else small
+     * ones, since items differ in length */
+    const bool one = n_items == 1 && items->n == 1;
+    const int64_t tasks = one ? threads : 4 * threads, limit = one ? most : G;
+    const int64_t n = (heads * n_items + tasks - 1) / tasks;
+    return (int)(n < limit ? n : limit);
 }
 
 /* The tokens of an item; of several only kv heads whose first head is among h. */
 static void forward_item(struct tile *t, const struct pd_attn_seg *seg,
-                         const struct pd_attn_item *it, struct heads h,
+                         const struct pd_attn_item *it, struct head_run h,
                          const struct pd_attn_seg *following)
 {
     const int G = (int)t->G;
@@ -186,15 +184,16 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
     {
         struct tile t;
         (void)tile_init(&t, a, scratch + omp_get_thread_num() * per_thread);
-        const int per = heads_at_a_time(&t, n_items);
-        /* tokens that follow each other, so that a thread knows what it will read next */
-        const bool all = per == a->heads;
-        const int64_t chunk = all ? n_items / (8 * omp_get_num_threads()) : 1;
-#pragma omp for schedule(dynamic, chunk <1 ? 1 : chunk> 8 ? 8 : chunk) collapse(2)
+        const int per = heads_at_a_time(&t, items, n_items), threads = omp_get_num_threads();
+        /* items that follow each other, so that a thread knows what it will read next */
+        int64_t chunk = per == a->heads ? n_items / (8 * threads) : 1;
+        chunk = chunk < 1 ? 1 : chunk > 8 ? 8 : chunk;
+#pragma omp for schedule(dynamic, chunk) collapse(2)
         for (int64_t n = 0; n < n_items; n++)
             for (int h0 = 0; h0 < a->heads; h0 += per) {
-                const struct heads h = {h0, a->heads - h0 < per ? a->heads - h0 : per};
-                const bool more = all && n + 1 < n_items && items[n + 1].n == 1;
+                const struct head_run h = {h0, a->heads - h0 < per ? a->heads - h0 : per};
+                const bool mine = per == a->heads && ((n + 1) % chunk || threads == 1);
+                const bool more = mine && n + 1 < n_items && items[n + 1].n == 1;
                 forward_item(&t, &segs[items[n].seg], &items[n], h,
                              more ? &segs[items[n + 1].seg] : NULL);
             }

@@ -216,20 +216,20 @@ static inline void ahead_some(struct ahead *f, const struct tile *t)
 
 /* The heads that a thread does for one token: whole groups, or parts of them. Row r of the tile is
  * head first + r. */
-struct heads {
+struct head_run {
     int first, n;
 };
 
-static inline int first_kv(const struct tile *t, struct heads h)
+static inline int first_kv(const struct tile *t, struct head_run h)
 {
     return h.first / (int)t->G;
 }
-static inline int end_kv(const struct tile *t, struct heads h)
+static inline int end_kv(const struct tile *t, struct head_run h)
 {
     return (h.first + h.n - 1) / (int)t->G + 1;
 }
 /* Rows of kv head `kvh`, from *row on. */
-static inline int64_t rows_of_kv(const struct tile *t, struct heads h, int kvh, int64_t *row)
+static inline int64_t rows_of_kv(const struct tile *t, struct head_run h, int kvh, int64_t *row)
 {
     const int64_t lo = kvh * t->G - h.first, hi = lo + t->G;
     *row = lo > 0 ? lo : 0;
@@ -238,7 +238,7 @@ static inline int64_t rows_of_kv(const struct tile *t, struct heads h, int kvh, 
 
 /* The keys j..j+nb-1 of a span, for all rows. */
 PD_INLINE void decode_keys(const bool half, struct tile *t, const struct pd_attn_span *sp,
-                           int64_t j, int64_t nb, struct heads h, struct ahead *next)
+                           int64_t j, int64_t nb, struct head_run h, struct ahead *next)
 {
     const struct pd_attn *a = t->a;
     const int64_t D = t->D, ld = a->ldk;
@@ -272,7 +272,7 @@ PD_INLINE void decode_keys(const bool half, struct tile *t, const struct pd_attn
 }
 
 static inline void decode_tile(struct tile *t, const struct pd_attn_span *sp, int64_t j, int64_t nb,
-                               struct heads h, struct ahead *next)
+                               struct head_run h, struct ahead *next)
 {
     if (t->a->kv == PD_DTYPE_F32)
         decode_keys(false, t, sp, j, nb, h, next);
@@ -280,10 +280,10 @@ static inline void decode_tile(struct tile *t, const struct pd_attn_span *sp, in
         decode_keys(true, t, sp, j, nb, h, next);
 }
 
-/* One query token for h.n <= RP heads. Those of a tile of keys are done together, since their rows
- * lie side by side. following: what this thread will do next, or NULL. */
-static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0, struct heads h,
-                          const struct pd_attn_seg *following)
+/* One query token, h.n <= RP of its heads, for a tile of keys at a time, since what the heads see
+ * of a key lies side by side. following: what this thread will do next, or NULL. */
+static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0,
+                          struct head_run h, const struct pd_attn_seg *following)
 {
     const struct pd_attn *a = t->a;
     const int64_t D = t->D;

@@ -9,8 +9,6 @@
 
 /* Without AVX2 panels are as good. */
 enum { FEW = PD_LANES >= 8 ? 4 : 0 };
-/* Bytes that a row is read ahead: more gains nothing. */
-enum { AHEAD = 3072 };
 
 #if PD_LANES >= 8
 /* acc[t] += the first m inputs at x[t] times the weights at w[row]. */
@@ -49,7 +47,7 @@ PD_INLINE void few_outputs(const enum pd_dtype dtype, const int nt, const struct
 #pragma GCC unroll 16
         for (int r = 0; r < PD_LANES; r++)
             w[r] = p->rows[r0 + r] + at;
-        fetch_next(p->rows[r0], PD_LANES, p->part->row_bytes, at, PD_LANES * each);
+        fetch_page(p->rows[r0] + PD_LANES * (p->part->row_bytes + at), PD_LANES * PD_LANES * each);
         few_step(dtype, nt, PD_LANES, w, x, acc);
         for (int t = 0; t < nt; t++)
             x[t] += PD_LANES;
@@ -90,8 +88,7 @@ PD_INLINE void dots(const enum pd_dtype dtype, const int nt, const struct pd_wmu
     for (int t = 0; t < nt; t++)
         x[t] = c->x + (t < c->T ? t : c->T - 1) * c->ldx;
     for (int64_t k = 0; k < whole; k += 32) {
-        for (size_t line = 0; line < step; line += 64)
-            __builtin_prefetch(w + AHEAD + line);
+        fetch_page(w, step);
         dot_step(dtype, nt, w, x, acc);
         w += step;
         for (int t = 0; t < nt; t++)

@@ -323,7 +323,8 @@ void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
         by_panels(c, quantise_row, many_rows);
         return;
     }
-    for (int64_t t = 0; t < c->T && any_integers(c->m); t++) /* too few to share out */
-        quantise_row(c, t);
+    if (any_integers(c->m))
+        for (int64_t t = 0; t < c->T; t++) /* too few to share out */
+            quantise_row(c, t);
     by_runs(c, few_rows);
 }

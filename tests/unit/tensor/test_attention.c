@@ -354,6 +354,68 @@ static void test_threads(void **state)
     free(q), free(k), free(v), free(c), free(lse);
 }
 
+/* Few items, whose heads are cut among threads one way or another: short prompts, and tokens with
+ * keys of different length, of groups and numbers of heads that do not divide. */
+static void few_items(int heads, int kv_heads, const int64_t *len, int n)
+{
+    enum { D = 24 };
+    const struct pd_attn a = {.heads = heads,
+                              .kv_heads = kv_heads,
+                              .head_dim = D,
+                              .scale = 0.2f,
+                              .ldq = heads * D,
+                              .hsq = D,
+                              .ldk = kv_heads * D,
+                              .hsk = D,
+                              .ldo = heads * D,
+                              .hso = D,
+                              .kv = PD_DTYPE_F32};
+    int64_t T = 0;
+    for (int i = 0; i < n; i++)
+        T += len[i];
+    float *q = floats(T * a.ldq, 1), *k = floats(T * a.ldk, 1), *v = floats(T * a.ldk, 1);
+    float *o[2] = {zeros(T * a.ldo), zeros(T * a.ldo)};
+    float *lse[2] = {zeros(T * heads), zeros(T * heads)};
+    struct pd_attn_seg segs[MAX_SEGS];
+    struct pd_attn_span spans[MAX_SEGS];
+    struct pd_err err;
+    for (int decode = 0; decode < 2; decode++) /* all rows; the last one of each alone */
+        for (int threads = 1; threads <= 8; threads++) {
+            const int to = threads > 1;
+            int64_t at = 0;
+            for (int i = 0; i < n; at += len[i++]) {
+                const int64_t first = decode ? at + len[i] - 1 : at;
+                spans[i] = (struct pd_attn_span){
+                    .k = k + at * a.ldk, .v = v + at * a.ldk, .n = len[i], .pos = 0};
+                segs[i] = (struct pd_attn_seg){.q = q + first * a.ldq,
+                                               .o = o[to] + first * a.ldo,
+                                               .lse = lse[to] + first * heads,
+                                               .n = decode ? 1 : len[i],
+                                               .pos = decode ? len[i] - 1 : 0,
+                                               .spans = &spans[i],
+                                               .n_spans = 1};
+            }
+            ok(pd_backend_init(threads, &err), &err);
+            pd_attn_forward(&a, segs, n);
+            if (to) {
+                same_bits("o", o[1], o[0], T * a.ldo);
+                same_bits("lse", lse[1], lse[0], T * heads);
+            }
+        }
+    for (int i = 0; i < 2; i++)
+        free(o[i]), free(lse[i]);
+    free(q), free(k), free(v);
+}
+
+static void test_few_items(void **state)
+{
+    static const int64_t len[] = {70, 3, 1};
+    static const int shape[][2] = {{9, 3}, {15, 5}, {7, 1}, {12, 12}, {8, 2}};
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+        for (int n = 1; n <= 3; n++)
+            few_items(shape[i][0], shape[i][1], len, n);
+}
+
 static int teardown(void **state)
 {
     pd_backend_release();
@@ -363,10 +425,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_dense),
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_against_dense), cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_extremes),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_few_items),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }

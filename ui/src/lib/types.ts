@@ -114,7 +114,7 @@ export interface Sample {
   policy: { text: string; score: number | null; kl: number | null; tokens: number | null };
   reference: { text: string; score: number | null; tokens: number | null } | null;
 }
-export interface SamplesReply { steps: number[]; step: number; samples: Sample[] }
+export interface SamplesReply { steps: number[]; step: number | null; samples: Sample[] }
 export type EvalReply =
   | { kind: "policy"; n: number; wins: number; losses: number; ties: number; win_rate: number; ci: [number, number]; mean_new: number; mean_old: number;
       items: { prompt: string | Message[]; old: { text: string; score: number }; new: { text: string; score: number } }[] }

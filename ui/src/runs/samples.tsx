@@ -78,7 +78,7 @@ export function Samples({ id, newest }: { id: string; newest: number }): JSX.Ele
   const [wanted, setWanted] = useState(newest);
   const { value, error, again } = useLoad((s) => get<SamplesReply>(`/runs/${id}/samples${step === null ? "" : `?step=${step}`}`, s), [id, step, wanted]);
   // New samples wait for a click while somebody may be reading the old ones; an empty page takes them at once.
-  const newer = step === null && !!value && newest > value.step;
+  const newer = step === null && !!value && newest > (value.step ?? 0);
   useEffect(() => { if (newer && !value.samples.length) setWanted(newest); }, [newer, value, newest]);
   const rows = useMemo<Row[]>(() => (value?.samples ?? []).map((x) => ({
     prompt: x.prompt,
@@ -87,7 +87,7 @@ export function Samples({ id, newest }: { id: string; newest: number }): JSX.Ele
   })), [value]);
   if (error) return <Failure message={error} again={again} />;
   return (
-    <SideBySide rows={rows} title={t("samples")} note={value && value.steps.length ? t("samples.atStep", { step: value.step }) : ""}>
+    <SideBySide rows={rows} title={t("samples")} note={value && value.steps.length ? t("samples.atStep", { step: value.step ?? "" }) : ""}>
       <>
       <Button class={`small set${newer ? "" : " unseen"}`} disabled={!newer} onClick={() => setWanted(newest)}>{t("samples.newer")}</Button>
       <label class="inline"><span>{t("samples.step")}</span>
