@@ -266,7 +266,7 @@ static void write_speed(struct pd_jw *w, const struct pd_run_view *v)
     if (v->job.state == PD_JOB_RUNNING && step > 0 && total > step) {
         first_us = v->job.started_us;
         if (!pd_time_parse(at_text, &last_us))
-            last_us = isfinite(seconds) && seconds > 1e9 ? (int64_t)(seconds * 1e6) : pd_time_us();
+            last_us = seconds > 1e9 && seconds < 1e12 ? (int64_t)(seconds * 1e6) : pd_time_us();
         if (last_us > first_us)
             eta = (double)(last_us - first_us) / 1e6 / (double)step * (double)(total - step);
     }

@@ -324,6 +324,17 @@ static enum pd_rc value_of(const struct pd_question *q, struct json_object *resu
     return PD_OK;
 }
 
+/* Seconds that an annotation took, as milliseconds; none where the clock was set back meanwhile. */
+static enum pd_rc read_lead_time(struct json_object *a, int64_t *ms, struct pd_err *err)
+{
+    const double most = 1e9, seconds = pd_json_f64(a, "lead_time", 0);
+    if (!(seconds <= most))
+        return PD_FAIL(err, PD_INVALID, "lead_time is %g seconds, expected %g at most", seconds,
+                       most);
+    *ms = seconds > 0 ? (int64_t)(seconds * 1000) : 0;
+    return PD_OK;
+}
+
 static enum pd_rc read_annotation(const struct pd_target *t, struct json_object *a,
                                   struct pd_item *it, struct pd_err *err)
 {
@@ -337,8 +348,8 @@ static enum pd_rc read_annotation(const struct pd_target *t, struct json_object 
         return PD_FAIL(err, PD_TOOBIG, "more than %d annotations", PD_ITEM_MAX_ANSWERS);
     struct pd_item_answer *out = &it->answers[it->n_answers++];
     *out = (struct pd_item_answer){.status = skipped ? PD_ANSWER_DISCARDED : PD_ANSWER_SUBMITTED,
-                                   .values = json_object_new_object(),
-                                   .active_ms = (int64_t)(pd_json_f64(a, "lead_time", 0) * 1000)};
+                                   .values = json_object_new_object()};
+    PD_TRY(read_lead_time(a, &out->active_ms, err));
     labeler_of(a, out->labeler);
     struct pd_str at = pd_json_str(a, "updated_at");
     if (!at.ptr || !pd_time_parse(at, &out->at_us)) {
@@ -354,9 +365,7 @@ static enum pd_rc read_annotation(const struct pd_target *t, struct json_object 
             q = t->ranking; /* the dataset names its comparison differently */
         if (!q)
             continue;
-        rc = value_of(q, r, &value, err);
-        if (rc != PD_OK)
-            return rc;
+        PD_TRY(value_of(q, r, &value, err));
         if (!value)
             continue;
         struct json_object *entry = json_object_new_object();
@@ -366,7 +375,8 @@ static enum pd_rc read_annotation(const struct pd_target *t, struct json_object 
     /* Submitted with nothing in it: seen, and left without an answer. */
     if (json_object_object_length(out->values) == 0)
         out->status = PD_ANSWER_DISCARDED;
-    return PD_OK;
+out:
+    return rc;
 }
 
 static bool is_field(const struct pd_target *t, const char *name)
