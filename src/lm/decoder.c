@@ -43,7 +43,10 @@ static enum pd_rc make_linear(struct pd_decoder *dec, const struct pd_lin *lins,
     PD_ASSERT(n >= 1 && n <= PD_LINEAR_MAX_PARTS);
     for (int i = 0; i < n; i++)
         parts[i] = (struct pd_linear_part){lins[i].w, lins[i].b, lins[i].in_out};
-    return pd_linear_init(out, parts, n, dec->opts.compute, dec->opts.train, err);
+    const enum pd_rc rc = pd_linear_init(out, parts, n, dec->opts.compute, dec->opts.train, err);
+    if (!dec->opts.train) /* what was turned or quantised would lie there twice */
+        pd_model_let_go(dec->model);
+    return rc;
 }
 
 static enum pd_rc make_layer(struct pd_decoder *dec, int i, struct pd_err *err)
@@ -144,15 +147,10 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
         struct pd__carve copies = {dec->copies, 0};
         bind_norms(dec, &copies);
     }
-    for (int i = 0; i < dec->L; i++) {
+    for (int i = 0; i < dec->L; i++)
         PD_TRY(make_layer(dec, i, err));
-        if (!opts->train) /* what was turned or quantised would lie there twice */
-            pd_model_let_go(model);
-    }
     if (model->lm_head.w)
         PD_TRY(make_linear(dec, &model->lm_head, 1, &dec->head, err));
-    if (!opts->train)
-        pd_model_let_go(model);
     make_positions(dec);
     *out = dec;
     dec = NULL;

@@ -311,21 +311,27 @@ static void test_extremes(void **state)
     assert_true(isnan(o[0]));
 }
 
+/* Dense rows of q, k, v and o. */
+static struct pd_attn dense_rows(int heads, int kv_heads, int D)
+{
+    return (struct pd_attn){.heads = heads,
+                            .kv_heads = kv_heads,
+                            .head_dim = D,
+                            .scale = 0.25f,
+                            .ldq = heads * D,
+                            .hsq = D,
+                            .ldk = kv_heads * D,
+                            .hsk = D,
+                            .ldo = heads * D,
+                            .hso = D,
+                            .kv = PD_DTYPE_F32};
+}
+
 /* The same bits for any number of threads. */
 static void test_threads(void **state)
 {
     enum { A = 6, K = 2, D = 16, T = 120 };
-    const struct pd_attn a = {.heads = A,
-                              .kv_heads = K,
-                              .head_dim = D,
-                              .scale = 0.25f,
-                              .ldq = A * D,
-                              .hsq = D,
-                              .ldk = K * D,
-                              .hsk = D,
-                              .ldo = A * D,
-                              .hso = D,
-                              .kv = PD_DTYPE_F32};
+    const struct pd_attn a = dense_rows(A, K, D);
     struct problem p = {
         .a = a, .t = {5, {0, 40, 70, 100, 110}, {40, 30, 30, 10, 10}, {-1, 0, 0, -1, 3}}, .T = T};
     static const int64_t base[] = {0, 40, 40, 0, 10};
@@ -358,18 +364,7 @@ static void test_threads(void **state)
  * keys of different length, of groups and numbers of heads that do not divide. */
 static void few_items(int heads, int kv_heads, const int64_t *len, int n)
 {
-    enum { D = 24 };
-    const struct pd_attn a = {.heads = heads,
-                              .kv_heads = kv_heads,
-                              .head_dim = D,
-                              .scale = 0.2f,
-                              .ldq = heads * D,
-                              .hsq = D,
-                              .ldk = kv_heads * D,
-                              .hsk = D,
-                              .ldo = heads * D,
-                              .hso = D,
-                              .kv = PD_DTYPE_F32};
+    const struct pd_attn a = dense_rows(heads, kv_heads, 24);
     int64_t T = 0;
     for (int i = 0; i < n; i++)
         T += len[i];

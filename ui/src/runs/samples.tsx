@@ -89,7 +89,7 @@ export function Samples({ id, newest }: { id: string; newest: number }): JSX.Ele
   return (
     <SideBySide rows={rows} title={t("samples")} note={value && value.steps.length ? t("samples.atStep", { step: value.step ?? "" }) : ""}>
       <>
-      <Button class={`small set${newer ? "" : " unseen"}`} disabled={!newer} onClick={() => setWanted(newest)}>{t("samples.newer")}</Button>
+      <Button class={`small set${newer ? "" : " unseen"}`} disabled={!newer} onClick={again}>{t("samples.newer")}</Button>
       <label class="inline"><span>{t("samples.step")}</span>
           <select class="steps-select" value={String(step ?? "")} disabled={!value || value.steps.length < 2} onChange={(e) => setStep(e.currentTarget.value === "" ? null : Number(e.currentTarget.value))}>
             <option value="">{t("samples.newest")}</option>{[...(value?.steps ?? [])].reverse().map((s) => <option key={s} value={String(s)}>{s}</option>)}
