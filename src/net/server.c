@@ -332,6 +332,15 @@ static void mhd_log(void *cls, const char *fmt, va_list ap)
 
 /* ------------------------------------------------------------------ start and stop */
 
+/* A stopping server takes no new connection. MHD_quiesce_daemon is not the way: it and the
+ * library's threads both take the listening socket out of the same epoll set, and the second of
+ * them aborts the process (libmicrohttpd 0.9.75). */
+static enum MHD_Result take_connection(void *cls, const struct sockaddr *from, socklen_t len)
+{
+    (void)from, (void)len;
+    return ((struct pd_http_server *)cls)->stopping ? MHD_NO : MHD_YES;
+}
+
 static struct MHD_Daemon *daemon_start(struct pd_http_server *s, int fd, unsigned threads,
                                        void *(*on_uri)(void *, const char *,
                                                        struct MHD_Connection *))
@@ -341,8 +350,8 @@ static struct MHD_Daemon *daemon_start(struct pd_http_server *s, int fd, unsigne
     struct MHD_OptionItem pool[] = {
         {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
         {MHD_OPTION_END, 0, NULL}};
-    return MHD_start_daemon(flags, 0, NULL, NULL, access_handler, s, MHD_OPTION_EXTERNAL_LOGGER,
-                            mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+    return MHD_start_daemon(flags, 0, take_connection, s, access_handler, s,
+                            MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
                             MHD_OPTION_URI_LOG_CALLBACK, on_uri, s, MHD_OPTION_NOTIFY_COMPLETED,
                             completed, s, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL,
                             MHD_OPTION_CONNECTION_LIMIT, 6000U, MHD_OPTION_CONNECTION_TIMEOUT, 75U,
@@ -436,8 +445,6 @@ void pd_http_server_stop(struct pd_http_server *s, int grace_ms)
 {
     if (!s)
         return;
-    int tcp_fd = s->tcp ? MHD_quiesce_daemon(s->tcp) : -1;
-    int local_fd = s->local ? MHD_quiesce_daemon(s->local) : -1;
     s->stopping = true;
     pthread_mutex_lock(&s->tick_lock);
     s->tick_stop = true;
@@ -446,21 +453,17 @@ void pd_http_server_stop(struct pd_http_server *s, int grace_ms)
     pthread_join(s->ticker, NULL);
     wait_idle(s, &s->n_live, grace_ms);
     s->give_up = true;
-    wait_idle(s, &s->n_long, 600000);
     pthread_mutex_lock(&s->lock);
     s->closing = true;
     pthread_cond_broadcast(&s->work);
     pthread_mutex_unlock(&s->lock);
+    wait_idle(s, &s->n_long, 600000);
     for (int i = 0; i < s->n_workers; i++)
         pthread_join(s->workers[i], NULL);
     if (s->tcp)
         MHD_stop_daemon(s->tcp);
     if (s->local)
         MHD_stop_daemon(s->local);
-    if (tcp_fd >= 0)
-        close(tcp_fd);
-    if (local_fd >= 0)
-        close(local_fd);
     pthread_mutex_lock(&s->linger_lock);
     s->linger_stop = true;
     pthread_cond_broadcast(&s->linger_cond);

@@ -415,6 +415,41 @@ static void socket_files(void **state)
     close(fd);
 }
 
+static void *until_refused(void *arg)
+{
+    for (enum pd_rc rc = PD_OK; rc == PD_OK;) {
+        struct pd_err err = {0};
+        struct pd_buf out;
+        pd_buf_init(&out, 0);
+        struct pd_http_call c = {.method = "GET", .url = arg, .body_fd = -1, .out = &out};
+        rc = pd_http_call(&c, &err);
+        pd_buf_release(&out);
+    }
+    return NULL;
+}
+
+/* A stop comes while others connect and ask: it ends them, and not the process. */
+static void stopped_under_load(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        void *one;
+        pthread_t t[3];
+        char url[128];
+        assert_int_equal(start(&one), 0);
+        struct fixture *f = one;
+        snprintf(url, sizeof url, "%s/fails", pd_http_server_url(f->server));
+        for (int k = 0; k < 3; k++)
+            pthread_create(&t[k], NULL, until_refused, url);
+        pd_sleep_ms(3 + i % 7);
+        pd_http_server_stop(f->server, 2000);
+        for (int k = 0; k < 3; k++)
+            pthread_join(t[k], NULL);
+        f->server = NULL;
+        assert_int_equal(stop(&one), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +462,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(graceful_stop, start, stop),
         cmocka_unit_test_setup_teardown(many_at_once, start, stop),
         cmocka_unit_test_setup_teardown(addresses, start, stop),
+        cmocka_unit_test(stopped_under_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
