@@ -66,7 +66,7 @@ static void measure(enum pd_dtype t, enum pd_compute c, const uint8_t *bytes, in
         param[i].dtype = t;
         param[i].data = (void *)(uintptr_t)(bytes + (size_t)i * size);
         const struct pd_linear_part part = {.weight = &param[i]};
-        if (pd_linear_init(&l[i], &part, 1, c, false, &err) != PD_OK)
+        if (pd_linear_init(&l[i], &part, 1, c, false, NULL, &err) != PD_OK)
             pd_bug("%s", err.msg);
     }
     for (int i = 0; i < n_rows; i++) {

@@ -116,6 +116,44 @@ void pd_aligned_free(void *p)
     free(base);
 }
 
+struct pd_pool_block {
+    struct pd_pool_block *next;
+    char *mem;
+    size_t size, used;
+};
+
+void *pd_pool_take(struct pd_pool *s, size_t bytes)
+{
+    enum { BLOCK = 64 << 20 };
+    size_t n;
+    if (__builtin_add_overflow(bytes, 63, &n) || (n &= ~(size_t)63) > s->most - s->given)
+        return NULL;
+    struct pd_pool_block *b = s->block;
+    if (!b || b->size - b->used < n) {
+        const size_t size = n > BLOCK ? n : BLOCK; /* what is not used is never touched */
+        char *mem = pd_try_aligned(size, 1);
+        if (!mem)
+            return NULL;
+        b = pd_xalloc(sizeof *b);
+        *b = (struct pd_pool_block){s->block, mem, size, 0};
+        s->block = b;
+    }
+    void *p = b->mem + b->used;
+    b->used += n;
+    s->given += n;
+    return p;
+}
+
+void pd_pool_release(struct pd_pool *s)
+{
+    for (struct pd_pool_block *b = s->block, *next; b; b = next) {
+        next = b->next;
+        pd_aligned_free(b->mem);
+        pd_free(b);
+    }
+    *s = (struct pd_pool){.most = s->most};
+}
+
 void pd_free(void *p)
 {
     free(p);

@@ -22,6 +22,18 @@ PD_CHECKED void *pd_try_aligned(size_t n, size_t size);
 void pd_aligned_free(void *p);
 void pd_free(void *p); /* accepts NULL */
 
+/* Memory for what lives as long as its owner: taken piece by piece, given back at once, and in
+ * blocks so large that the system backs them with huge pages. A struct that is zero but for `most`
+ * is ready; one thread at a time. */
+struct pd_pool {
+    size_t most; /* bytes that it may give */
+    size_t given;
+    struct pd_pool_block *block; /* private */
+};
+/* 64-byte aligned, contents undefined; NULL beyond `most` or when memory is gone. */
+PD_CHECKED void *pd_pool_take(struct pd_pool *s, size_t bytes);
+void pd_pool_release(struct pd_pool *s);
+
 /* Tests: let the nth allocation from now fail (0 = the next); -1 switches off. pd_try_* only. */
 void pd_mem_fail_after(long n);
 

@@ -1,8 +1,10 @@
 /* The decoder's life: what it makes of a model's parameters. */
 #include "lm/decoder_int.h"
 #include "base/mem.h"
+#include "lm/model_int.h"
 
 #include <math.h>
+#include <unistd.h>
 
 /* A small parameter as fp32: in place when it is, else the next piece of dec->copies. */
 static const float *small(struct pd_param *p, struct pd__carve *copies)
@@ -36,6 +38,16 @@ static void bind_norms(struct pd_decoder *dec, struct pd__carve *copies)
     dec->final_norm = norm_of(&m->final_norm, copies);
 }
 
+/* Whether the weights lie in memory of the model's own, where they would stay beside a copy. In
+ * fp32 alone the panels are of the weights themselves, else of fewer bits. */
+static bool stays(const struct pd_decoder *dec, const struct pd_lin *lins, int n)
+{
+    bool owned = false;
+    for (int i = 0; i < n; i++)
+        owned = owned || pd_model_owns(dec->model, lins[i].w->data);
+    return owned && dec->opts.compute == PD_COMPUTE_F32;
+}
+
 static enum pd_rc make_linear(struct pd_decoder *dec, const struct pd_lin *lins, int n,
                               struct pd_linear *out, struct pd_err *err)
 {
@@ -43,7 +55,8 @@ static enum pd_rc make_linear(struct pd_decoder *dec, const struct pd_lin *lins,
     PD_ASSERT(n >= 1 && n <= PD_LINEAR_MAX_PARTS);
     for (int i = 0; i < n; i++)
         parts[i] = (struct pd_linear_part){lins[i].w, lins[i].b, lins[i].in_out};
-    const enum pd_rc rc = pd_linear_init(out, parts, n, dec->opts.compute, dec->opts.train, err);
+    const enum pd_rc rc = pd_linear_init(out, parts, n, dec->opts.compute, dec->opts.train,
+                                         stays(dec, lins, n) ? &dec->nowhere : &dec->panels, err);
     if (!dec->opts.train) /* what was turned or quantised would lie there twice */
         pd_model_let_go(dec->model);
     return rc;
@@ -118,6 +131,15 @@ void pd__decoder_shape(struct pd_decoder *dec)
     dec->rot = cfg->pos == PD_LM_POS_ROPE ? cfg->rope.dim : 0;
 }
 
+/* Bytes of panels that may stand in the place of weights: half of the machine's memory, since the
+ * system cannot take them back as it can pages of files. */
+static size_t may_copy(const struct pd_model *m)
+{
+    if (m->params.data)
+        return 0;
+    return (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *opts,
                           struct pd_decoder **out, struct pd_err *err)
 {
@@ -128,6 +150,7 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
     dec->opts = *opts;
     if (opts->train)
         dec->opts.compute = pd_compute_resolve(opts->compute);
+    dec->panels.most = may_copy(model);
     pd__decoder_shape(dec);
     if (cfg->gated && cfg->act != PD_ACT_SILU) {
         rc = PD_FAIL(err, PD_UNSUPPORTED, "a gated MLP with another activation than silu");
@@ -170,6 +193,7 @@ void pd_decoder_free(struct pd_decoder *dec)
         pd_linear_release(&dec->layers[i].down);
     }
     pd_linear_release(&dec->head);
+    pd_pool_release(&dec->panels);
     pd_aligned_free(dec->work.p);
     pd_aligned_free(dec->saved.p);
     pd_aligned_free(dec->copies);

@@ -56,9 +56,10 @@ struct pd_decoder {
     int rot;    /* rotated dims, 0 = no rope */
     struct pd__layer *layers;
     struct pd__norm final_norm;
-    struct pd_linear head; /* out = 0: the model has no LM head */
-    float *copies;         /* fp32 copies of small parameters */
-    float *inv_freq;       /* (rot/2), for sequences of freq_len positions */
+    struct pd_linear head;          /* out = 0: the model has no LM head */
+    struct pd_pool panels, nowhere; /* of the weights, for inference; and of those without */
+    float *copies;                  /* fp32 copies of small parameters */
+    float *inv_freq;                /* (rot/2), for sequences of freq_len positions */
     float rope_scale;
     int64_t
         freq_len; /* 0 = any length up to max_positions (and beyond, unless scaling is dynamic) */

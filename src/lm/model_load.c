@@ -18,6 +18,14 @@ void *pd_model_own(struct pd_model *m, size_t n, size_t size)
     return p;
 }
 
+bool pd_model_owns(const struct pd_model *m, const void *data)
+{
+    for (size_t i = 0; m->files && i < m->files->n_owned; i++)
+        if (m->files->owned[i] == data)
+            return true;
+    return false;
+}
+
 void pd_model_drop_owned(struct pd_model *m)
 {
     for (size_t i = 0; i < m->files->n_owned; i++)

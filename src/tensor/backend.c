@@ -41,12 +41,23 @@ static bool has_avx512(void)
     return false;
 #endif
 }
+static bool has_vnni(void)
+{
+#ifdef PD_HAVE_X86_KERNELS
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+}
+
+enum { MOST_ISAS = 4 };
 
 /* Best first. */
 static int list_isas(struct isa *list)
 {
     int n = 0;
 #ifdef PD_HAVE_X86_KERNELS
+    list[n++] = (struct isa){&pd_kernels_vnni, has_vnni()};
     list[n++] = (struct isa){&pd_kernels_avx512, has_avx512()};
     list[n++] = (struct isa){&pd_kernels_avx2, has_avx2()};
 #endif
@@ -56,7 +67,7 @@ static int list_isas(struct isa *list)
 
 static const struct pd_kernels *best(void)
 {
-    struct isa list[3];
+    struct isa list[MOST_ISAS];
     const int n = list_isas(list);
     for (int i = 0; i < n - 1; i++)
         if (list[i].here)
@@ -66,7 +77,7 @@ static const struct pd_kernels *best(void)
 
 static enum pd_rc choose(const char *name, const struct pd_kernels **out, struct pd_err *err)
 {
-    struct isa list[3];
+    struct isa list[MOST_ISAS];
     const int n = list_isas(list);
     if (!name || !*name) {
         *out = best();
@@ -80,7 +91,7 @@ static enum pd_rc choose(const char *name, const struct pd_kernels **out, struct
             *out = list[i].kernels;
             return PD_OK;
         }
-    return PD_FAIL(err, PD_INVALID, "PD_ISA=%s is unknown; use ref, avx2 or avx512", name);
+    return PD_FAIL(err, PD_INVALID, "PD_ISA=%s is unknown; use ref, avx2, avx512 or vnni", name);
 }
 
 enum pd_rc pd_backend_init(int threads, struct pd_err *err)

@@ -2,7 +2,7 @@
  *
  * The kernel sources under tensor/kernel/ are compiled once per instruction set (baseline x86-64,
  * AVX2+FMA, AVX-512: flags only, the same C) and give one `struct pd_kernels` each; cpuid picks
- * the best, PD_ISA=ref|avx2|avx512 overrides. The public functions of ops.h, attention.h and
+ * the best, PD_ISA=ref|avx2|avx512|vnni overrides. The public functions of ops.h, attention.h and
  * optim.h go through that table; another device is another table.
  *
  * Threads: the tensor library is parallel inside and is called from one compute thread of a
@@ -32,7 +32,7 @@ PD_CHECKED enum pd_rc pd_backend_init(int threads, struct pd_err *err);
 void pd_backend_release(void); /* frees scratch and cached primitives (for leak checkers) */
 
 int pd_backend_threads(void);
-const char *pd_backend_isa(void); /* "ref", "avx2", "avx512" */
+const char *pd_backend_isa(void); /* "ref", "avx2", "avx512", "vnni" */
 bool pd_backend_fast_bf16(void);  /* what PD_COMPUTE_AUTO asks */
 /* What --dtype offers where nothing is trained. */
 #define PD_COMPUTE_CHOICES "auto|bf16|fp32|q8_0|q4_0"

@@ -67,6 +67,9 @@ struct pd_attn_item {
     X(wmul_int, (const struct pd_wmul_call *c))                                                    \
     X(wmul_byte, (const struct pd_wmul_call *c))                                                   \
     X(wmul_f32, (const struct pd_wmul_call *c))                                                    \
+    X(wmul_packed, (const struct pd_wmul_call *c))                                                 \
+    X(wmul_packed_bytes, (const struct pd_wmul *m, int part, size_t *bytes))                       \
+    X(wmul_pack, (const struct pd_wmul *m, int part, uint8_t *to))                                 \
     X(adamw, (int64_t n, float *p, const float *g, float *m, float *v, const float *c))
 
 struct pd_kernels {
@@ -80,6 +83,7 @@ extern const struct pd_kernels pd_kernels_ref;
 #ifdef PD_HAVE_X86_KERNELS
 extern const struct pd_kernels pd_kernels_avx2;
 extern const struct pd_kernels pd_kernels_avx512;
+extern const struct pd_kernels pd_kernels_vnni; /* and AVX-512 VNNI */
 #endif
 
 const struct pd_kernels *pd_kernels(void); /* the chosen one */

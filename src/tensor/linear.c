@@ -10,8 +10,8 @@
  *
  * Training keeps the parameters as they are and packs when a small forward first comes after a
  * change (generation with live weights), so that a trainer that only sees large batches never pays
- * for it. Inference packs nothing: it multiplies the weights where and as they lie (wmul.h), but
- * for bf16 on CPUs that have it when it is asked for by name. */
+ * for it. Inference multiplies the weights where and as they lie, or in panels (wmul.h), but for
+ * bf16 on CPUs that have it when it is asked for by name. */
 #include "tensor/linear_int.h"
 #include "base/mem.h"
 #include "tensor/kernels.h"
@@ -30,6 +30,11 @@ struct pd_linear_pack {
     struct pd_linear_bf16 bf16;
     struct pd_wmul wmul;             /* inference */
     void *copy[PD_LINEAR_MAX_PARTS]; /* of parts that lie [in, out] or are to be quantised */
+    struct panels {
+        uint8_t *w;
+        size_t bytes;
+    } panels[PD_LINEAR_MAX_PARTS];
+    struct pd_pool *pool; /* where panels are taken from, or NULL */
 };
 
 static bool has_bf16(const struct pd_linear *l) /* true bf16 products */
@@ -378,6 +383,37 @@ static enum pd_rc quantise_part(const struct pd_linear *l, int i, struct pd_wmul
     return PD_OK;
 }
 
+/* Memory for the panels of part i, that of an earlier call if it has the size. */
+static bool take_panels(struct pd_linear_pack *pack, int i, size_t bytes)
+{
+    struct panels *p = &pack->panels[i];
+    if (p->w && p->bytes == bytes)
+        return true;
+    if (!pack->pool)
+        pd_aligned_free(p->w);
+    p->w = pack->pool ? pd_pool_take(pack->pool, bytes) : pd_try_aligned(bytes, 1);
+    p->bytes = bytes;
+    return p->w != NULL;
+}
+
+/* The parts as panels, where the product gains by it and there is memory for them. */
+static void pack_panels(const struct pd_linear *l)
+{
+    struct pd_wmul *m = &l->pack->wmul;
+    for (int i = 0; i < l->n_parts; i++) {
+        const size_t bytes = pd_wmul_packed_bytes(m, i);
+        if (bytes == 0 || !take_panels(l->pack, i, bytes))
+            return;
+    }
+    for (int i = 0; i < l->n_parts; i++) {
+        pd_wmul_pack(m, i, l->pack->panels[i].w);
+        m->part[i].w = l->pack->panels[i].w;
+        pd_aligned_free(l->pack->copy[i]);
+        l->pack->copy[i] = NULL;
+    }
+    m->packed = true;
+}
+
 static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -390,7 +426,7 @@ static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
                                                                   : PD_WMUL_BYTE};
     for (int i = 0; i < l->n_parts; i++) {
         const struct pd_param *w = l->part[i].weight;
-        if (quantises(l)) { /* what an earlier call left has another size */
+        if (l->pack->copy[i]) { /* what an earlier call left may have another size */
             pd_aligned_free(l->pack->copy[i]);
             l->pack->copy[i] = NULL;
         }
@@ -403,6 +439,7 @@ static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
             PD_TRY(quantise_part(l, i, &m->part[i], err));
         PD_ASSERT(m->part[i].row_bytes > 0);
     }
+    pack_panels(l);
 out:
     return rc;
 }
@@ -443,7 +480,8 @@ static enum pd_rc check_part(const struct pd_linear_part *p, int64_t in, bool tr
 }
 
 enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *parts, int n_parts,
-                          enum pd_compute compute, bool train, struct pd_err *err)
+                          enum pd_compute compute, bool train, struct pd_pool *pool,
+                          struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     /* inference leaves AUTO: integers are as fast as bf16 where that is fast, and copy nothing */
@@ -463,6 +501,7 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
         goto out;
     }
     n.pack = pd_xalloc(sizeof *n.pack);
+    n.pack->pool = pool;
     if (n.compute == PD_COMPUTE_BF16)
         n.pack->bf16.type = pd_matmul_type();
     PD_TRY(pd_linear_repack(&n, err));
@@ -478,8 +517,11 @@ void pd_linear_release(struct pd_linear *l)
     if (l->pack) {
         pd_aligned_free(l->pack->w);
         pd_aligned_free(l->pack->bias);
-        for (int i = 0; i < PD_LINEAR_MAX_PARTS; i++)
+        for (int i = 0; i < PD_LINEAR_MAX_PARTS; i++) {
             pd_aligned_free(l->pack->copy[i]);
+            if (!l->pack->pool)
+                pd_aligned_free(l->pack->panels[i].w);
+        }
         pd__bf16_release(&l->pack->bf16);
     }
     pd_free(l->pack);

@@ -12,6 +12,7 @@
 #ifndef PD_TENSOR_LINEAR_H
 #define PD_TENSOR_LINEAR_H
 
+#include "base/mem.h"
 #include "tensor/backend.h"
 #include "tensor/params.h"
 
@@ -38,10 +39,12 @@ struct pd_linear {
 };
 
 /* Checks that the shapes agree (PD_INVALID names the parameter) and packs. parts is copied; the
- * parameters must outlive the linear. train: keep what backward needs. */
+ * parameters must outlive the linear, and so must the pool. train: keep what backward needs.
+ * pool: what inference takes memory for panels from (wmul.h); where it has none left, weights stay
+ * as they lie. NULL: each linear its own. */
 PD_CHECKED enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *parts,
                                      int n_parts, enum pd_compute compute, bool train,
-                                     struct pd_err *err);
+                                     struct pd_pool *pool, struct pd_err *err);
 void pd_linear_release(struct pd_linear *l); /* accepts a zeroed struct */
 /* Pack again from the parameters' present data. */
 PD_CHECKED enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err);

@@ -12,7 +12,7 @@ static float limit_of(enum pd_dtype t)
     case PD_DTYPE_Q6_K:
         return 16383.0f; /* 32 x 128 */
     default:
-        return 32767.0f; /* 128 at most */
+        return 32639.0f; /* 128 at most */
     }
 }
 
@@ -45,7 +45,7 @@ static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
     c->scale = p + nq;
     c->sum = c->scale + ns;
     c->count = (int32_t *)(void *)(c->sum + ns);
-    c->limit = 32767.0f;
+    c->limit = 32639.0f; /* 256 x 127 + 127: two signed bytes */
     for (int i = 0; i < c->m->n_parts; i++) {
         const float limit = limit_of(c->m->part[i].dtype);
         c->limit = limit < c->limit ? limit : c->limit;
@@ -64,11 +64,26 @@ enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_
     const enum pd_rc rc = reserve(&c, err);
     if (rc != PD_OK)
         return rc;
+    c.bytes = in_bytes(m);
     if (m->mode == PD_WMUL_F32)
         k->wmul_f32(&c);
-    else if (in_bytes(m))
+    else if (m->packed)
+        k->wmul_packed(&c);
+    else if (c.bytes)
         k->wmul_byte(&c);
     else
         k->wmul_int(&c);
     return PD_OK;
+}
+
+size_t pd_wmul_packed_bytes(const struct pd_wmul *m, int i)
+{
+    size_t bytes;
+    pd_kernels()->wmul_packed_bytes(m, i, &bytes);
+    return bytes;
+}
+
+void pd_wmul_pack(const struct pd_wmul *m, int i, uint8_t *to)
+{
+    pd_kernels()->wmul_pack(m, i, to);
 }

@@ -1,4 +1,5 @@
-/* y = x W^T over weights as they lie in a file: any dtype, rows of `in` values, no copy, no pack.
+/* y = x W^T over weights as they lie in a file: any dtype, rows of `in` values, no copy, no pack;
+ * or over panels of them, where those are faster and there is memory for them (pd_wmul_pack).
  *
  * Three arithmetics, each with a fixed order of sums, so that what a row gives depends neither on
  * the rows beside it (but for one case, below) nor on the number of threads:
@@ -8,9 +9,9 @@
  *    fp32, block after block. The rounding of x is at most 2^-14 of the largest of its 32
  *    neighbours (2^-16 where weights have 8 bits or fewer): finer than bf16, at twice the speed of
  *    fp32 on AVX2.
- *  - bytes (PD_WMUL_BYTE): where all weights are Q4_0 or Q4_1 and the CPU gains by it (AVX2), x has
- *    8 bits, rounded by at most a 254th of the largest of its 32 neighbours (such weights are by a
- *    15th to a 30th); twice as fast again. Else as PD_WMUL_INT.
+ *  - bytes (PD_WMUL_BYTE): where all weights are Q4_0 or Q4_1 and the CPU gains by it (AVX2; with
+ *    VNNI, over panels), x has 8 bits, rounded by at most a 254th of the largest of its 32
+ *    neighbours (such weights are by a 15th to a 30th); twice as fast again. Else as PD_WMUL_INT.
  *  - fp32 (PD_WMUL_F32): weights are turned into fp32, products are added one after another.
  * Few rows (up to 4; in bytes one) take dot products straight over the weights, bound by memory;
  * many rows unpack a panel of outputs at a time into cache and run a register tile over all rows.
@@ -29,7 +30,8 @@
 enum { PD_WMUL_MAX_PARTS = 4 };
 enum pd_wmul_mode { PD_WMUL_INT, PD_WMUL_BYTE, PD_WMUL_F32 };
 
-/* Rows of one dtype, one after another. */
+/* Rows of one dtype, one after another; or, where the product is packed, pd_wmul_pack's panels of
+ * them (row_bytes stays the rows'). */
 struct pd_wmul_part {
     const uint8_t *w;
     enum pd_dtype dtype;
@@ -43,7 +45,16 @@ struct pd_wmul {
     struct pd_wmul_part part[PD_WMUL_MAX_PARTS]; /* their rows are the outputs, in order */
     const float *bias;                           /* (out) or NULL */
     enum pd_wmul_mode mode;
+    bool packed;
 };
+
+/* A product over weights in panels: the order in which they are multiplied, so that memory is read
+ * from front to back and nothing is turned on the way. The same bits as over rows, but for
+ * PD_WMUL_BYTE where the CPU gains nothing by bytes over rows (AVX-512). A copy of about the same
+ * size. Bytes of part i in panels; 0 where this CPU's kernels have none for the product. */
+size_t pd_wmul_packed_bytes(const struct pd_wmul *m, int i);
+/* Writes them; 64-byte aligned. Parallel inside. */
+void pd_wmul_pack(const struct pd_wmul *m, int i, uint8_t *to);
 
 /* y (T, n; ldy) = or += x (T, in; ldx) W^T + b for outputs first..first+n-1. */
 PD_CHECKED enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_t T,
@@ -63,7 +74,7 @@ struct pd_wmul_call {
     int64_t ldx;
     float *y;
     int64_t ldy;
-    bool add;
+    bool add, bytes; /* bytes: rows of x have 8 bits */
     /* x as integers (T, ldq), or as bytes in as much room, and for each 32 of a row the scale and
      * scale * sum */
     int16_t *q;

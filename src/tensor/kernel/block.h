@@ -168,10 +168,12 @@ PD_INLINE vf floats_at(const enum pd_dtype t, const void *row)
 #elif PD_LANES == 8
     return (vf)floats8(t, p);
 #else
-    const f32x8 v[2] = {floats8(t, p), floats8(t, p + (t == PD_DTYPE_F32 ? 32 : 16))};
-    vf to;
-    memcpy(&to, v, sizeof to);
-    return to;
+    if (t == PD_DTYPE_F32)
+        return v_load((const float *)row);
+    const __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    if (t == PD_DTYPE_F16)
+        return (vf)_mm512_cvtph_ps(half);
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
 #endif
 }
 

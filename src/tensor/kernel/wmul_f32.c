@@ -53,10 +53,11 @@ static void expand_any(const struct pd_wmul_call *c, const struct panel *p, int6
 #undef CALL
 }
 
-/* acc (mr, WIDTH) += x (mr, n) w (n, WIDTH) */
-PD_INLINE
-    void micro(const int mr, int64_t n, const float *x, int64_t ldx, const float *w, float *acc)
+/* acc (mr, WIDTH) += x (mr, n) w (n, WIDTH), w of dtype t. */
+PD_INLINE void micro(const enum pd_dtype t, const int mr, int64_t n, const float *x, int64_t ldx,
+                     const uint8_t *w, float *acc)
 {
+    const size_t vector = PD_LANES * bytes_of_32(t) / 32;
     vf s[TALL][2];
 #pragma GCC unroll 12
     for (int r = 0; r < mr; r++) {
@@ -65,14 +66,16 @@ PD_INLINE
     }
 #pragma GCC unroll 2
     for (int64_t k = 0; k < n; k++) {
-        const vf w0 = v_load(w), w1 = v_load(w + PD_LANES);
+        const vf w0 = floats_at(t, w), w1 = floats_at(t, w + vector);
+        if (mr <= FEW)
+            fetch_page(w, 2 * vector);
 #pragma GCC unroll 12
         for (int r = 0; r < mr; r++) {
             const vf v = v_set(x[r * ldx + k]);
             s[r][0] += v * w0;
             s[r][1] += v * w1;
         }
-        w += WIDTH;
+        w += 2 * vector;
     }
 #pragma GCC unroll 12
     for (int r = 0; r < mr; r++) {
@@ -81,8 +84,8 @@ PD_INLINE
     }
 }
 
-static void sweep(const struct pd_wmul_call *c, int64_t t0, int64_t rows, int64_t k0, int64_t n,
-                  const float *w, float *acc)
+PD_INLINE void sweep(const enum pd_dtype dtype, const struct pd_wmul_call *c, int64_t t0,
+                     int64_t rows, int64_t k0, int64_t n, const void *w, float *acc)
 {
     int64_t left = (rows + TALL - 1) / TALL;
     for (int64_t r = 0; r < rows; left--) {
@@ -92,7 +95,7 @@ static void sweep(const struct pd_wmul_call *c, int64_t t0, int64_t rows, int64_
         switch (mr) {
 #define TILE(m)                                                                                    \
     case m:                                                                                        \
-        micro(m, n, x, c->ldx, w, a);                                                              \
+        micro(dtype, m, n, x, c->ldx, w, a);                                                       \
         break;
             TILE_HEIGHTS(TILE)
 #undef TILE
@@ -110,9 +113,32 @@ static void product(const struct pd_wmul_call *c, const struct panel *p, int64_t
     for (int64_t k = 0; k < in; k += PD_WMUL_DEPTH) {
         const int64_t n = in - k < PD_WMUL_DEPTH ? in - k : PD_WMUL_DEPTH;
         expand_any(c, p, k / 32, (n + 31) / 32, mem);
-        sweep(c, t0, rows, k, n, mem, acc);
+        sweep(PD_DTYPE_F32, c, t0, rows, k, n, mem, acc);
     }
     write_panel(c, p, t0, rows, acc);
+}
+
+static void packed_product(const struct pd_wmul_call *c, const struct panel *p, int64_t t0,
+                           int64_t rows, float *acc)
+{
+    const uint8_t *w = packed_at(c, p);
+    memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
+    for (int64_t k = 0; k < c->m->in; k += PD_WMUL_DEPTH) {
+        const int64_t n = c->m->in - k < PD_WMUL_DEPTH ? c->m->in - k : PD_WMUL_DEPTH;
+        const uint8_t *at = w + packed_panel(p->part->dtype, k);
+#define CALL(t) sweep(t, c, t0, rows, k, n, at, acc)
+        switch (p->part->dtype) {
+            PD_FLOAT_DTYPES(CALL)
+        default:
+            break;
+        }
+#undef CALL
+    }
+    write_panel(c, p, t0, rows, acc);
+}
+static void packed_few(const struct pd_wmul_call *c, const struct panel *p, float *mem)
+{
+    packed_product(c, p, 0, c->T, mem);
 }
 
 static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
@@ -126,7 +152,7 @@ static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float 
 void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
 {
     if (c->T > FEW)
-        by_panels(c, NULL, product);
+        by_panels(c, NULL, c->m->packed ? packed_product : product);
     else
-        by_runs(c, few_rows);
+        by_runs(c, c->m->packed ? packed_few : few_rows);
 }

@@ -186,19 +186,21 @@ PD_INLINE void unpack(const enum pd_dtype dtype, const struct pd_wmul_call *c,
     }
 }
 
-PD_INLINE vi madd_lanes(vi a, vi b)
+/* n + the products of pairs, added. */
+PD_INLINE vi madd_lanes(vi n, vi a, vi b)
 {
-#if defined(__AVX512F__)
-    return (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#if defined(__AVX512VNNI__)
+    return (vi)_mm512_dpwssd_epi32((__m512i)n, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512F__)
+    return n + (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
-    return (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+    return n + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
-    return (vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
+    return n + (vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
-    vi s;
     for (int i = 0; i < PD_LANES; i++)
-        s[i] = (int16_t)a[i] * (int16_t)b[i] + (a[i] >> 16) * (b[i] >> 16);
-    return s;
+        n[i] += (int16_t)a[i] * (int16_t)b[i] + (a[i] >> 16) * (b[i] >> 16);
+    return n;
 #endif
 }
 PD_INLINE vi pair_at(const int16_t *q)
@@ -225,8 +227,8 @@ PD_INLINE void micro(const int mr, const bool mins, int64_t nb, const int16_t *q
 #pragma GCC unroll 12
             for (int r = 0; r < mr; r++) {
                 const vi x = pair_at(q + r * ldq + 2 * k);
-                n[r][0] += madd_lanes(x, w0);
-                n[r][1] += madd_lanes(x, w1);
+                n[r][0] = madd_lanes(n[r][0], x, w0);
+                n[r][1] = madd_lanes(n[r][1], x, w1);
                 PD_HOLD(n[r][0]);
                 PD_HOLD(n[r][1]);
             }

@@ -56,7 +56,7 @@ static void check_head(int64_t H, int64_t V, int64_t n, int64_t n_hidden, float 
     for (size_t i = 0; i < w->n; i++)
         ((float *)w->data)[i] = (float)uniform();
     ok(pd_linear_init(&head, &(struct pd_linear_part){w, NULL, false}, 1, PD_COMPUTE_F32, true,
-                      &err),
+                      NULL, &err),
        &err);
     const int64_t ld = H + 1;
     float *hidden = floats(n_hidden * ld, 1), *gl = floats(n, 1), *gh = floats(n, 1);

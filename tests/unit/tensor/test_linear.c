@@ -39,7 +39,7 @@ static void fixture_init(struct fixture *f, int64_t in, int n, const int64_t *ro
     for (int i = 0; i < n; i++)
         f->part[i] =
             (struct pd_linear_part){&f->ps.v[2 * i], bias ? &f->ps.v[2 * i + 1] : NULL, in_out};
-    ok(pd_linear_init(&f->l, f->part, n, c, true, &err), &err);
+    ok(pd_linear_init(&f->l, f->part, n, c, true, NULL, &err), &err);
 }
 
 static void fixture_release(struct fixture *f)
@@ -223,7 +223,8 @@ static void test_repack_and_dtypes(void **state)
                              .dtype = PD_DTYPE_Q4_1,
                              .data = q};
         struct pd_linear l = {0};
-        ok(pd_linear_init(&l, &(struct pd_linear_part){&p, NULL, false}, 1, c, false, &err), &err);
+        ok(pd_linear_init(&l, &(struct pd_linear_part){&p, NULL, false}, 1, c, false, NULL, &err),
+           &err);
         pd_param_rows(&p, 0, 3, w);
         ok(pd_linear_forward(&l, 1, x, 32, y, 3, PD_WRITE_SET, &err), &err);
         for (int r = 0; r < 3; r++) {
@@ -259,19 +260,19 @@ static void test_quantises(void **state)
     for (int i = 0; i < 2; i++) {
         pd_dtype_from_f32(to[i].dtype, w, q, OUT * IN); /* whole blocks a row */
         p.dtype = to[i].dtype, p.data = q, p.shape[0] = OUT, p.shape[1] = IN, part.in_out = false;
-        ok(pd_linear_init(&l, &part, 1, PD_COMPUTE_AUTO, false, &err), &err);
+        ok(pd_linear_init(&l, &part, 1, PD_COMPUTE_AUTO, false, NULL, &err), &err);
         ok(pd_linear_forward(&l, T, x, IN, want, OUT, PD_WRITE_SET, &err), &err);
         pd_linear_release(&l);
         for (int in_out = 0; in_out < 2; in_out++) {
             p.dtype = PD_DTYPE_F32, p.data = in_out ? turned : w, part.in_out = in_out;
             p.shape[in_out] = OUT, p.shape[!in_out] = IN;
-            ok(pd_linear_init(&l, &part, 1, to[i].compute, false, &err), &err);
+            ok(pd_linear_init(&l, &part, 1, to[i].compute, false, NULL, &err), &err);
             ok(pd_linear_repack(&l, &err), &err);
             ok(pd_linear_forward(&l, T, x, IN, got, OUT, PD_WRITE_SET, &err), &err);
             same_bits("quantised", got, want, T * OUT);
             pd_linear_release(&l);
         }
-        assert_int_equal(pd_linear_init(&l, &part, 1, to[i].compute, true, &err), PD_INVALID);
+        assert_int_equal(pd_linear_init(&l, &part, 1, to[i].compute, true, NULL, &err), PD_INVALID);
     }
     free(w), free(x);
 }
@@ -297,7 +298,7 @@ static void test_places_or_fails(void **state)
             struct pd_linear l = {0};
             struct pd_err err = {0};
             pd_mem_fail_after(n);
-            rc = pd_linear_init(&l, &part, 1, as[k % 2], false, &err);
+            rc = pd_linear_init(&l, &part, 1, as[k % 2], false, NULL, &err);
             pd_mem_fail_after(-1);
             assert_true(rc == PD_OK || (rc == PD_NOMEM && err.msg[0]));
             pd_linear_release(&l);
@@ -322,13 +323,13 @@ static void test_refuses(void **state)
     b.name = (char[]){"b"}, b.shape[0] = 4, b.shape[1] = 3;
     v.name = (char[]){"v"}, v.ndim = 1, v.shape[0] = 12, v.shape[1] = 1;
     struct pd_linear_part two[2] = {{&a, NULL, false}, {&b, NULL, false}};
-    assert_int_equal(pd_linear_init(&l, two, 2, PD_COMPUTE_F32, false, &err), PD_INVALID);
+    assert_int_equal(pd_linear_init(&l, two, 2, PD_COMPUTE_F32, false, NULL, &err), PD_INVALID);
     assert_string_equal(err.msg, "b: 3 inputs, 4 are needed");
     two[0].bias = &v;
-    assert_int_equal(pd_linear_init(&l, two, 1, PD_COMPUTE_F32, false, &err), PD_INVALID);
+    assert_int_equal(pd_linear_init(&l, two, 1, PD_COMPUTE_F32, false, NULL, &err), PD_INVALID);
     assert_string_equal(err.msg, "v: 12 values, 3 are needed");
     two[0].weight = &v;
-    assert_int_equal(pd_linear_init(&l, two, 1, PD_COMPUTE_F32, false, &err), PD_INVALID);
+    assert_int_equal(pd_linear_init(&l, two, 1, PD_COMPUTE_F32, false, NULL, &err), PD_INVALID);
     pd_linear_release(&l); /* still zero: accepted */
 }
 

@@ -37,17 +37,81 @@ static uint8_t *stored(enum pd_dtype t, int64_t rows, int64_t in)
 enum { OUT_A = 37, OUT_B = 10, OUT = OUT_A + OUT_B, MOST = 200 };
 
 struct fixture {
-    struct pd_wmul m;
+    struct pd_wmul m, panels; /* the same product, over rows and over panels */
+    bool has_panels;
     uint8_t *a, *b;
     float *bias, *x, *y;
     int64_t in, ldx, ldy;
 };
 
-static void run(const struct fixture *f, int64_t first, int64_t n, int64_t t0, int64_t T, float *y,
+/* Fills to with the product over panels, if this CPU gains by them. */
+static bool pack(const struct pd_wmul *m, struct pd_wmul *to)
+{
+    *to = *m;
+    to->packed = true;
+    for (int i = 0; i < m->n_parts; i++) {
+        const size_t bytes = pd_wmul_packed_bytes(m, i);
+        if (bytes == 0) {
+            assert_int_equal(i, 0); /* all parts or none */
+            return false;
+        }
+        uint8_t *w = pd_try_aligned(bytes, 1);
+        assert_non_null(w);
+        memset(w, 0xa5, bytes);
+        pd_wmul_pack(m, i, w);
+        to->part[i].w = w;
+    }
+    return true;
+}
+static void unpack(struct pd_wmul *m)
+{
+    for (int i = 0; i < m->n_parts; i++)
+        pd_aligned_free((void *)(uintptr_t)m->part[i].w);
+}
+
+/* Rows of x have 8 bits; else 16. */
+static bool in_bytes(const struct pd_wmul *m)
+{
+    const char *isa = pd_backend_isa();
+    return m->mode == PD_WMUL_BYTE &&
+           (strcmp(isa, "avx2") == 0 || (m->packed && strcmp(isa, "vnni") == 0));
+}
+
+/* y, what the product over rows made of `before`, is what the one over panels makes of it, to the
+ * bit; not where there alone x has 8 bits. */
+static void same_packed(const struct pd_wmul *rows, const struct pd_wmul *panels, int64_t first,
+                        int64_t n, int64_t T, const float *x, int64_t ldx, const float *before,
+                        const float *y, int64_t ldy, bool add)
+{
+    const int64_t size = (T - 1) * ldy + n;
+    float *again = malloc((size_t)size * sizeof *y);
+    struct pd_err err;
+    assert_non_null(again);
+    memcpy(again, before, (size_t)size * sizeof *y);
+    ok(pd_wmul_run(panels, first, n, T, x, ldx, again, ldy, add, &err), &err);
+    for (int64_t i = 0; i < size; i++)
+        if (i % ldy < n && in_bytes(rows) != in_bytes(panels))
+            assert_int_equal(!isfinite(again[i]), !isfinite(y[i]));
+        else if (!isnan(again[i]) || !isnan(y[i]))
+            same_bits("y of panels", again + i, y + i, 1); /* and what lies beside it */
+    free(again);
+}
+
+static void run(struct fixture *f, int64_t first, int64_t n, int64_t t0, int64_t T, float *y,
                 bool add)
 {
     struct pd_err err;
-    ok(pd_wmul_run(&f->m, first, n, T, f->x + t0 * f->ldx, f->ldx, y, f->ldy, add, &err), &err);
+    const float *x = f->x + t0 * f->ldx;
+    const size_t size = (size_t)((T - 1) * f->ldy + n) * sizeof *y;
+    float *before = malloc(size);
+    assert_non_null(before);
+    memcpy(before, y, size);
+    ok(pd_wmul_run(&f->m, first, n, T, x, f->ldx, y, f->ldy, add, &err), &err);
+    if (f->panels.n_parts == 0) /* the weights stay what they are now */
+        f->has_panels = pack(&f->m, &f->panels);
+    if (f->has_panels)
+        same_packed(&f->m, &f->panels, first, n, T, x, f->ldx, before, y, f->ldy, add);
+    free(before);
 }
 
 /* Two parts, the second of another dtype. */
@@ -67,6 +131,8 @@ static void fixture_init(struct fixture *f, enum pd_dtype t, enum pd_dtype other
 
 static void fixture_release(struct fixture *f)
 {
+    if (f->has_panels)
+        unpack(&f->panels);
     free(f->a), free(f->b), free(f->bias), free(f->x), free(f->y);
 }
 
@@ -133,7 +199,10 @@ static void check_alone(struct fixture *f)
     float *y = zeros(MOST * f->ldy), *sum = zeros(MOST * f->ldy), *fp32 = zeros(MOST * f->ldy);
     struct fixture exact = *f;
     exact.m.mode = PD_WMUL_F32;
+    exact.panels.n_parts = 0, exact.has_panels = false;
     run(&exact, 0, OUT, 0, MOST, fp32, false);
+    if (exact.has_panels)
+        unpack(&exact.panels);
     for (size_t i = 0; i < sizeof Ts / sizeof Ts[0]; i++) {
         const int64_t t0 = 3 * (int64_t)i, first = 2 * (int64_t)i, n = OUT - first - (int64_t)i;
         run(f, first, n, t0, Ts[i], y, false);
@@ -222,11 +291,31 @@ static void check_bytes(struct fixture *f)
     free(w), free(x);
 }
 
+/* Where panels alone are multiplied in bytes. */
+static void check_panels_bytes(struct fixture *f)
+{
+    if (!f->has_panels || in_bytes(&f->m))
+        return;
+    static const int64_t Ts[] = {1, 2, 3, 4, 5, 13, 65};
+    struct pd_err err;
+    float *y = zeros(MOST * f->ldy);
+    ok(pd_wmul_run(&f->panels, 0, OUT, MOST, f->x, f->ldx, f->y, f->ldy, false, &err), &err);
+    check_bytes(f);
+    for (size_t i = 0; i < sizeof Ts / sizeof Ts[0]; i++) {
+        const int64_t t0 = 3 * (int64_t)i, first = 5 * (int64_t)i, n = OUT - first - (int64_t)i;
+        ok(pd_wmul_run(&f->panels, first, n, Ts[i], f->x + t0 * f->ldx, f->ldx, y, f->ldy, false,
+                       &err),
+           &err);
+        for (int64_t t = 0; t < Ts[i]; t++)
+            same_bits("y alone", y + t * f->ldy, f->y + (t0 + t) * f->ldy + first, n);
+    }
+    free(y);
+}
+
 static void byte_body(void)
 {
     static const enum pd_dtype types[] = {PD_DTYPE_Q4_0, PD_DTYPE_Q4_1};
     static const int64_t ins[] = {32, 96, 608, 1280};
-    const bool bytes = strcmp(pd_backend_isa(), "avx2") == 0; /* others keep 16 bits */
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 4; k++) {
             struct fixture f;
@@ -234,10 +323,11 @@ static void byte_body(void)
             const double edge = (double)f.y[OUT];
             run(&f, 0, OUT, 0, MOST, f.y, false);
             assert_true((double)f.y[OUT] == edge);
-            check_twin(&f, bytes ? 1.01 / 254 : 7e-5);
-            if (bytes)
+            check_twin(&f, in_bytes(&f.m) ? 1.01 / 254 : 7e-5);
+            if (in_bytes(&f.m))
                 check_bytes(&f);
             check_alone(&f);
+            check_panels_bytes(&f);
             fixture_release(&f);
         }
 }
@@ -328,6 +418,11 @@ static void any_shape(enum pd_wmul_mode mode, double tol)
                       (double)y[t * ldy + o], tol);
     }
     check_splits(&m, first, n, T, x, ldx, y, before, ldy, add);
+    struct pd_wmul panels;
+    if (pack(&m, &panels)) {
+        same_packed(&m, &panels, first, n, T, x, ldx, before, y, ldy, add);
+        unpack(&panels);
+    }
     for (int i = 0; i < m.n_parts; i++)
         free((void *)(uintptr_t)m.part[i].w);
     free(x), free(before), free(y), free(bias), free(w);

@@ -91,10 +91,10 @@ static inline void check_grad(const char *what, double *x, int64_t n, const floa
 /* Runs fn on every instruction set that this CPU has, with 1, 2 and 3 threads. */
 static inline void everywhere(void (*fn)(void))
 {
-    static const char *const isas[] = {"ref", "avx2", "avx512"};
+    static const char *const isas[] = {"ref", "avx2", "avx512", "vnni"};
     struct pd_err err;
     int ran = 0;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++)
         for (int threads = 1; threads <= 3; threads++) {
             setenv("PD_ISA", isas[i], 1);
             if (pd_backend_init(threads, &err) != PD_OK)
