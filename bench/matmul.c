@@ -59,6 +59,7 @@ static void measure(enum pd_dtype t, enum pd_compute c, const uint8_t *bytes, in
     const int n = MEASURE_BYTES / size > 64 ? 64 : (int)(MEASURE_BYTES / size);
     struct pd_param *param = pd_xalloc((size_t)n * sizeof *param);
     struct pd_linear *l = pd_xalloc((size_t)n * sizeof *l);
+    struct pd_pool pool = {.most = SIZE_MAX}; /* in huge pages, as a decoder's */
     struct pd_err err;
     for (int i = 0; i < n; i++) {
         param[i] = (struct pd_param){.name = "w", .ndim = 2, .shape = {out, in, 1, 1}};
@@ -66,7 +67,7 @@ static void measure(enum pd_dtype t, enum pd_compute c, const uint8_t *bytes, in
         param[i].dtype = t;
         param[i].data = (void *)(uintptr_t)(bytes + (size_t)i * size);
         const struct pd_linear_part part = {.weight = &param[i]};
-        if (pd_linear_init(&l[i], &part, 1, c, false, NULL, &err) != PD_OK)
+        if (pd_linear_init(&l[i], &part, 1, c, false, &pool, &err) != PD_OK)
             pd_bug("%s", err.msg);
     }
     for (int i = 0; i < n_rows; i++) {
@@ -78,6 +79,7 @@ static void measure(enum pd_dtype t, enum pd_compute c, const uint8_t *bytes, in
     }
     for (int i = 0; i < n; i++)
         pd_linear_release(&l[i]);
+    pd_pool_release(&pool);
     pd_free(l);
     pd_free(param);
 }

@@ -38,14 +38,14 @@ static void bind_norms(struct pd_decoder *dec, struct pd__carve *copies)
     dec->final_norm = norm_of(&m->final_norm, copies);
 }
 
-/* Whether the weights lie in memory of the model's own, where they would stay beside a copy. In
- * fp32 alone the panels are of the weights themselves, else of fewer bits. */
+/* Whether the weights lie in memory of the model's own, where they would stay beside a copy that is
+ * not of fewer bits. */
 static bool stays(const struct pd_decoder *dec, const struct pd_lin *lins, int n)
 {
     bool owned = false;
     for (int i = 0; i < n; i++)
         owned = owned || pd_model_owns(dec->model, lins[i].w->data);
-    return owned && dec->opts.compute == PD_COMPUTE_F32;
+    return owned && dec->opts.compute != PD_COMPUTE_Q8_0 && dec->opts.compute != PD_COMPUTE_Q4_0;
 }
 
 static enum pd_rc make_linear(struct pd_decoder *dec, const struct pd_lin *lins, int n,
@@ -56,7 +56,7 @@ static enum pd_rc make_linear(struct pd_decoder *dec, const struct pd_lin *lins,
     for (int i = 0; i < n; i++)
         parts[i] = (struct pd_linear_part){lins[i].w, lins[i].b, lins[i].in_out};
     const enum pd_rc rc = pd_linear_init(out, parts, n, dec->opts.compute, dec->opts.train,
-                                         stays(dec, lins, n) ? &dec->nowhere : &dec->panels, err);
+                                         stays(dec, lins, n) ? &dec->beside : &dec->panels, err);
     if (!dec->opts.train) /* what was turned or quantised would lie there twice */
         pd_model_let_go(dec->model);
     return rc;
@@ -131,13 +131,33 @@ void pd__decoder_shape(struct pd_decoder *dec)
     dec->rot = cfg->pos == PD_LM_POS_ROPE ? cfg->rope.dim : 0;
 }
 
-/* Bytes of panels that may stand in the place of weights: half of the machine's memory, since the
- * system cannot take them back as it can pages of files. */
-static size_t may_copy(const struct pd_model *m)
+/* Bytes of the model's matrices as panels, about. */
+static size_t panels_bytes(const struct pd_model *m, enum pd_compute compute)
 {
-    if (m->params.data)
-        return 0;
-    return (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
+    size_t bytes = 0;
+    for (size_t i = 0; i < m->params.n; i++) {
+        const struct pd_param *p = &m->params.v[i];
+        const bool words = pd_dtype_info(p->dtype)->block == 1 && compute != PD_COMPUTE_F32;
+        const enum pd_dtype as = compute == PD_COMPUTE_Q8_0   ? PD_DTYPE_Q8_0
+                                 : compute == PD_COMPUTE_Q4_0 ? PD_DTYPE_Q4_0
+                                 : words                      ? PD_DTYPE_BF16
+                                                              : p->dtype;
+        const struct pd_dtype_info *d = pd_dtype_info(as);
+        bytes += p->ndim == 2 ? p->n / (size_t)d->block * (size_t)d->bytes : 0;
+    }
+    return bytes;
+}
+
+/* Panels may stand in the place of weights in files where all together take no more than half of
+ * the machine's memory, since the system cannot take them back as it can pages of files; and beside
+ * weights in memory up to what nobody misses. */
+static void limit_panels(struct pd_decoder *dec)
+{
+    const size_t half = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
+    if (dec->model->params.data || panels_bytes(dec->model, dec->opts.compute) > half)
+        return;
+    dec->panels.most = half + half / 4; /* what was counted, and the edges of panels */
+    dec->beside.most = (size_t)192 << 20;
 }
 
 enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *opts,
@@ -150,7 +170,7 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
     dec->opts = *opts;
     if (opts->train)
         dec->opts.compute = pd_compute_resolve(opts->compute);
-    dec->panels.most = may_copy(model);
+    limit_panels(dec);
     pd__decoder_shape(dec);
     if (cfg->gated && cfg->act != PD_ACT_SILU) {
         rc = PD_FAIL(err, PD_UNSUPPORTED, "a gated MLP with another activation than silu");
@@ -194,6 +214,7 @@ void pd_decoder_free(struct pd_decoder *dec)
     }
     pd_linear_release(&dec->head);
     pd_pool_release(&dec->panels);
+    pd_pool_release(&dec->beside);
     pd_aligned_free(dec->work.p);
     pd_aligned_free(dec->saved.p);
     pd_aligned_free(dec->copies);

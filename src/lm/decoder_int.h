@@ -57,7 +57,8 @@ struct pd_decoder {
     struct pd__layer *layers;
     struct pd__norm final_norm;
     struct pd_linear head;          /* out = 0: the model has no LM head */
-    struct pd_pool panels, nowhere; /* of the weights, for inference; and of those without */
+    struct pd_pool panels; /* of weights in files, for inference (tensor/wmul.h) */
+    struct pd_pool beside; /* of weights that lie in memory and stay there */
     float *copies;                  /* fp32 copies of small parameters */
     float *inv_freq;                /* (rot/2), for sequences of freq_len positions */
     float rope_scale;

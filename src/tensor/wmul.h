@@ -15,9 +15,10 @@
  *  - fp32 (PD_WMUL_F32): weights are turned into fp32, products are added one after another.
  * Few rows (up to 4; in bytes one) take dot products straight over the weights, bound by memory;
  * many rows unpack a panel of outputs at a time into cache and run a register tile over all rows.
- * In integer mode few rows over F32, F16 and BF16 are multiplied in fp32 instead, since rounding
- * weights anew for each row costs more than it saves: there alone a row gives other bits than it
- * does among many, by less than the rounding of the integers.
+ * In integer mode few rows over F32, F16 and BF16 as they lie are multiplied in fp32 instead, since
+ * rounding weights anew for each row costs more than it saves: there alone a row gives other bits
+ * than it does among many, by less than the rounding of the integers. In panels they are integers
+ * for good.
  *
  * Private to the tensor library: linears of inference are made of it (linear.h). One compute
  * thread; parallel inside. A value that is not finite, in x or W, makes the outputs it touches so.
@@ -49,9 +50,10 @@ struct pd_wmul {
 };
 
 /* A product over weights in panels: the order in which they are multiplied, so that memory is read
- * from front to back and nothing is turned on the way. The same bits as over rows, but for
- * PD_WMUL_BYTE where the CPU gains nothing by bytes over rows (AVX-512). A copy of about the same
- * size. Bytes of part i in panels; 0 where this CPU's kernels have none for the product. */
+ * from front to back and nothing is turned or rounded on the way. The same bits as over rows, but
+ * for few rows over floats (above), and for PD_WMUL_BYTE where the CPU gains nothing by bytes over
+ * rows (AVX-512). A copy: of Q formats about as large, of floats 2 bytes a weight, in fp32 mode what
+ * they are. Bytes of part i in panels; 0 where this CPU's kernels have none for the product. */
 size_t pd_wmul_packed_bytes(const struct pd_wmul *m, int i);
 /* Writes them; 64-byte aligned. Parallel inside. */
 void pd_wmul_pack(const struct pd_wmul *m, int i, uint8_t *to);

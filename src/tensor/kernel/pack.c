@@ -2,27 +2,28 @@
 #include "base/mem.h"
 #include "tensor/kernel/panel.h"
 
-/* Products that gain by panels: in fp32 mode floats, which need not be turned; and Q formats whose
- * bytes an instruction multiplies four at a time. */
+/* Products that gain by panels: in fp32 mode those of floats, which need not be turned; in integers
+ * those that VNNI multiplies, in bytes or in words, but not in both at once. */
 static bool gains(const struct pd_wmul *m)
 {
-    bool all = true;
+#ifdef __AVX512VNNI__
+    const bool vnni = true;
+#else
+    const bool vnni = false;
+#endif
+    bool floats = true, bytes = true;
     for (int i = 0; i < m->n_parts; i++) {
         const enum pd_dtype t = m->part[i].dtype;
-#ifdef __AVX512VNNI__
-        const bool bytes = t == PD_DTYPE_Q8_0 || t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1;
-#else
-        const bool bytes = false;
-#endif
-        all = all && (m->mode == PD_WMUL_F32 ? is_float(t) : bytes);
+        floats = floats && is_float(t);
+        bytes = bytes && (t == PD_DTYPE_Q8_0 || t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1);
     }
-    return all;
+    return m->mode == PD_WMUL_F32 ? floats : vnni && (floats || bytes);
 }
 
 static size_t panels_bytes(const struct pd_wmul *m, int i)
 {
     const struct pd_wmul_part *p = &m->part[i];
-    return (size_t)((p->rows + WIDTH - 1) / WIDTH) * packed_panel(p->dtype, m->in);
+    return (size_t)((p->rows + WIDTH - 1) / WIDTH) * packed_panel(m, p->dtype);
 }
 
 void PD_KERNEL(wmul_packed_bytes)(const struct pd_wmul *m, int part, size_t *bytes)
@@ -30,40 +31,69 @@ void PD_KERNEL(wmul_packed_bytes)(const struct pd_wmul *m, int part, size_t *byt
     *bytes = gains(m) ? panels_bytes(m, part) : 0;
 }
 
-/* PD_LANES outputs of a block from bytes `at` of their rows on: four inputs of each together. */
+/* The integers of a block, from bytes `at` of their rows on: four inputs of each output together.
+ */
 PD_INLINE void pack_steps(const int steps, const uint8_t *const *row, size_t at, uint32_t flip,
                           uint8_t *to)
 {
-    for (int r = 0; r < PD_LANES; r++)
+    for (int r = 0; r < WIDTH; r++)
         for (int k = 0; k < steps; k++) {
             uint32_t four;
             memcpy(&four, row[r] + at + 4 * k, sizeof four);
             four ^= flip;
-            memcpy(to + 4 * (k * PD_LANES + r), &four, sizeof four);
+            memcpy(to + 4 * (k * WIDTH + r), &four, sizeof four);
         }
 }
 
-static void pack_group(enum pd_dtype t, const uint8_t *const *row, int64_t blocks, uint8_t *to)
+static void pack_block(enum pd_dtype t, const uint8_t *const *row, size_t at, uint8_t *to)
 {
-    const size_t step = bytes_of_32(t), head = t == PD_DTYPE_Q4_1 ? 4 : 2;
-    memset(to, 0, packed_group(t, blocks)); /* where the last pair is half of one */
-    for (int64_t b = 0; b < blocks; b++) {
-        const size_t at = (size_t)b * step;
-        uint8_t *pair = to + (size_t)(b / 2) * packed_pair(t);
-        uint8_t *scale = pair + b % 2 * 2 * PD_LANES, *min = scale + 4 * PD_LANES;
-        for (int r = 0; r < PD_LANES; r++)
-            memcpy(scale + 2 * r, row[r] + at, 2);
-        for (int r = 0; t == PD_DTYPE_Q4_1 && r < PD_LANES; r++)
-            memcpy(min + 2 * r, row[r] + at + 2, 2);
-        uint8_t *q = pair + packed_head(t) + (size_t)(b % 2) * packed_block(t);
-        if (t == PD_DTYPE_Q8_0)
-            pack_steps(8, row, at + head, 0x80808080, q);
-        else
-            pack_steps(4, row, at + head, 0, q);
+    const size_t head = t == PD_DTYPE_Q4_1 ? 4 : 2;
+    uint8_t *scales = to + packed_integers(t); /* and mins */
+    for (int r = 0; r < WIDTH; r++)
+        for (size_t i = 0; i < head; i += 2)
+            memcpy(scales + i * WIDTH + 2 * r, row[r] + at + i, 2);
+    if (t == PD_DTYPE_Q8_0)
+        pack_steps(8, row, at + head, 0x80808080, to);
+    else
+        pack_steps(4, row, at + head, 0, to);
+}
+
+/* The same of floats, as words. */
+PD_INLINE void pack_words(const enum pd_dtype t, const uint8_t *const *row, int64_t kb,
+                          int64_t left, uint8_t *to)
+{
+    for (int r = 0; r < WIDTH; r++) {
+        const struct block32 b = block_at(t, row[r], kb, left);
+        uint32_t pair[16];
+        memcpy(pair, &b.lo, sizeof b.lo);
+        memcpy(pair + 8, &b.hi, sizeof b.hi);
+        const uint16_t scale = (uint16_t)(float_bits(b.scale) >> 16); /* also where it is NaN */
+        memcpy(to + packed_integers(t) + 2 * r, &scale, sizeof scale);
+        for (int k = 0; k < 16; k++)
+            memcpy(to + 4 * (k * WIDTH + r), pair + k, sizeof *pair);
     }
 }
 
-static void pack_floats(size_t size, const uint8_t *const *row, int64_t in, uint8_t *to)
+static void pack_integers(const struct pd_wmul *m, enum pd_dtype t, const uint8_t *const *row,
+                          uint8_t *to)
+{
+    for (int64_t b = 0; b < (m->in + 31) / 32; b++, to += packed_block(t))
+        switch (t) {
+        case PD_DTYPE_F32:
+            pack_words(PD_DTYPE_F32, row, b, m->in - 32 * b, to);
+            break;
+        case PD_DTYPE_F16:
+            pack_words(PD_DTYPE_F16, row, b, m->in - 32 * b, to);
+            break;
+        case PD_DTYPE_BF16:
+            pack_words(PD_DTYPE_BF16, row, b, m->in - 32 * b, to);
+            break;
+        default:
+            pack_block(t, row, (size_t)b * bytes_of_32(t), to);
+        }
+}
+
+PD_INLINE void pack_floats(const size_t size, const uint8_t *const *row, int64_t in, uint8_t *to)
 {
     enum { DEEP = 32 }; /* of which the cache keeps all columns */
     for (int64_t k0 = 0; k0 < in; k0 += DEEP)
@@ -72,18 +102,21 @@ static void pack_floats(size_t size, const uint8_t *const *row, int64_t in, uint
                 memcpy(to + (size_t)(k * WIDTH + r) * size, row[r] + (size_t)k * size, size);
 }
 
-static void pack_floats_any(enum pd_dtype t, const uint8_t *const *row, int64_t in, uint8_t *to)
+static void pack_panel(const struct pd_wmul *m, enum pd_dtype t, const uint8_t *const *row,
+                       uint8_t *to)
 {
-    if (t == PD_DTYPE_F32)
-        pack_floats(4, row, in, to);
+    if (m->mode != PD_WMUL_F32)
+        pack_integers(m, t, row, to);
+    else if (t == PD_DTYPE_F32)
+        pack_floats(4, row, m->in, to);
     else
-        pack_floats(2, row, in, to);
+        pack_floats(2, row, m->in, to);
 }
 
 void PD_KERNEL(wmul_pack)(const struct pd_wmul *m, int part, uint8_t *to)
 {
     const struct pd_wmul_part *p = &m->part[part];
-    const size_t panel = packed_panel(p->dtype, m->in);
+    const size_t panel = packed_panel(m, p->dtype);
     const int64_t panels = (p->rows + WIDTH - 1) / WIDTH;
     uint8_t *zeros = pd_xalloc(p->row_bytes); /* for outputs that are not there */
 #pragma omp parallel for schedule(static) if (p->rows * m->in > PD_PARALLEL_FLOATS)
@@ -92,13 +125,7 @@ void PD_KERNEL(wmul_pack)(const struct pd_wmul *m, int part, uint8_t *to)
         for (int64_t r = 0; r < WIDTH; r++)
             row[r] =
                 i * WIDTH + r < p->rows ? p->w + (size_t)(i * WIDTH + r) * p->row_bytes : zeros;
-        uint8_t *at = to + (size_t)i * panel;
-        if (is_float(p->dtype)) {
-            pack_floats_any(p->dtype, row, m->in, at);
-            continue;
-        }
-        for (int g = 0; g < 2; g++)
-            pack_group(p->dtype, row + g * PD_LANES, m->in / 32, at + (size_t)g * panel / 2);
+        pack_panel(m, p->dtype, row, to + (size_t)i * panel);
     }
     pd_free(zeros);
 }

@@ -89,40 +89,32 @@ static inline void panel_at(const struct pd_wmul_call *c, int64_t k, struct pane
 
 /* ---- panels in memory (pd_wmul_pack) ----
  *
- * Floats, for fp32 mode: (in, WIDTH). Integers, of 4 or 8 bits: two groups of PD_LANES outputs, one
- * after the other, each (pairs of blocks): the scales (2, PD_LANES) as halves, for Q4_1 the mins,
- * then the integers (2, steps, PD_LANES, 4) in bytes. So memory is read from front to back: scales
- * in a place of their own cost half of the speed. A step is four inputs; of 4 bits, inputs 4 k ..
- * 4 k + 3 in the lower halves of the bytes and those 16 further on in the upper ones, which is how
- * a file has them. Integers of 8 bits are kept + 128. What is past the last output or the last
- * block is 0. */
+ * Floats, for fp32 mode: (in, WIDTH). Integers: (blocks), each (steps, WIDTH, 4 bytes), then the
+ * scales (WIDTH) as halves, for Q4_1 then the mins. So memory is read from front to back: scales in
+ * a place of their own, or outputs in two groups, cost half of the speed. What is past the last
+ * output or input is 0. A step is
+ *  - four inputs in bytes: of 8 bits + 128; of 4 bits, inputs 4 k .. 4 k + 3 in the lower halves
+ * and those 16 further on in the upper ones, which is how a file has them;
+ *  - of floats two, in words: those of block_floats; their scales, powers of two, are bf16. */
 
-/* Bytes of the integers of a block of a group; of what stands before those of a pair; of a pair. */
+/* Bytes of a block's integers, and of all of it. */
+PD_INLINE size_t packed_integers(const enum pd_dtype t)
+{
+    return (is_float(t) ? 64 : t == PD_DTYPE_Q8_0 ? 32 : 16) * WIDTH;
+}
 PD_INLINE size_t packed_block(const enum pd_dtype t)
 {
-    return (t == PD_DTYPE_Q8_0 ? 32 : 16) * PD_LANES;
+    return packed_integers(t) + (t == PD_DTYPE_Q4_1 ? 4 : 2) * WIDTH;
 }
-PD_INLINE size_t packed_head(const enum pd_dtype t)
+PD_INLINE size_t packed_panel(const struct pd_wmul *m, const enum pd_dtype t)
 {
-    return (t == PD_DTYPE_Q4_1 ? 8 : 4) * PD_LANES;
-}
-PD_INLINE size_t packed_pair(const enum pd_dtype t)
-{
-    return packed_head(t) + 2 * packed_block(t);
-}
-PD_INLINE size_t packed_group(const enum pd_dtype t, int64_t blocks)
-{
-    return (size_t)((blocks + 1) / 2) * packed_pair(t);
-}
-PD_INLINE size_t packed_panel(const enum pd_dtype t, int64_t in)
-{
-    if (t == PD_DTYPE_F32 || t == PD_DTYPE_F16 || t == PD_DTYPE_BF16)
-        return (size_t)in * WIDTH * (t == PD_DTYPE_F32 ? 4 : 2);
-    return 2 * packed_group(t, in / 32);
+    if (m->mode == PD_WMUL_F32)
+        return (size_t)m->in * WIDTH * (bytes_of_32(t) / 32);
+    return (size_t)((m->in + 31) / 32) * packed_block(t);
 }
 PD_INLINE const uint8_t *packed_at(const struct pd_wmul_call *c, const struct panel *p)
 {
-    return p->part->w + (size_t)(p->row / WIDTH) * packed_panel(p->part->dtype, c->m->in);
+    return p->part->w + (size_t)(p->row / WIDTH) * packed_panel(c->m, p->part->dtype);
 }
 
 /* For a product that goes through n rows side by side and is `at` bytes into each: asks for the

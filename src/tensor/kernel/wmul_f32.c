@@ -125,7 +125,7 @@ static void packed_product(const struct pd_wmul_call *c, const struct panel *p, 
     memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
     for (int64_t k = 0; k < c->m->in; k += PD_WMUL_DEPTH) {
         const int64_t n = c->m->in - k < PD_WMUL_DEPTH ? c->m->in - k : PD_WMUL_DEPTH;
-        const uint8_t *at = w + packed_panel(p->part->dtype, k);
+        const uint8_t *at = w + (size_t)k * WIDTH * (bytes_of_32(p->part->dtype) / 32);
 #define CALL(t) sweep(t, c, t0, rows, k, n, at, acc)
         switch (p->part->dtype) {
             PD_FLOAT_DTYPES(CALL)

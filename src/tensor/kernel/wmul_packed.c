@@ -1,23 +1,38 @@
-/* Products in integers over panels (wmul.h; panel.h has their layout), on AVX-512 VNNI: one
- * instruction multiplies 64 unsigned bytes with 64 signed ones and adds fours of them in 32 bits.
- * The weights are the unsigned ones, u = q_w + bias; rows of x have one byte or, in integer mode,
- * two: q_x = 256 hi + lo, both signed. For each output and each 32 values of a row
- *      n = sum of u q_x - bias * sum of q_x        exact in 32 bits: the sum of q_w q_x
+/* Products in integers over panels (wmul.h; panel.h has their layout), on AVX-512 VNNI. For each
+ * output and each 32 values of a row, in order of the blocks,
+ *      n = sum of q_w q_x                          exact in 32 bits
  *      y += float(n) * (scale_w * scale_x)         then, for Q4_1:
  *      y += min_w * (scale_x * sum of q_x)
- * in order of the blocks: what wmul_int.c does over rows, to the bit. One tile of up to TALL rows
- * and PD_LANES outputs goes through all inputs with its sums in registers, whatever the number of
- * rows. */
+ * which is what wmul_int.c does over rows, to the bit. Weights that were floats are words, and so
+ * is x: one instruction multiplies 32 pairs and adds neighbours. Weights of 8 and 4 bits are
+ * unsigned bytes, u = q_w + bias, and one instruction multiplies 64 of them with signed ones and
+ * adds fours: n = sum of u q_x - bias * sum of q_x where x has one byte or, in integer mode, two:
+ * q_x = 256 hi + lo, both signed. A tile of up to TALL rows and a panel of outputs goes through all
+ * inputs with its sums in registers, whatever the number of rows. */
+#define TALL PANEL_TALL /* of the other products */
 #include "tensor/kernel/panel.h"
+#undef TALL
 
 #ifdef __AVX512VNNI__
 
-enum { STEPS = 8 }; /* of four inputs, in a block */
+enum {
+    STEPS = 8, /* of four inputs, in a block */
+    TALL = 6,  /* rows of a tile: two groups of sums for each, in integers and in floats */
+};
 
 /* ---- rows as bytes ---- */
 
-/* A tile of rows, in the order in which they are multiplied: q[block][hi, lo][step][row][4], then
- * [block][row]. A tile of one row is a row. */
+/* What the integers of a row are: bytes, the high bytes of a block before the low ones, words. */
+enum form { BYTES = 1, SPLIT = 2, WORDS = 3 };
+
+/* Bytes of a block of a row. */
+PD_INLINE int64_t form_size(const enum form f)
+{
+    return f == BYTES ? 32 : 64;
+}
+
+/* A tile of rows, in the order in which they are multiplied: q[block][step][row][4 bytes], steps of
+ * four bytes or two words; then [block][row]. A tile of one row is a row. */
 struct tile {
     int8_t *q;
     float *scale, *sum;
@@ -26,10 +41,10 @@ struct tile {
 };
 
 /* Tile i of n, which are cut evenly. */
-static struct tile tile_at(const struct pd_wmul_call *c, int bytes, int64_t i, int64_t n)
+static struct tile tile_at(const struct pd_wmul_call *c, enum form f, int64_t i, int64_t n)
 {
     const int64_t t0 = i * c->T / n, at = t0 * c->blocks;
-    return (struct tile){.q = (int8_t *)c->q + 32 * bytes * at,
+    return (struct tile){.q = (int8_t *)c->q + form_size(f) * at,
                          .scale = c->scale + at,
                          .sum = c->sum + at,
                          .count = c->count + at,
@@ -59,7 +74,7 @@ PD_INLINE __m512i quantise32(const float *x, float limit, float *scale, float *s
     return q;
 }
 
-/* The steps of a block, to their places among the other rows'. */
+/* Steps of a block, to their places among the other rows'. */
 PD_INLINE void spread(__m256i v, int64_t rows, int8_t *to)
 {
     int32_t four[STEPS];
@@ -69,22 +84,37 @@ PD_INLINE void spread(__m256i v, int64_t rows, int8_t *to)
         memcpy(to + k * rows * 4, four + k, sizeof *four);
 }
 
-PD_INLINE void quantise(const struct pd_wmul_call *c, const int bytes, const struct tile *t)
+PD_INLINE void quantise_block(const enum form f, const struct tile *t, __m512i q, int8_t *to)
 {
-    const float limit = bytes == 1 ? 127.0f : c->limit;
-    const int64_t all = 32 * t->rows; /* bytes of a block of the tile */
+    const int64_t half = 4 * STEPS * t->rows;
+    switch (f) {
+    case BYTES:
+        spread(low_bytes(q), t->rows, to);
+        break;
+    case SPLIT:
+        spread(low_bytes(_mm512_srai_epi16(_mm512_add_epi16(q, _mm512_set1_epi16(128)), 8)),
+               t->rows, to);
+        spread(low_bytes(q), t->rows, to + half);
+        break;
+    case WORDS:
+        spread(_mm512_castsi512_si256(q), t->rows, to);
+        spread(_mm512_extracti64x4_epi64(q, 1), t->rows, to + half);
+        break;
+    }
+}
+
+PD_INLINE void quantise(const enum form f, const struct pd_wmul_call *c, const struct tile *t)
+{
+    const float limit = f == BYTES ? 127.0f : c->limit;
     for (int64_t r = 0; r < t->rows; r++)
         for (int64_t b = 0; b < c->blocks; b++) {
             const float *x = c->x + (t->t0 + r) * c->ldx + 32 * b;
-            const int64_t i = b * t->rows + r;
+            const int64_t i = b * t->rows + r, left = c->m->in - 32 * b;
+            float some[32] = {0};
+            if (left < 32)
+                x = memcpy(some, x, (size_t)left * sizeof *x);
             const __m512i q = quantise32(x, limit, t->scale + i, t->sum + i, t->count + i);
-            int8_t *to = t->q + b * bytes * all + 4 * r;
-            if (bytes == 2) {
-                spread(low_bytes(_mm512_srai_epi16(_mm512_add_epi16(q, _mm512_set1_epi16(128)), 8)),
-                       t->rows, to);
-                to += all;
-            }
-            spread(low_bytes(q), t->rows, to);
+            quantise_block(f, t, q, t->q + b * form_size(f) * t->rows + 4 * r);
         }
 }
 
@@ -94,131 +124,173 @@ PD_INLINE __m512i load512(const void *p)
 {
     return _mm512_loadu_si512(p);
 }
-PD_INLINE vf halves(const uint8_t *p)
+/* n (mr, 2) += four inputs of two groups of outputs times those of mr rows. Both groups at once, so
+ * that a load of x serves two products: one load a product is more than the cores can do. */
+PD_INLINE void micro_step(const int mr, __m512i w0, __m512i w1, const int8_t *q, __m512i (*n)[2])
 {
-    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
-}
-/* n (mr) += four inputs of PD_LANES outputs times those of mr rows. */
-PD_INLINE void micro_step(const int mr, __m512i w, const int8_t *q, __m512i *n)
-{
-    typedef int32_t four __attribute__((may_alias, aligned(1)));
-#pragma GCC unroll 12
-    for (int r = 0; r < mr; r++) /* gcc 12 does not find that the operand may come from memory */
-        __asm__("vpdpbusd %2%{1to16%}, %1, %0"
-                : "+v"(n[r])
-                : "v"(w), "m"(*(const four *)(const void *)(q + 4 * r)));
+#pragma GCC unroll 6
+    for (int r = 0; r < mr; r++) {
+        int32_t four;
+        memcpy(&four, q + 4 * r, sizeof four);
+        const __m512i x = _mm512_set1_epi32(four);
+        n[r][0] = _mm512_dpbusd_epi32(n[r][0], w0, x);
+        n[r][1] = _mm512_dpbusd_epi32(n[r][1], w1, x);
+        PD_HOLD(n[r][0]);
+        PD_HOLD(n[r][1]);
+    }
 }
 
-/* n (mr) += a block of weights, w, times one byte of x. */
+/* The same of two inputs in words. */
+PD_INLINE void micro_words(const int mr, const uint8_t *w, const int8_t *q, __m512i (*n)[2])
+{
+    const __m512i w0 = load512(w), w1 = load512(w + 64);
+#pragma GCC unroll 6
+    for (int r = 0; r < mr; r++) {
+        int32_t two;
+        memcpy(&two, q + 4 * r, sizeof two);
+        const __m512i x = _mm512_set1_epi32(two);
+        n[r][0] = _mm512_dpwssd_epi32(n[r][0], w0, x);
+        n[r][1] = _mm512_dpwssd_epi32(n[r][1], w1, x);
+        PD_HOLD(n[r][0]);
+        PD_HOLD(n[r][1]);
+    }
+}
+
+/* n (mr, 2) += a block of weights, w, times one byte of x. */
 PD_INLINE void micro_block(const enum pd_dtype t, const int mr, const uint8_t *w, const int8_t *q,
-                           __m512i *n)
+                           __m512i (*n)[2])
 {
     const __m512i low = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
-    for (int k = 0; t != PD_DTYPE_Q8_0 && k < STEPS / 2; k++) {
-        const __m512i v = load512(w + 64 * k);
-        micro_step(mr, _mm512_and_si512(v, low), q + 4 * k * mr, n);
-        micro_step(mr, _mm512_and_si512(_mm512_srli_epi16(v, 4), low), q + 4 * (k + STEPS / 2) * mr,
-                   n);
-    }
+    for (int k = 0; t != PD_DTYPE_Q8_0 && k < STEPS / 2; k++)
+        micro_step(mr, _mm512_and_si512(load512(w + 128 * k), low),
+                   _mm512_and_si512(load512(w + 128 * k + 64), low), q + 4 * k * mr, n);
+    PD_HOLD_MEMORY; /* loaded again, not kept: the sums need the registers */
+#pragma GCC unroll 4
+    for (int k = 0; t != PD_DTYPE_Q8_0 && k < STEPS / 2; k++)
+        micro_step(mr, _mm512_and_si512(_mm512_srli_epi16(load512(w + 128 * k), 4), low),
+                   _mm512_and_si512(_mm512_srli_epi16(load512(w + 128 * k + 64), 4), low),
+                   q + 4 * (k + STEPS / 2) * mr, n);
 #pragma GCC unroll 8
     for (int k = 0; t == PD_DTYPE_Q8_0 && k < STEPS; k++)
-        micro_step(mr, load512(w + 64 * k), q + 4 * k * mr, n);
+        micro_step(mr, load512(w + 128 * k), load512(w + 128 * k + 64), q + 4 * k * mr, n);
 }
 
-/* n (mr): what is to be added to the sums of u q_x, here after `done` of the bytes of x; *count is
- * -8 times the sums of q_x. */
-PD_INLINE void micro_bias(const enum pd_dtype t, const int mr, const int bytes,
-                          const int32_t *count, __m512i *n)
+/* n: the sums of u q_x of the high bytes, if there are any, become what those of the low ones are
+ * to be added to. count: -8 times the sums of q_x. */
+PD_INLINE void micro_bias(const enum pd_dtype t, const int mr, const enum form f,
+                          const int32_t *count, __m512i (*n)[2])
 {
-#pragma GCC unroll 12
+#pragma GCC unroll 6
     for (int r = 0; r < mr; r++) {
         const __m512i eight = _mm512_set1_epi32(count[r]);
-        if (t == PD_DTYPE_Q8_0) {
-            n[r] = bytes == 2 ? _mm512_slli_epi32(n[r], 4) : n[r];
-            n[r] = _mm512_slli_epi32(_mm512_add_epi32(n[r], eight), 4);
-        } else {
-            n[r] = bytes == 2 ? _mm512_slli_epi32(n[r], 8) : n[r];
-            n[r] = t == PD_DTYPE_Q4_0 ? _mm512_add_epi32(n[r], eight) : n[r];
+#pragma GCC unroll 2
+        for (int g = 0; g < 2; g++)
+            if (t == PD_DTYPE_Q8_0) {
+                n[r][g] = f == SPLIT ? _mm512_slli_epi32(n[r][g], 4) : n[r][g];
+                n[r][g] = _mm512_slli_epi32(_mm512_add_epi32(n[r][g], eight), 4);
+            } else {
+                n[r][g] = f == SPLIT ? _mm512_slli_epi32(n[r][g], 8) : n[r][g];
+                n[r][g] = t == PD_DTYPE_Q4_0 ? _mm512_add_epi32(n[r][g], eight) : n[r][g];
+            }
+    }
+}
+
+/* Group g of a block's scales: halves, or powers of two as bf16 where weights were floats. */
+PD_INLINE vf scales(const enum pd_dtype t, const uint8_t *w, int g)
+{
+    const uint8_t *p = w + 2 * g * PD_LANES;
+    return is_float(t) ? floats_at(PD_DTYPE_BF16, p) : floats_at(PD_DTYPE_F16, p);
+}
+
+/* y (mr, 2) += block b of a tile of mr rows and of a panel, where that is w. */
+PD_INLINE void micro_scaled(const enum pd_dtype dtype, const enum form f, const int mr,
+                            const struct tile *t, int64_t b, const uint8_t *w, vf (*y)[2])
+{
+    const int8_t *q = t->q + form_size(f) * mr * b;
+    const uint8_t *scale = w + packed_integers(dtype);
+    __m512i n[TALL][2];
+#pragma GCC unroll 6
+    for (int r = 0; r < mr; r++)
+        n[r][0] = n[r][1] = _mm512_setzero_si512();
+    if (f == WORDS) {
+#pragma GCC unroll 2
+        for (int k = 0; k < 2 * STEPS; k++)
+            micro_words(mr, w + 128 * k, q + 4 * k * mr, n);
+    } else {
+        if (f == SPLIT) {
+            micro_block(dtype, mr, w, q, n);
+            q += 4 * STEPS * mr;
+        }
+        micro_bias(dtype, mr, f, t->count + b * mr, n);
+        micro_block(dtype, mr, w, q, n);
+    }
+#pragma GCC unroll 2
+    for (int g = 0; g < 2; g++) {
+        const vf s = scales(dtype, scale, g);
+#pragma GCC unroll 6
+        for (int r = 0; r < mr; r++) {
+            y[r][g] += (vf)_mm512_cvtepi32_ps(n[r][g]) * (s * t->scale[b * mr + r]);
+            if (dtype == PD_DTYPE_Q4_1)
+                y[r][g] += scales(dtype, scale + 2 * WIDTH, g) * t->sum[b * mr + r];
         }
     }
 }
 
-/* y (mr) += block b of a tile of mr rows and PD_LANES outputs. */
-PD_INLINE void micro_scaled(const enum pd_dtype dtype, const int bytes, const int mr,
-                            const struct tile *t, int64_t b, const uint8_t *head, const uint8_t *w,
-                            vf *y)
-{
-    const int8_t *q = t->q + 32 * bytes * mr * b;
-    __m512i n[TALL];
-#pragma GCC unroll 12
-    for (int r = 0; r < mr; r++)
-        n[r] = _mm512_setzero_si512();
-    if (bytes == 2)
-        micro_block(dtype, mr, w, q, n);
-    micro_bias(dtype, mr, bytes, t->count + b * mr, n);
-    micro_block(dtype, mr, w, q + 32 * mr * (bytes - 1), n);
-    const vf s = halves(head);
-#pragma GCC unroll 12
-    for (int r = 0; r < mr; r++) {
-        y[r] += (vf)_mm512_cvtepi32_ps(n[r]) * (s * t->scale[b * mr + r]);
-        if (dtype == PD_DTYPE_Q4_1)
-            y[r] += halves(head + 4 * PD_LANES) * t->sum[b * mr + r];
-    }
-}
-
-/* to (mr rows of WIDTH) = PD_LANES outputs of a tile of mr rows. */
-PD_INLINE void micro(const enum pd_dtype dtype, const int bytes, const int mr, int64_t blocks,
+/* to (mr, WIDTH) = a panel's outputs of a tile of mr rows. */
+PD_INLINE void micro(const enum pd_dtype dtype, const enum form f, const int mr, int64_t blocks,
                      const struct tile *t, const uint8_t *w, float *to)
 {
-    vf y[TALL];
-#pragma GCC unroll 12
+    vf y[TALL][2];
+#pragma GCC unroll 6
     for (int r = 0; r < mr; r++)
-        y[r] = (vf){0};
+        y[r][0] = y[r][1] = (vf){0};
 #pragma GCC unroll 1
-    for (int64_t b = 0; b < blocks; b++) {
-        const uint8_t *pair = w + (size_t)(b / 2) * packed_pair(dtype);
-        micro_scaled(dtype, bytes, mr, t, b, pair + b % 2 * 2 * PD_LANES,
-                     pair + packed_head(dtype) + (size_t)(b % 2) * packed_block(dtype), y);
+    for (int64_t b = 0; b < blocks; b++, w += packed_block(dtype))
+        micro_scaled(dtype, f, mr, t, b, w, y);
+#pragma GCC unroll 6
+    for (int r = 0; r < mr; r++) {
+        v_store(to + r * WIDTH, y[r][0]);
+        v_store(to + r * WIDTH + PD_LANES, y[r][1]);
     }
-#pragma GCC unroll 12
-    for (int r = 0; r < mr; r++)
-        v_store(to + r * WIDTH, y[r]);
 }
 
-PD_INLINE void tile_rows(const enum pd_dtype dtype, const int bytes, int64_t blocks,
+PD_INLINE void tile_rows(const enum pd_dtype dtype, const enum form f, int64_t blocks,
                          const struct tile *t, const uint8_t *w, float *to)
 {
     switch (t->rows) {
 #define TILE(mr)                                                                                   \
     case mr:                                                                                       \
-        micro(dtype, bytes, mr, blocks, t, w, to);                                                 \
+        micro(dtype, f, mr, blocks, t, w, to);                                                     \
         break;
-        TILE_HEIGHTS(TILE)
+        TILE(6)
+        TILE(5)
+        TILE(4)
+        TILE(3)
+        TILE(2)
+        TILE(1)
 #undef TILE
     }
 }
 
 /* The tiles first .. end-1 of n over a panel. */
-PD_INLINE void sweep(const int bytes, const struct pd_wmul_call *c, const struct panel *p,
+PD_INLINE void sweep(const enum form f, const struct pd_wmul_call *c, const struct panel *p,
                      int64_t first, int64_t end, int64_t n)
 {
+    const enum pd_dtype dtype = p->part->dtype;
     const uint8_t *w = packed_at(c, p);
-    const size_t group = packed_group(p->part->dtype, c->blocks);
-    float acc[TALL * WIDTH + WIDTH];
+    float acc[TALL * WIDTH + WIDTH]; /* write_panel may read a vector beyond */
     for (int64_t i = first; i < end; i++) {
-        const struct tile t = tile_at(c, bytes, i, n);
+        const struct tile t = tile_at(c, f, i, n);
         fetch_outputs(c, p, t.t0, t.rows);
-        for (int g = 0; g < 2 && g * PD_LANES < p->n; g++) {
-            const uint8_t *wg = w + (size_t)g * group;
-            float *to = acc + g * PD_LANES;
-            if (p->part->dtype == PD_DTYPE_Q8_0)
-                tile_rows(PD_DTYPE_Q8_0, bytes, c->blocks, &t, wg, to);
-            else if (p->part->dtype == PD_DTYPE_Q4_0)
-                tile_rows(PD_DTYPE_Q4_0, bytes, c->blocks, &t, wg, to);
-            else
-                tile_rows(PD_DTYPE_Q4_1, bytes, c->blocks, &t, wg, to);
-        }
+        if (f == WORDS) /* the dtypes of floats differ no more */
+            tile_rows(PD_DTYPE_F32, f, c->blocks, &t, w, acc);
+        else if (f == SPLIT && dtype == PD_DTYPE_Q8_0)
+            tile_rows(PD_DTYPE_Q8_0, f, c->blocks, &t, w, acc);
+        else if (dtype == PD_DTYPE_Q4_0)
+            tile_rows(PD_DTYPE_Q4_0, f, c->blocks, &t, w, acc);
+        else
+            tile_rows(PD_DTYPE_Q4_1, f, c->blocks, &t, w, acc);
         write_panel(c, p, t.t0, t.rows, acc);
     }
 }
@@ -226,21 +298,28 @@ PD_INLINE void sweep(const int bytes, const struct pd_wmul_call *c, const struct
 static void few_bytes(const struct pd_wmul_call *c, const struct panel *p, float *mem)
 {
     (void)mem;
-    sweep(1, c, p, 0, 1, 1);
+    sweep(BYTES, c, p, 0, 1, 1);
+}
+static void few_split(const struct pd_wmul_call *c, const struct panel *p, float *mem)
+{
+    (void)mem;
+    sweep(SPLIT, c, p, 0, 1, 1);
 }
 static void few_words(const struct pd_wmul_call *c, const struct panel *p, float *mem)
 {
     (void)mem;
-    sweep(2, c, p, 0, 1, 1);
+    sweep(WORDS, c, p, 0, 1, 1);
 }
 
-PD_INLINE void product(const struct pd_wmul_call *c, const int bytes)
+PD_INLINE void product(const enum form f, const struct pd_wmul_call *c,
+                       void (*const few)(const struct pd_wmul_call *, const struct panel *,
+                                         float *))
 {
     enum { FEW = 4 };
     if (c->T <= FEW) {
-        const struct tile t = tile_at(c, bytes, 0, 1);
-        quantise(c, bytes, &t); /* too few to share out */
-        by_runs(c, bytes == 1 ? few_bytes : few_words);
+        const struct tile t = tile_at(c, f, 0, 1);
+        quantise(f, c, &t); /* too few to share out */
+        by_runs(c, few);
         return;
     }
     const int64_t panels = count_panels(c), tiles = (c->T + TALL - 1) / TALL;
@@ -249,25 +328,27 @@ PD_INLINE void product(const struct pd_wmul_call *c, const int bytes)
     {
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < tiles; i++) {
-            const struct tile t = tile_at(c, bytes, i, tiles);
-            quantise(c, bytes, &t);
+            const struct tile t = tile_at(c, f, i, tiles);
+            quantise(f, c, &t);
         }
 #pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
         for (int64_t k = 0; k < panels * cuts; k++) {
             struct panel p;
             panel_at(c, k % panels, &p);
             const int64_t i = k / panels;
-            sweep(bytes, c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles);
+            sweep(f, c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles);
         }
     }
 }
 
 void PD_KERNEL(wmul_packed)(const struct pd_wmul_call *c)
 {
-    if (c->bytes)
-        product(c, 1);
+    if (is_float(c->m->part[0].dtype))
+        product(WORDS, c, few_words);
+    else if (c->bytes)
+        product(BYTES, c, few_bytes);
     else
-        product(c, 2);
+        product(SPLIT, c, few_split);
 }
 
 #else
