@@ -130,13 +130,15 @@ void *pd_pool_take(struct pd_pool *s, size_t bytes)
         return NULL;
     struct pd_pool_block *b = s->block;
     if (!b || b->size - b->used < n) {
-        const size_t size = n > BLOCK ? n : BLOCK; /* what is not used is never touched */
+        const bool alone = n > BLOCK / 2; /* then what is left of the newest block stays in use */
+        const size_t size = alone ? n : BLOCK; /* what is not used is never touched */
         char *mem = pd_try_aligned(size, 1);
         if (!mem)
             return NULL;
+        struct pd_pool_block **at = alone && b ? &b->next : &s->block;
         b = pd_xalloc(sizeof *b);
-        *b = (struct pd_pool_block){s->block, mem, size, 0};
-        s->block = b;
+        *b = (struct pd_pool_block){*at, mem, size, 0};
+        *at = b;
     }
     void *p = b->mem + b->used;
     b->used += n;

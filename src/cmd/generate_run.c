@@ -115,8 +115,9 @@ static enum pd_rc open_decoder(struct job *j, size_t i, struct pd_err *err)
 {
     enum pd_rc rc = open_model(j, i, err);
     if (rc == PD_OK && !j->dec)
-        rc = pd_decoder_new(j->model, &(struct pd_decoder_opts){.compute = j->compute}, &j->dec,
-                            err);
+        rc = pd_decoder_new(j->model,
+                            &(struct pd_decoder_opts){.compute = j->compute, .panels = true},
+                            &j->dec, err);
     return rc;
 }
 

@@ -2,6 +2,7 @@
 #include "lm/decoder_int.h"
 #include "base/mem.h"
 #include "lm/model_int.h"
+#include "lm/plan.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -38,27 +39,20 @@ static void bind_norms(struct pd_decoder *dec, struct pd__carve *copies)
     dec->final_norm = norm_of(&m->final_norm, copies);
 }
 
-/* Whether the weights lie in memory of the model's own, where they would stay beside a copy that is
- * not of fewer bits. */
-static bool stays(const struct pd_decoder *dec, const struct pd_lin *lins, int n)
-{
-    bool owned = false;
-    for (int i = 0; i < n; i++)
-        owned = owned || pd_model_owns(dec->model, lins[i].w->data);
-    return owned && dec->opts.compute != PD_COMPUTE_Q8_0 && dec->opts.compute != PD_COMPUTE_Q4_0;
-}
-
 static enum pd_rc make_linear(struct pd_decoder *dec, const struct pd_lin *lins, int n,
                               struct pd_linear *out, struct pd_err *err)
 {
-    struct pd_linear_part parts[PD_LINEAR_MAX_PARTS];
+    struct pd_linear_part parts[PD_LINEAR_MAX_PARTS] = {0};
     PD_ASSERT(n >= 1 && n <= PD_LINEAR_MAX_PARTS);
     for (int i = 0; i < n; i++)
         parts[i] = (struct pd_linear_part){lins[i].w, lins[i].b, lins[i].in_out};
-    const enum pd_rc rc = pd_linear_init(out, parts, n, dec->opts.compute, dec->opts.train,
-                                         stays(dec, lins, n) ? &dec->beside : &dec->panels, err);
-    if (!dec->opts.train) /* what was turned or quantised would lie there twice */
+    const bool train = dec->opts.train;
+    const enum pd_rc rc =
+        pd_linear_init(out, parts, n, dec->opts.compute, train, &dec->panels, err);
+    if (!train) /* what was turned, quantised or packed would lie there twice */
         pd_model_let_go(dec->model);
+    for (int i = 0; i < n && rc == PD_OK && pd_linear_in_panels(out); i++)
+        pd_model_drop(dec->model, lins[i].w);
     return rc;
 }
 
@@ -131,33 +125,41 @@ void pd__decoder_shape(struct pd_decoder *dec)
     dec->rot = cfg->pos == PD_LM_POS_ROPE ? cfg->rope.dim : 0;
 }
 
-/* Bytes of the model's matrices as panels, about. */
-static size_t panels_bytes(const struct pd_model *m, enum pd_compute compute)
+/* Bytes of a matrix in panels, about. */
+static size_t panel_bytes(const struct pd_lin *l, enum pd_compute compute)
 {
-    size_t bytes = 0;
-    for (size_t i = 0; i < m->params.n; i++) {
-        const struct pd_param *p = &m->params.v[i];
-        const bool words = pd_dtype_info(p->dtype)->block == 1 && compute != PD_COMPUTE_F32;
-        const enum pd_dtype as = compute == PD_COMPUTE_Q8_0   ? PD_DTYPE_Q8_0
-                                 : compute == PD_COMPUTE_Q4_0 ? PD_DTYPE_Q4_0
-                                 : words                      ? PD_DTYPE_BF16
-                                                              : p->dtype;
-        const struct pd_dtype_info *d = pd_dtype_info(as);
-        bytes += p->ndim == 2 ? p->n / (size_t)d->block * (size_t)d->bytes : 0;
-    }
-    return bytes;
+    if (!l->w)
+        return 0;
+    const bool is_float = pd_dtype_info(l->w->dtype)->block == 1;
+    enum pd_dtype as = l->w->dtype;
+    if (compute == PD_COMPUTE_Q8_0 || compute == PD_COMPUTE_Q4_0)
+        as = compute == PD_COMPUTE_Q8_0 ? PD_DTYPE_Q8_0 : PD_DTYPE_Q4_0;
+    else if (is_float && compute != PD_COMPUTE_F32)
+        as = PD_DTYPE_BF16; /* words */
+    const struct pd_dtype_info *d = pd_dtype_info(as);
+    return l->w->n / (size_t)d->block * (size_t)d->bytes;
 }
 
-/* Panels may stand in the place of weights in files where all together take no more than half of
- * the machine's memory, since the system cannot take them back as it can pages of files; and beside
- * weights in memory up to what nobody misses. */
+/* Panels are memory that the system cannot take back as it can pages of files: all of a model's
+ * weights become panels or none, none where they would need more than half of the machine's memory
+ * or three quarters of what is free. */
 static void limit_panels(struct pd_decoder *dec)
 {
+    const struct pd_model *m = dec->model;
+    const enum pd_compute c = dec->opts.compute;
     const size_t half = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
-    if (dec->model->params.data || panels_bytes(dec->model, dec->opts.compute) > half)
-        return;
-    dec->panels.most = half + half / 4; /* what was counted, and the edges of panels */
-    dec->beside.most = (size_t)192 << 20;
+    const int64_t free = pd_memory_available();
+    size_t sum = panel_bytes(&m->lm_head, c);
+    for (int i = 0; i < m->cfg.n_layers; i++) {
+        const struct pd_block *b = &m->blocks[i];
+        for (int k = 0; k < b->n_qkv; k++)
+            sum += panel_bytes(&b->qkv[k], c);
+        for (int k = 0; k < b->n_up; k++)
+            sum += panel_bytes(&b->up[k], c);
+        sum += panel_bytes(&b->out, c) + panel_bytes(&b->down, c);
+    }
+    if (sum <= half && (free == 0 || sum <= (size_t)free / 4 * 3))
+        dec->panels.most = sum + sum / 4; /* with the edges of panels and what stays as it is */
 }
 
 enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *opts,
@@ -170,7 +172,8 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
     dec->opts = *opts;
     if (opts->train)
         dec->opts.compute = pd_compute_resolve(opts->compute);
-    limit_panels(dec);
+    if (opts->panels && !opts->train)
+        limit_panels(dec);
     pd__decoder_shape(dec);
     if (cfg->gated && cfg->act != PD_ACT_SILU) {
         rc = PD_FAIL(err, PD_UNSUPPORTED, "a gated MLP with another activation than silu");
@@ -214,7 +217,6 @@ void pd_decoder_free(struct pd_decoder *dec)
     }
     pd_linear_release(&dec->head);
     pd_pool_release(&dec->panels);
-    pd_pool_release(&dec->beside);
     pd_aligned_free(dec->work.p);
     pd_aligned_free(dec->saved.p);
     pd_aligned_free(dec->copies);

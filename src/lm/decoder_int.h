@@ -2,6 +2,7 @@
 #ifndef PD_LM_DECODER_INT_H
 #define PD_LM_DECODER_INT_H
 
+#include "base/mem.h"
 #include "lm/decoder.h"
 #include "lm/model.h"
 #include "tensor/attention.h"
@@ -56,11 +57,10 @@ struct pd_decoder {
     int rot;    /* rotated dims, 0 = no rope */
     struct pd__layer *layers;
     struct pd__norm final_norm;
-    struct pd_linear head;          /* out = 0: the model has no LM head */
-    struct pd_pool panels; /* of weights in files, for inference (tensor/wmul.h) */
-    struct pd_pool beside; /* of weights that lie in memory and stay there */
-    float *copies;                  /* fp32 copies of small parameters */
-    float *inv_freq;                /* (rot/2), for sequences of freq_len positions */
+    struct pd_linear head; /* out = 0: the model has no LM head */
+    struct pd_pool panels; /* of the weights, with opts.panels (tensor/wmul.h) */
+    float *copies;         /* fp32 copies of small parameters */
+    float *inv_freq;       /* (rot/2), for sequences of freq_len positions */
     float rope_scale;
     int64_t
         freq_len; /* 0 = any length up to max_positions (and beyond, unless scaling is dynamic) */

@@ -55,8 +55,8 @@ const struct pd_family_type *pd_model_type(const struct pd_model *m);
 /* 64-byte aligned, freed with the model; NULL when memory is gone. */
 void *pd_model_own(struct pd_model *m, size_t n, size_t size);
 void pd_model_drop_owned(struct pd_model *m);
-/* Whether a parameter's data are such a buffer. */
-bool pd_model_owns(const struct pd_model *m, const void *data);
+/* The same of one parameter, if it has such a buffer: its data are gone for good. */
+void pd_model_drop(struct pd_model *m, struct pd_param *p);
 void pd_model_random_normal(float *out, size_t n, double sd, uint64_t seed, uint64_t stream);
 
 #endif

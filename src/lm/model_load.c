@@ -18,12 +18,16 @@ void *pd_model_own(struct pd_model *m, size_t n, size_t size)
     return p;
 }
 
-bool pd_model_owns(const struct pd_model *m, const void *data)
+void pd_model_drop(struct pd_model *m, struct pd_param *p)
 {
-    for (size_t i = 0; m->files && i < m->files->n_owned; i++)
-        if (m->files->owned[i] == data)
-            return true;
-    return false;
+    struct pd_model_files *f = m->files;
+    for (size_t i = 0; f && i < f->n_owned; i++)
+        if (f->owned[i] == p->data) {
+            pd_aligned_free(f->owned[i]);
+            f->owned[i] = f->owned[--f->n_owned];
+            p->data = NULL;
+            return;
+        }
 }
 
 void pd_model_drop_owned(struct pd_model *m)

@@ -30,11 +30,9 @@ struct pd_linear_pack {
     struct pd_linear_bf16 bf16;
     struct pd_wmul wmul;             /* inference */
     void *copy[PD_LINEAR_MAX_PARTS]; /* of parts that lie [in, out] or are to be quantised */
-    struct panels {
-        uint8_t *w;
-        size_t bytes;
-    } panels[PD_LINEAR_MAX_PARTS];
-    struct pd_pool *pool; /* where panels are taken from, or NULL */
+    uint8_t *panels;                 /* of all parts, one after another */
+    size_t panels_bytes;
+    struct pd_pool *pool; /* where they are taken from, or NULL */
 };
 
 static bool has_bf16(const struct pd_linear *l) /* true bf16 products */
@@ -331,8 +329,7 @@ static enum pd_rc turn_part(const struct pd_linear *l, int i, struct pd_wmul_par
     enum pd_rc rc = PD_OK;
     to->dtype = blocks ? PD_DTYPE_F32 : w->dtype;
     const size_t size = pd_dtype_row_bytes(to->dtype, 1);
-    if (!l->pack->copy[i])
-        l->pack->copy[i] = pd_try_aligned(w->n, size);
+    l->pack->copy[i] = pd_try_aligned(w->n, size);
     if (blocks)
         copy = pd_try_aligned(w->n, sizeof *copy);
     if (!l->pack->copy[i] || (blocks && !copy)) {
@@ -383,35 +380,41 @@ static enum pd_rc quantise_part(const struct pd_linear *l, int i, struct pd_wmul
     return PD_OK;
 }
 
-/* Memory for the panels of part i, that of an earlier call if it has the size. */
-static bool take_panels(struct pd_linear_pack *pack, int i, size_t bytes)
+/* Memory for panels, that of an earlier call if it has the size. */
+static bool take_panels(struct pd_linear_pack *pack, size_t bytes)
 {
-    struct panels *p = &pack->panels[i];
-    if (p->w && p->bytes == bytes)
+    if (pack->panels && pack->panels_bytes == bytes)
         return true;
     if (!pack->pool)
-        pd_aligned_free(p->w);
-    p->w = pack->pool ? pd_pool_take(pack->pool, bytes) : pd_try_aligned(bytes, 1);
-    p->bytes = bytes;
-    return p->w != NULL;
+        pd_aligned_free(pack->panels);
+    pack->panels = pack->pool ? pd_pool_take(pack->pool, bytes) : pd_try_aligned(bytes, 1);
+    pack->panels_bytes = bytes;
+    return pack->panels != NULL;
 }
 
 /* The parts as panels, where the product gains by it and there is memory for them. */
 static void pack_panels(const struct pd_linear *l)
 {
     struct pd_wmul *m = &l->pack->wmul;
+    size_t at[PD_LINEAR_MAX_PARTS], all = 0;
     for (int i = 0; i < l->n_parts; i++) {
-        const size_t bytes = pd_wmul_packed_bytes(m, i);
-        if (bytes == 0 || !take_panels(l->pack, i, bytes))
-            return;
+        at[i] = all;
+        all += (pd_wmul_packed_bytes(m, i) + 63) / 64 * 64;
     }
+    if (all == 0 || !take_panels(l->pack, all))
+        return;
     for (int i = 0; i < l->n_parts; i++) {
-        pd_wmul_pack(m, i, l->pack->panels[i].w);
-        m->part[i].w = l->pack->panels[i].w;
+        pd_wmul_pack(m, i, l->pack->panels + at[i]);
+        m->part[i].w = l->pack->panels + at[i];
         pd_aligned_free(l->pack->copy[i]);
         l->pack->copy[i] = NULL;
     }
     m->packed = true;
+}
+
+bool pd_linear_in_panels(const struct pd_linear *l)
+{
+    return l->pack && l->pack->wmul.packed;
 }
 
 static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
@@ -484,7 +487,7 @@ enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *part
                           struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    /* inference leaves AUTO: integers are as fast as bf16 where that is fast, and copy nothing */
+    /* inference leaves AUTO: integers are as fast as bf16 where that is fast */
     struct pd_linear n = {.n_parts = n_parts,
                           .compute = train ? pd_compute_resolve(compute) : compute,
                           .train = train};
@@ -517,11 +520,10 @@ void pd_linear_release(struct pd_linear *l)
     if (l->pack) {
         pd_aligned_free(l->pack->w);
         pd_aligned_free(l->pack->bias);
-        for (int i = 0; i < PD_LINEAR_MAX_PARTS; i++) {
+        for (int i = 0; i < PD_LINEAR_MAX_PARTS; i++)
             pd_aligned_free(l->pack->copy[i]);
-            if (!l->pack->pool)
-                pd_aligned_free(l->pack->panels[i].w);
-        }
+        if (!l->pack->pool)
+            pd_aligned_free(l->pack->panels);
         pd__bf16_release(&l->pack->bf16);
     }
     pd_free(l->pack);

@@ -12,9 +12,10 @@
 #ifndef PD_TENSOR_LINEAR_H
 #define PD_TENSOR_LINEAR_H
 
-#include "base/mem.h"
 #include "tensor/backend.h"
 #include "tensor/params.h"
+
+struct pd_pool;
 
 #define PD_LINEAR_MAX_PARTS 4 /* as PD_WMUL_MAX_PARTS */
 
@@ -45,6 +46,9 @@ struct pd_linear {
 PD_CHECKED enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *parts,
                                      int n_parts, enum pd_compute compute, bool train,
                                      struct pd_pool *pool, struct pd_err *err);
+/* Whether all weights were copied into panels, so that nobody reads the parameters' data any more.
+ */
+bool pd_linear_in_panels(const struct pd_linear *l);
 void pd_linear_release(struct pd_linear *l); /* accepts a zeroed struct */
 /* Pack again from the parameters' present data. */
 PD_CHECKED enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err);

@@ -1,6 +1,9 @@
 #include "tensor/wmul.h"
 #include "tensor/kernels.h"
 
+/* The largest integer that is two signed bytes, 256 hi + lo (kernel/wmul_packed.c). */
+#define TWO_BYTES (256 * 127.0f + 127.0f)
+
 /* The largest integers of a dtype's weights times 32 times this stay within 32 bits. */
 static float limit_of(enum pd_dtype t)
 {
@@ -12,7 +15,7 @@ static float limit_of(enum pd_dtype t)
     case PD_DTYPE_Q6_K:
         return 16383.0f; /* 32 x 128 */
     default:
-        return 32639.0f; /* 128 at most */
+        return 32767.0f; /* 128 at most */
     }
 }
 
@@ -45,7 +48,7 @@ static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
     c->scale = p + nq;
     c->sum = c->scale + ns;
     c->count = (int32_t *)(void *)(c->sum + ns);
-    c->limit = 32639.0f; /* 256 x 127 + 127: two signed bytes */
+    c->limit = TWO_BYTES;
     for (int i = 0; i < c->m->n_parts; i++) {
         const float limit = limit_of(c->m->part[i].dtype);
         c->limit = limit < c->limit ? limit : c->limit;

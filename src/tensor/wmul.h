@@ -52,10 +52,12 @@ struct pd_wmul {
 /* A product over weights in panels: the order in which they are multiplied, so that memory is read
  * from front to back and nothing is turned or rounded on the way. The same bits as over rows, but
  * for few rows over floats (above), and for PD_WMUL_BYTE where the CPU gains nothing by bytes over
- * rows (AVX-512). A copy: of Q formats about as large, of floats 2 bytes a weight, in fp32 mode what
- * they are. Bytes of part i in panels; 0 where this CPU's kernels have none for the product. */
+ * rows (AVX-512). A copy: of Q formats about as large, of floats 2 bytes a weight, in fp32 mode
+ * what they are. Bytes of part i in panels; 0 where this CPU's kernels have none for the product.
+ */
 size_t pd_wmul_packed_bytes(const struct pd_wmul *m, int i);
-/* Writes them; 64-byte aligned. Parallel inside. */
+/* Writes them, 64-byte aligned, for the kernels chosen now: others have other panels. Parallel
+ * inside. */
 void pd_wmul_pack(const struct pd_wmul *m, int i, uint8_t *to);
 
 /* y (T, n; ldy) = or += x (T, in; ldx) W^T + b for outputs first..first+n-1. */
@@ -77,14 +79,14 @@ struct pd_wmul_call {
     float *y;
     int64_t ldy;
     bool add, bytes; /* bytes: rows of x have 8 bits */
-    /* x as integers (T, ldq), or as bytes in as much room, and for each 32 of a row the scale and
-     * scale * sum */
+    /* x as words (T, ldq), or in as much room as tiles of words or bytes, and for each 32 of a row
+     * the scale and scale * sum */
     int16_t *q;
     int64_t ldq, blocks;
-    float *scale, *sum;           /* (T, blocks) */
-    int32_t *count;               /* (T, blocks): sum of the integers; of bytes only */
-    float limit;                  /* largest integer that x may become, for sums within 32 bits */
-    float *scratch;               /* PD_WMUL_SCRATCH floats a thread */
+    float *scale, *sum; /* (T, blocks) */
+    int32_t *count;     /* (T, blocks): sums of the integers, or -8 times those; of bytes only */
+    float limit;        /* largest integer that x may become, for sums within 32 bits */
+    float *scratch;     /* PD_WMUL_SCRATCH floats a thread */
     struct pd_wmul_share *shares; /* one a thread */
 };
 /* Depth of a panel, rows of x that pass over it, its widest width (outputs). */

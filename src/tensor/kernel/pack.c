@@ -1,23 +1,23 @@
 /* Weights in the order in which they are multiplied: the layouts stand in panel.h. */
-#include "base/mem.h"
 #include "tensor/kernel/panel.h"
 
 /* Products that gain by panels: in fp32 mode those of floats, which need not be turned; in integers
- * those that VNNI multiplies, in bytes or in words, but not in both at once. */
+ * those of floats, of 8 bits, of 4 bits where x has 8, and with VNNI any of 8 and 4 bits; but never
+ * of two forms (wmul_packed.c) in one. */
 static bool gains(const struct pd_wmul *m)
 {
-#ifdef __AVX512VNNI__
-    const bool vnni = true;
-#else
-    const bool vnni = false;
-#endif
-    bool floats = true, bytes = true;
+    int floats = 0, eight = 0, four = 0;
     for (int i = 0; i < m->n_parts; i++) {
         const enum pd_dtype t = m->part[i].dtype;
-        floats = floats && is_float(t);
-        bytes = bytes && (t == PD_DTYPE_Q8_0 || t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1);
+        floats += is_float(t);
+        eight += t == PD_DTYPE_Q8_0;
+        four += t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1;
     }
-    return m->mode == PD_WMUL_F32 ? floats : vnni && (floats || bytes);
+    const int n = m->n_parts;
+    if (PD_LANES < 8 || m->mode == PD_WMUL_F32)
+        return m->mode == PD_WMUL_F32 && floats == n;
+    return floats == n || eight == n || (HAS_VNNI && eight + four == n) ||
+           (PD_LANES == 8 && m->mode == PD_WMUL_BYTE && four == n);
 }
 
 static size_t panels_bytes(const struct pd_wmul *m, int i)
@@ -45,6 +45,14 @@ PD_INLINE void pack_steps(const int steps, const uint8_t *const *row, size_t at,
         }
 }
 
+/* Two inputs of each output together. */
+PD_INLINE void pack_pairs(const uint8_t *const *row, size_t at, uint8_t *to)
+{
+    for (int r = 0; r < WIDTH; r++)
+        for (int k = 0; k < 16; k++)
+            memcpy(to + 2 * (k * WIDTH + r), row[r] + at + 2 * k, 2);
+}
+
 static void pack_block(enum pd_dtype t, const uint8_t *const *row, size_t at, uint8_t *to)
 {
     const size_t head = t == PD_DTYPE_Q4_1 ? 4 : 2;
@@ -52,8 +60,10 @@ static void pack_block(enum pd_dtype t, const uint8_t *const *row, size_t at, ui
     for (int r = 0; r < WIDTH; r++)
         for (size_t i = 0; i < head; i += 2)
             memcpy(scales + i * WIDTH + 2 * r, row[r] + at + i, 2);
-    if (t == PD_DTYPE_Q8_0)
+    if (t == PD_DTYPE_Q8_0 && HAS_VNNI)
         pack_steps(8, row, at + head, 0x80808080, to);
+    else if (t == PD_DTYPE_Q8_0)
+        pack_pairs(row, at + head, to);
     else
         pack_steps(4, row, at + head, 0, to);
 }
@@ -118,14 +128,13 @@ void PD_KERNEL(wmul_pack)(const struct pd_wmul *m, int part, uint8_t *to)
     const struct pd_wmul_part *p = &m->part[part];
     const size_t panel = packed_panel(m, p->dtype);
     const int64_t panels = (p->rows + WIDTH - 1) / WIDTH;
-    uint8_t *zeros = pd_xalloc(p->row_bytes); /* for outputs that are not there */
 #pragma omp parallel for schedule(static) if (p->rows * m->in > PD_PARALLEL_FLOATS)
     for (int64_t i = 0; i < panels; i++) {
-        const uint8_t *row[WIDTH];
-        for (int64_t r = 0; r < WIDTH; r++)
-            row[r] =
-                i * WIDTH + r < p->rows ? p->w + (size_t)(i * WIDTH + r) * p->row_bytes : zeros;
+        const uint8_t *row[WIDTH]; /* the last one again where fewer are there */
+        for (int64_t r = 0; r < WIDTH; r++) {
+            const int64_t o = i * WIDTH + r < p->rows ? i * WIDTH + r : p->rows - 1;
+            row[r] = p->w + (size_t)o * p->row_bytes;
+        }
         pack_panel(m, p->dtype, row, to + (size_t)i * panel);
     }
-    pd_free(zeros);
 }

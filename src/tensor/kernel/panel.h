@@ -87,12 +87,52 @@ static inline void panel_at(const struct pd_wmul_call *c, int64_t k, struct pane
     }
 }
 
+/* ---- integers ---- */
+
+#ifdef __AVX512VNNI__
+#define HAS_VNNI 1
+#else
+#define HAS_VNNI 0
+#endif
+
+typedef uint32_t vu __attribute__((vector_size(PD_LANES * 4)));
+
+/* n + the products of pairs, added. */
+PD_INLINE vi madd_lanes(vi n, vi a, vi b)
+{
+#if defined(__AVX512VNNI__)
+    return (vi)_mm512_dpwssd_epi32((__m512i)n, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512F__)
+    return n + (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return n + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+    return n + (vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+    for (int i = 0; i < PD_LANES; i++)
+        n[i] += (int16_t)a[i] * (int16_t)b[i] + (a[i] >> 16) * (b[i] >> 16);
+    return n;
+#endif
+}
+/* 2 PD_LANES signed bytes as words. */
+PD_INLINE vi widen_lanes(const uint8_t *p)
+{
+#if PD_LANES == 16
+    return (vi)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p));
+#elif PD_LANES == 8
+    return (vi)widen_signed(bytes_at(p));
+#else
+    (void)p;
+    return (vi){0};
+#endif
+}
+
 /* ---- panels in memory (pd_wmul_pack) ----
  *
  * Floats, for fp32 mode: (in, WIDTH). Integers: (blocks), each (steps, WIDTH, 4 bytes), then the
  * scales (WIDTH) as halves, for Q4_1 then the mins. So memory is read from front to back: scales in
- * a place of their own, or outputs in two groups, cost half of the speed. What is past the last
- * output or input is 0. A step is
+ * a place of their own, or outputs in two groups, cost half of the speed. The last output stands
+ * again where there are fewer; what is past the last input is 0. A step is
  *  - four inputs in bytes: of 8 bits + 128; of 4 bits, inputs 4 k .. 4 k + 3 in the lower halves
  * and those 16 further on in the upper ones, which is how a file has them;
  *  - of floats two, in words: those of block_floats; their scales, powers of two, are bf16. */
@@ -144,7 +184,7 @@ PD_INLINE void fetch_next(const uint8_t *rows, int n, size_t row_bytes, size_t a
 PD_INLINE void fetch_page(const uint8_t *at, size_t step)
 {
     enum { PAGE = 4096 };
-    if (PD_LANES >= 16) /* these CPUs' own prefetchers do better: a third faster left alone */
+    if (PD_LANES >= 16) /* Zen 4's own prefetchers do better: a third faster left alone */
         return;
     const uint8_t *page = at + step - (uintptr_t)(at + step) % PAGE;
     if (page > at)
@@ -157,8 +197,8 @@ PD_INLINE void fetch_outputs(const struct pd_wmul_call *c, const struct panel *p
                              int64_t rows)
 {
     for (int64_t t = t0; t < t0 + rows; t++)
-        for (int line = 0; line < WIDTH; line += 16)
-            __builtin_prefetch(c->y + t * c->ldy + p->out + line, 1);
+        for (int64_t o = p->skip; o < p->n; o += 16)
+            __builtin_prefetch(c->y + (t * c->ldy + p->out + o), 1);
 }
 
 /* PD_LANES rows of PD_LANES 32-bit values, turned: row i of `to` (stride ld values) is column i. */

@@ -7,7 +7,7 @@
  * Many rows multiply q_x + 128, 0 to 255, with q_w - 8, -8 to 7, and begin with -128 times the sum
  * of the latter: the eight products of a block, 2 * 255 * 8 each, stay within 2^15, and so does
  * what is left of them. One row multiplies q_w with q_x (8 * 2 * 15 * 127) and takes 8 times the
- * sum of q_x away. Other instruction sets gain nothing by fewer bits and multiply in 16
+ * sum of q_x away. Other instruction sets gain nothing by fewer bits over rows and multiply in 16
  * (wmul_int.c). */
 #include "tensor/kernel/panel.h"
 

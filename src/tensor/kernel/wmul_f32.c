@@ -53,9 +53,9 @@ static void expand_any(const struct pd_wmul_call *c, const struct panel *p, int6
 #undef CALL
 }
 
-/* acc (mr, WIDTH) += x (mr, n) w (n, WIDTH), w of dtype t. */
-PD_INLINE void micro(const enum pd_dtype t, const int mr, int64_t n, const float *x, int64_t ldx,
-                     const uint8_t *w, float *acc)
+/* acc (mr, WIDTH) += x (mr, n) w (n, WIDTH), w of dtype t; stream: w comes from memory. */
+PD_INLINE void micro(const enum pd_dtype t, const bool stream, const int mr, int64_t n,
+                     const float *x, int64_t ldx, const uint8_t *w, float *acc)
 {
     const size_t vector = PD_LANES * bytes_of_32(t) / 32;
     vf s[TALL][2];
@@ -67,7 +67,7 @@ PD_INLINE void micro(const enum pd_dtype t, const int mr, int64_t n, const float
 #pragma GCC unroll 2
     for (int64_t k = 0; k < n; k++) {
         const vf w0 = floats_at(t, w), w1 = floats_at(t, w + vector);
-        if (mr <= FEW)
+        if (stream)
             fetch_page(w, 2 * vector);
 #pragma GCC unroll 12
         for (int r = 0; r < mr; r++) {
@@ -84,8 +84,8 @@ PD_INLINE void micro(const enum pd_dtype t, const int mr, int64_t n, const float
     }
 }
 
-PD_INLINE void sweep(const enum pd_dtype dtype, const struct pd_wmul_call *c, int64_t t0,
-                     int64_t rows, int64_t k0, int64_t n, const void *w, float *acc)
+PD_INLINE void sweep(const enum pd_dtype dtype, const bool stream, const struct pd_wmul_call *c,
+                     int64_t t0, int64_t rows, int64_t k0, int64_t n, const void *w, float *acc)
 {
     int64_t left = (rows + TALL - 1) / TALL;
     for (int64_t r = 0; r < rows; left--) {
@@ -95,7 +95,7 @@ PD_INLINE void sweep(const enum pd_dtype dtype, const struct pd_wmul_call *c, in
         switch (mr) {
 #define TILE(m)                                                                                    \
     case m:                                                                                        \
-        micro(dtype, m, n, x, c->ldx, w, a);                                                       \
+        micro(dtype, stream &&m <= FEW, m, n, x, c->ldx, w, a);                                    \
         break;
             TILE_HEIGHTS(TILE)
 #undef TILE
@@ -113,7 +113,7 @@ static void product(const struct pd_wmul_call *c, const struct panel *p, int64_t
     for (int64_t k = 0; k < in; k += PD_WMUL_DEPTH) {
         const int64_t n = in - k < PD_WMUL_DEPTH ? in - k : PD_WMUL_DEPTH;
         expand_any(c, p, k / 32, (n + 31) / 32, mem);
-        sweep(PD_DTYPE_F32, c, t0, rows, k, n, mem, acc);
+        sweep(PD_DTYPE_F32, false, c, t0, rows, k, n, mem, acc);
     }
     write_panel(c, p, t0, rows, acc);
 }
@@ -126,7 +126,7 @@ static void packed_product(const struct pd_wmul_call *c, const struct panel *p, 
     for (int64_t k = 0; k < c->m->in; k += PD_WMUL_DEPTH) {
         const int64_t n = c->m->in - k < PD_WMUL_DEPTH ? c->m->in - k : PD_WMUL_DEPTH;
         const uint8_t *at = w + (size_t)k * WIDTH * (bytes_of_32(p->part->dtype) / 32);
-#define CALL(t) sweep(t, c, t0, rows, k, n, at, acc)
+#define CALL(t) sweep(t, c->T <= FEW, c, t0, rows, k, n, at, acc)
         switch (p->part->dtype) {
             PD_FLOAT_DTYPES(CALL)
         default:

@@ -186,23 +186,6 @@ PD_INLINE void unpack(const enum pd_dtype dtype, const struct pd_wmul_call *c,
     }
 }
 
-/* n + the products of pairs, added. */
-PD_INLINE vi madd_lanes(vi n, vi a, vi b)
-{
-#if defined(__AVX512VNNI__)
-    return (vi)_mm512_dpwssd_epi32((__m512i)n, (__m512i)a, (__m512i)b);
-#elif defined(__AVX512F__)
-    return n + (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
-    return n + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
-    return n + (vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
-#else
-    for (int i = 0; i < PD_LANES; i++)
-        n[i] += (int16_t)a[i] * (int16_t)b[i] + (a[i] >> 16) * (b[i] >> 16);
-    return n;
-#endif
-}
 PD_INLINE vi pair_at(const int16_t *q)
 {
     int32_t two;

@@ -402,9 +402,35 @@ static void hashes_match_the_standard(void **state)
     assert_false(pd_uuid_valid(PD_STR("not-a-uuid")));
 }
 
+static void pool(void **state)
+{
+    (void)state;
+    struct pd_pool p = {.most = (size_t)90 << 20};
+    char *a = pd_pool_take(&p, 100), *b = pd_pool_take(&p, 64);
+    assert_non_null(a);
+    assert_ptr_equal(b, a + 128);
+    assert_int_equal((uintptr_t)a % 64, 0);
+    assert_int_equal(p.given, 192);
+    char *large = pd_pool_take(&p, (size_t)80 << 20);
+    assert_non_null(large);
+    memset(large, 1, (size_t)80 << 20);
+    assert_ptr_equal(pd_pool_take(&p, 1), b + 64); /* what was left is still used */
+    assert_null(pd_pool_take(&p, (size_t)10 << 20));
+    assert_null(pd_pool_take(&p, SIZE_MAX - 10));
+    assert_int_equal(p.given, 256 + ((size_t)80 << 20));
+    pd_pool_release(&p);
+    assert_int_equal(p.given, 0);
+    pd_mem_fail_after(0);
+    assert_null(pd_pool_take(&p, 1));
+    pd_mem_fail_after(-1);
+    assert_non_null(pd_pool_take(&p, 1));
+    pd_pool_release(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pool),
         cmocka_unit_test(err_keeps_the_message),
         cmocka_unit_test(buf_stops_at_its_maximum),
         cmocka_unit_test(failed_allocation_is_survived),

@@ -308,6 +308,50 @@ static void test_places_or_fails(void **state)
     free(w);
 }
 
+/* Panels are the pool's as far as it goes: all parts or none, once, and the bits are those of rows.
+ */
+static void panels_body(void)
+{
+    enum { OUT = 70, IN = 100, T = 9, SMALL = 5 };
+    struct pd_err err;
+    float *w = floats((OUT + SMALL) * IN, 1), *x = floats(T * IN, 1);
+    float want[T * (OUT + SMALL)], got[T * (OUT + SMALL)];
+    struct pd_param p[2] = {
+        {.name = (char[]){"p"}, .ndim = 2, .shape = {OUT, IN, 1, 1}, .n = OUT * IN, .data = w},
+        {.name = (char[]){"q"}, .ndim = 2, .shape = {SMALL, IN, 1, 1}, .n = SMALL * IN}};
+    p[1].data = w + OUT * IN;
+    const struct pd_linear_part parts[2] = {{&p[0], NULL, false}, {&p[1], NULL, false}};
+    struct pd_pool none = {0}, some = {.most = 1 << 20};
+    for (int i = 0; i < 2; i++) {
+        struct pd_linear l;
+        float *y = i ? got : want;
+        ok(pd_linear_init(&l, parts, 2, PD_COMPUTE_F32, false, i ? &some : &none, &err), &err);
+        assert_int_equal(pd_linear_in_panels(&l), i);
+        const size_t given = some.given;
+        ok(pd_linear_repack(&l, &err), &err);
+        assert_int_equal(pd_linear_in_panels(&l), i);
+        assert_int_equal(some.given, given);
+        ok(pd_linear_forward(&l, T, x, IN, y, OUT + SMALL, PD_WRITE_SET, &err), &err);
+        pd_linear_release(&l);
+    }
+    same_bits("y over panels", got, want, T * (OUT + SMALL));
+    struct pd_pool short_of = {.most = some.given - 64}; /* not for the last part */
+    struct pd_linear l;
+    ok(pd_linear_init(&l, parts, 2, PD_COMPUTE_F32, false, &short_of, &err), &err);
+    assert_false(pd_linear_in_panels(&l));
+    assert_int_equal(short_of.given, 0);
+    ok(pd_linear_forward(&l, T, x, IN, got, OUT + SMALL, PD_WRITE_SET, &err), &err);
+    same_bits("y over rows", got, want, T * (OUT + SMALL));
+    pd_linear_release(&l);
+    pd_pool_release(&some);
+    free(w), free(x);
+}
+static void test_panels(void **state)
+{
+    (void)state;
+    everywhere(panels_body);
+}
+
 static void test_refuses(void **state)
 {
     struct pd_err err;
@@ -381,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_repack_and_dtypes),
         cmocka_unit_test(test_quantises),
         cmocka_unit_test(test_places_or_fails),
+        cmocka_unit_test(test_panels),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_threads),
     };

@@ -34,7 +34,7 @@ static uint8_t *stored(enum pd_dtype t, int64_t rows, int64_t in)
     return w;
 }
 
-enum { OUT_A = 37, OUT_B = 10, OUT = OUT_A + OUT_B, MOST = 200 };
+enum { OUT_A = 77, OUT_B = 10, OUT = OUT_A + OUT_B, MOST = 200 };
 
 struct fixture {
     struct pd_wmul m, panels; /* the same product, over rows and over panels */
@@ -273,7 +273,7 @@ static void check_panels(struct fixture *f, double tol)
     else
         check_twin(f, tol);
     for (size_t i = 0; i < sizeof Ts / sizeof Ts[0]; i++) {
-        const int64_t t0 = 3 * (int64_t)i, first = 5 * (int64_t)i, n = OUT - first - (int64_t)i;
+        const int64_t t0 = 3 * (int64_t)i, first = 9 * (int64_t)i, n = OUT - first - (int64_t)i;
         ok(pd_wmul_run(&f->panels, first, n, Ts[i], f->x + t0 * f->ldx, f->ldx, y, f->ldy, false,
                        &err),
            &err);
@@ -281,6 +281,16 @@ static void check_panels(struct fixture *f, double tol)
             same_bits("y alone", y + t * f->ldy, f->y + (t0 + t) * f->ldy + first, n);
     }
     free(y);
+}
+
+/* One that panels can have beside t, where they can have t. */
+static enum pd_dtype last_other(enum pd_dtype t)
+{
+    if (pd_dtype_info(t)->block == 1)
+        return PD_DTYPE_F16;
+    return t == PD_DTYPE_Q8_0 || t == PD_DTYPE_Q4_0 ? PD_DTYPE_Q8_0
+           : t == PD_DTYPE_Q4_1                     ? PD_DTYPE_Q4_0
+                                                    : PD_DTYPE_Q6_K;
 }
 
 static void all_dtypes(enum pd_wmul_mode mode, double tol)
@@ -292,7 +302,7 @@ static void all_dtypes(enum pd_wmul_mode mode, double tol)
             struct fixture f;
             const enum pd_dtype other = i == 0   ? PD_DTYPE_F32
                                         : i == 1 ? (block == 1 ? PD_DTYPE_BF16 : PD_DTYPE_Q8_0)
-                                                 : PD_DTYPE_Q6_K;
+                                                 : last_other(t);
             fixture_init(&f, t, other, ins[i], mode);
             const double edge = (double)f.y[OUT];
             run(&f, 0, OUT, 0, MOST, f.y, false);
@@ -433,6 +443,16 @@ static void any_shape(enum pd_wmul_mode mode, double tol)
     struct pd_wmul panels;
     if (pack(&m, &panels)) {
         same_packed(&m, &panels, first, n, T, x, ldx, before, y, ldy, add);
+        memcpy(y, before, (size_t)ny * sizeof *y);
+        ok(pd_wmul_run(&panels, first, n, T, x, ldx, y, ldy, add, &err), &err);
+        for (int64_t o = 0; o < n; o += 3) {
+            const enum pd_dtype d = weight_row(&m, first + o, w);
+            for (int64_t t = 0; t < T; t += step)
+                near_twin(&m, d, w, x + t * ldx, t, o,
+                          (m.bias ? (double)bias[first + o] : 0.0) +
+                              (add ? (double)before[t * ldy + o] : 0.0),
+                          (double)y[t * ldy + o], in_bytes(&panels) ? 1.01 / 254 : tol);
+        }
         unpack(&panels);
     }
     for (int i = 0; i < m.n_parts; i++)
