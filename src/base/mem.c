@@ -124,7 +124,7 @@ struct pd_pool_block {
 
 void *pd_pool_take(struct pd_pool *s, size_t bytes)
 {
-    enum { BLOCK = 64 << 20 };
+    enum { BLOCK = 256 << 20 };
     size_t n;
     if (__builtin_add_overflow(bytes, 63, &n) || (n &= ~(size_t)63) > s->most - s->given)
         return NULL;

@@ -193,10 +193,10 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
         struct pd__carve copies = {dec->copies, 0};
         bind_norms(dec, &copies);
     }
+    if (model->lm_head.w) /* the largest: its file's pages lie beside its copy while that is made */
+        PD_TRY(make_linear(dec, &model->lm_head, 1, &dec->head, err));
     for (int i = 0; i < dec->L; i++)
         PD_TRY(make_layer(dec, i, err));
-    if (model->lm_head.w)
-        PD_TRY(make_linear(dec, &model->lm_head, 1, &dec->head, err));
     make_positions(dec);
     *out = dec;
     dec = NULL;

@@ -3,7 +3,8 @@
  *   packed       copies of weights for the products: in bf16 (2 bytes a value) where that is asked
  *                for, in fp32 (4 bytes) of a policy that generates while it trains, of matrices
  *                that lie [in, out] (GPT-2); other products go over the weights where they are,
- *                and what lies in a mapped file comes and goes
+ *                and what lies in a mapped file comes and goes (the panels that generating makes of
+ *                them where there is room, decoder.h, are not needed and not counted)
  *   weights      training only: all parameters in fp32
  *   gradients    4 bytes for each parameter that trains
  *   moments      8 bytes for each of them (AdamW)
