@@ -197,6 +197,19 @@ static int64_t gather_last(struct pd_decoder *dec, const struct infer *in)
     return n;
 }
 
+/* Where the output matrix is a panel the embeddings, even if they are the same matrix, are read
+ * from the file, each row with its neighbours' pages: those are given back now and then, so that in
+ * the end not the whole matrix is there twice. */
+static void let_go_of_embeddings(struct pd_decoder *dec, int64_t rows)
+{
+    enum { OFTEN = 512 };
+    dec->embedded += rows;
+    if (dec->embedded < OFTEN || !pd_linear_in_panels(&dec->head))
+        return;
+    pd_model_let_go(dec->model);
+    dec->embedded = 0;
+}
+
 enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
                             const struct pd_infer_part *parts, int n_parts, const float **hidden,
                             struct pd_err *err)
@@ -215,6 +228,7 @@ enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
     if (dec->rot)
         rope_parts(dec, &in, T);
     pd__embed(dec, T, dec->ids, dec->pos, dec->x);
+    let_go_of_embeddings(dec, T);
     struct pd__acts a = pd__decoder_work_acts(dec);
     for (int l = 0; l < dec->L; l++)
         PD_TRY(pd__block_forward(dec, l, T, &a, dec->x, attend_kv, &in, err));

@@ -70,6 +70,7 @@ struct pd_decoder {
     struct pd__slab work, saved;
     float *x, *h, *h2, *qkv, *raw, *o, *gu, *y, *hidden, *cs, *gather;
     int32_t *pos, *ids; /* inference only */
+    int64_t embedded;   /* rows of the embeddings that were read since their pages were let go */
     int64_t cap_pos;
     struct pd__attn_plan plan;
 
