@@ -238,7 +238,10 @@ static enum pd_rc name_culprit(const struct run *r, struct pd_err *err)
     const struct pd__job *j = &r->jobs[0]; /* of the same model, all of them */
     struct pd_err why = {0};
     if (pd_model_damage(j->model, &why) != PD_NONFINITE)
-        (void)snprintf(why.msg, sizeof why.msg, "all weights are finite: a sum overflowed");
+        (void)snprintf(why.msg, sizeof why.msg, "%s",
+                       pd_model_is_whole(j->model)
+                           ? "all weights are finite: a sum overflowed"
+                           : "`podium model info --check` tells whether a weight is damaged");
     const char *id = it ? json_object_get_string(pd_json_get(it->row, "id")) : "?";
     char *said = pd_xstrdup(err ? err->msg : "");
     enum pd_rc rc = PD_FAIL(err, PD_NONFINITE, "%s: prompt %.60s: %.200s (%s)", j->opts->model_name,

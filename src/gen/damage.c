@@ -24,6 +24,14 @@ static enum pd_rc look(const struct pd_param *p, struct pd_err *err)
     return rc;
 }
 
+bool pd_model_is_whole(const struct pd_model *m)
+{
+    for (size_t i = 0; i < m->params.n; i++)
+        if (!m->params.v[i].data)
+            return false;
+    return true;
+}
+
 enum pd_rc pd_model_damage(const struct pd_model *m, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;

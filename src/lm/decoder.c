@@ -52,7 +52,8 @@ static enum pd_rc make_linear(struct pd_decoder *dec, const struct pd_lin *lins,
     if (!train) /* what was turned, quantised or packed would lie there twice */
         pd_model_let_go(dec->model);
     for (int i = 0; i < n && rc == PD_OK && pd_linear_in_panels(out); i++)
-        pd_model_drop(dec->model, lins[i].w);
+        if (lins[i].w != dec->model->embed) /* a tied one is still read row by row */
+            pd_model_drop(dec->model, lins[i].w);
     return rc;
 }
 
@@ -140,9 +141,8 @@ static size_t panel_bytes(const struct pd_lin *l, enum pd_compute compute)
     return l->w->n / (size_t)d->block * (size_t)d->bytes;
 }
 
-/* Panels are memory that the system cannot take back as it can pages of files: all of a model's
- * weights become panels or none, none where they would need more than half of the machine's memory
- * or three quarters of what is free. */
+/* Panels are memory that the system cannot take back as it can pages of files: none where all of a
+ * model's would need more than half of the machine's memory or three quarters of what is free. */
 static void limit_panels(struct pd_decoder *dec)
 {
     const struct pd_model *m = dec->model;
@@ -158,8 +158,19 @@ static void limit_panels(struct pd_decoder *dec)
             sum += panel_bytes(&b->up[k], c);
         sum += panel_bytes(&b->out, c) + panel_bytes(&b->down, c);
     }
-    if (sum <= half && (free == 0 || sum <= (size_t)free / 4 * 3))
+    if (sum <= half && sum <= (size_t)free / 4 * 3)
         dec->panels.most = sum + sum / 4; /* with the edges of panels and what stays as it is */
+}
+
+static bool all_in_panels(const struct pd_decoder *dec)
+{
+    bool all = pd_linear_in_panels(&dec->head);
+    for (int i = 0; i < dec->L; i++) {
+        const struct pd__layer *l = &dec->layers[i];
+        all = all && pd_linear_in_panels(&l->qkv) && pd_linear_in_panels(&l->out) &&
+              pd_linear_in_panels(&l->up) && pd_linear_in_panels(&l->down);
+    }
+    return all;
 }
 
 enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *opts,
@@ -197,6 +208,7 @@ enum pd_rc pd_decoder_new(struct pd_model *model, const struct pd_decoder_opts *
         PD_TRY(make_linear(dec, &model->lm_head, 1, &dec->head, err));
     for (int i = 0; i < dec->L; i++)
         PD_TRY(make_layer(dec, i, err));
+    dec->all_in_panels = all_in_panels(dec);
     make_positions(dec);
     *out = dec;
     dec = NULL;

@@ -30,8 +30,9 @@ struct pd_decoder_opts {
     bool train;              /* parameters are fp32 and backward may be called */
     enum pd_compute compute; /* precision of the matmuls; training resolves AUTO for this CPU */
     bool panels; /* inference: copy the weights into panels where that is faster and there is memory
-                    (tensor/wmul.h). What the model kept of them in memory of its own is freed: no
-                    other decoder may be made of it, nor may it be saved */
+                    (tensor/wmul.h). Matrices that the model kept in memory of its own are then
+                    freed, their data NULL: no other decoder may be made of it, nor may it be
+                    saved, repacked or searched for damage as a whole */
 };
 
 /* Borrows the model, which must outlive the decoder; packs its weights. PD_NOTFOUND names a missing

@@ -197,14 +197,14 @@ static int64_t gather_last(struct pd_decoder *dec, const struct infer *in)
     return n;
 }
 
-/* Where the output matrix is a panel the embeddings, even if they are the same matrix, are read
- * from the file, each row with its neighbours' pages: those are given back now and then, so that in
- * the end not the whole matrix is there twice. */
+/* Beside panels the embeddings, which may be the output matrix again, are read from the file, each
+ * row with its neighbours' pages: those are given back now and then, so that in the end not the
+ * whole matrix is there twice. */
 static void let_go_of_embeddings(struct pd_decoder *dec, int64_t rows)
 {
     enum { OFTEN = 512 };
     dec->embedded += rows;
-    if (dec->embedded < OFTEN || !pd_linear_in_panels(&dec->head))
+    if (dec->embedded < OFTEN || !dec->all_in_panels)
         return;
     pd_model_let_go(dec->model);
     dec->embedded = 0;

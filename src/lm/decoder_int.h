@@ -59,6 +59,7 @@ struct pd_decoder {
     struct pd__norm final_norm;
     struct pd_linear head; /* out = 0: the model has no LM head */
     struct pd_pool panels; /* of the weights, with opts.panels (tensor/wmul.h) */
+    bool all_in_panels;    /* then only embeddings are still read from the files */
     float *copies;         /* fp32 copies of small parameters */
     float *inv_freq;       /* (rot/2), for sequences of freq_len positions */
     float rope_scale;

@@ -84,7 +84,7 @@ struct pd_wmul_call {
     int16_t *q;
     int64_t ldq, blocks;
     float *scale, *sum; /* (T, blocks) */
-    int32_t *count;     /* (T, blocks): sums of the integers, or -8 times those; of bytes only */
+    int32_t *count;     /* (T, blocks): sums of the integers; over panels -8 times those */
     float limit;        /* largest integer that x may become, for sums within 32 bits */
     float *scratch;     /* PD_WMUL_SCRATCH floats a thread */
     struct pd_wmul_share *shares; /* one a thread */

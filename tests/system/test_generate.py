@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -387,3 +388,22 @@ def test_other_verbs_say_what_to_do(tmp_path):
     assert done.returncode == 1 and "stdin:1: entry 1 of the list is 99999; ids are below" in done.stderr
     done = run("model", "pull", "https://huggingface.co/owner/name")
     assert done.returncode == 2 and "write hf://owner/name" in done.stderr
+
+
+@pytest.mark.parametrize("dtype", ["auto", "fp32", "q8_0"])
+def test_weights_at_odd_places_give_the_same_answers(podium, tmp_path, dtype):
+    """A safetensors header of odd length puts fp32 values where they cannot be read in place: the loader makes copies, and panels
+    take their place; but not that of embeddings that are also the output matrix."""
+    odd = tmp_path / "odd"
+    shutil.copytree(LLAMA, odd)
+    (odd / "model.safetensors").chmod(0o600)
+    data = (odd / "model.safetensors").read_bytes()
+    n = int.from_bytes(data[:8], "little")
+    (odd / "model.safetensors").write_bytes((n + 1).to_bytes(8, "little") + data[8 : 8 + n] + b" " + data[8 + n :])
+    write_jsonl(tmp_path / "p.jsonl", make_prompts(5))
+    answers = []
+    for i, model in enumerate((LLAMA, odd)):
+        out = tmp_path / f"{i}.jsonl"
+        podium("generate", "--model", model, "--prompts", tmp_path / "p.jsonl", "--out", out, "--greedy", "--max-new-tokens", 8, "--dtype", dtype, "--model-name", "m")
+        answers.append(read_jsonl(out))
+    assert answers[0] == answers[1]
