@@ -114,6 +114,54 @@ PD_INLINE vi madd_lanes(vi n, vi a, vi b)
     return n;
 #endif
 }
+
+/* 32 floats as integers up to a limit: value k = scale * q[k]. */
+struct rounded32 {
+    i16x16 lo, hi;
+    float scale;
+    int32_t sum; /* of the integers */
+};
+/* A value that is not finite makes the scale NaN, and the integers anything. */
+PD_INLINE struct rounded32 round32(const float *x, float limit)
+{
+    struct rounded32 r;
+    const float m = top_float(x);
+    /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
+    const float up = m > 1e-30f ? limit / m : 0.0f;
+    r.lo = pack16(f32x8_at(x) * up, f32x8_at(x + 8) * up);
+    r.hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
+    r.scale = m / limit;
+#ifdef __AVX2__
+    const __m256i one = _mm256_set1_epi16(1);
+    const __m256i v = _mm256_add_epi32(_mm256_madd_epi16((__m256i)r.lo, one),
+                                       _mm256_madd_epi16((__m256i)r.hi, one));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    r.sum = _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+#else
+    r.sum = 0;
+    for (int i = 0; i < 16; i++)
+        r.sum += r.lo[i] + r.hi[i];
+#endif
+    return r;
+}
+#ifdef __AVX2__
+/* Integers of 8 bits, as bytes. */
+PD_INLINE __m256i bytes_of(i16x16 lo, i16x16 hi)
+{
+    return _mm256_permute4x64_epi64(_mm256_packs_epi16((__m256i)lo, (__m256i)hi), 0xd8);
+}
+#endif
+/* Eight times four bytes of a row, every so many bytes. */
+PD_INLINE void spread(const void *eight, int64_t every, void *to)
+{
+    int32_t four[8];
+    memcpy(four, eight, sizeof four);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++)
+        memcpy((char *)to + k * every, four + k, sizeof *four);
+}
+
 /* 2 PD_LANES signed bytes as words. */
 PD_INLINE vi widen_lanes(const uint8_t *p)
 {
@@ -133,8 +181,9 @@ PD_INLINE vi widen_lanes(const uint8_t *p)
  * scales (WIDTH) as halves, for Q4_1 then the mins. So memory is read from front to back: scales in
  * a place of their own, or outputs in two groups, cost half of the speed. The last output stands
  * again where there are fewer; what is past the last input is 0. A step is
- *  - four inputs in bytes: of 8 bits + 128; of 4 bits, inputs 4 k .. 4 k + 3 in the lower halves
- * and those 16 further on in the upper ones, which is how a file has them;
+ *  - of 4 bits, four inputs in bytes: 4 k .. 4 k + 3 in the lower halves and those 16 further on in
+ *    the upper ones, which is how a file has them;
+ *  - of 8 bits, with VNNI four inputs in bytes, + 128; else two inputs in two bytes;
  *  - of floats two, in words: those of block_floats; their scales, powers of two, are bf16. */
 
 /* Bytes of a block's integers, and of all of it. */
@@ -282,6 +331,32 @@ PD_INLINE void by_panels(const struct pd_wmul_call *c,
             panel_at(c, k % panels, &p);
             const int64_t t0 = k / panels * each;
             multiply(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
+        }
+    }
+}
+
+/* The same where rows of x are prepared in tiles of up to `tall` rows, which are cut evenly:
+ * prepare(call, tile i of n) for every tile, then multiply(call, panel, tiles first .. end-1 of n,
+ * room of the thread). */
+PD_INLINE void by_tiles(const struct pd_wmul_call *c, const int tall,
+                        void (*const prepare)(const struct pd_wmul_call *, int64_t, int64_t),
+                        void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
+                                               int64_t, int64_t, int64_t, float *))
+{
+    const int64_t panels = count_panels(c), tiles = (c->T + tall - 1) / tall;
+    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
+#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
+    {
+        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < tiles; i++)
+            prepare(c, i, tiles);
+#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
+        for (int64_t k = 0; k < panels * cuts; k++) {
+            struct panel p;
+            panel_at(c, k % panels, &p);
+            const int64_t i = k / panels;
+            multiply(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles, mem);
         }
     }
 }

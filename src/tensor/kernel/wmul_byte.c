@@ -35,28 +35,6 @@ PD_INLINE __m256i two128(const uint8_t *a, const uint8_t *b)
 
 /* ---- rows as bytes ---- */
 
-PD_INLINE int32_t total(__m256i v)
-{
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
-}
-
-/* 32 floats as bytes; a value that is not finite makes the scale NaN. */
-PD_INLINE __m256i quantise32(const float *x, float *scale, float *sum, int32_t *count)
-{
-    const float m = top_float(x);
-    /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
-    const float up = m > 1e-30f ? 127.0f / m : 0.0f;
-    const i16x16 lo = pack16(f32x8_at(x) * up, f32x8_at(x + 8) * up);
-    const i16x16 hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
-    const __m256i both = _mm256_add_epi16((__m256i)lo, (__m256i)hi); /* wraps, where x is NaN */
-    *scale = m / 127.0f;
-    *count = total(_mm256_madd_epi16(both, _mm256_set1_epi16(1)));
-    *sum = *scale * (float)*count;
-    return _mm256_permute4x64_epi64(_mm256_packs_epi16((__m256i)lo, (__m256i)hi), 0xd8);
-}
-
 /* A tile of rows, in the order in which they are multiplied: q[block][step][row][4], then the
  * scales [block][row]. A tile of one row is a row. */
 struct tile {
@@ -86,17 +64,19 @@ static void quantise(const struct pd_wmul_call *c, const struct tile *t)
 {
     for (int64_t r = 0; r < t->rows; r++)
         for (int64_t b = 0; b < c->blocks; b++) {
-            const float *x = c->x + (t->t0 + r) * c->ldx + 32 * b;
-            int32_t four[STEPS];
+            const struct rounded32 x = round32(c->x + (t->t0 + r) * c->ldx + 32 * b, 127.0f);
             const int64_t i = b * t->rows + r;
-            __m256i q = quantise32(x, t->scale + i, t->sum + i, t->count + i);
-            q = _mm256_xor_si256(q, _mm256_set1_epi8(-128)); /* + 128 */
-            memcpy(four, &q, sizeof four);
-            uint8_t *to = t->q + (b * STEPS * t->rows + r) * 4;
-#pragma GCC unroll 8
-            for (int k = 0; k < STEPS; k++)
-                memcpy(to + k * t->rows * 4, four + k, sizeof *four);
+            t->scale[i] = x.scale;
+            t->sum[i] = x.scale * (float)x.sum;
+            t->count[i] = x.sum;
+            const __m256i q = _mm256_xor_si256(bytes_of(x.lo, x.hi), _mm256_set1_epi8(-128));
+            spread(&q, t->rows * 4, t->q + (b * STEPS * t->rows + r) * 4); /* + 128 */
         }
+}
+static void quantise_tile(const struct pd_wmul_call *c, int64_t i, int64_t n)
+{
+    const struct tile t = tile_at(c, i, n);
+    quantise(c, &t);
 }
 
 /* ---- one row: dot products ---- */
@@ -337,29 +317,11 @@ static void one_row(const struct pd_wmul_call *c, const struct panel *p, float *
 
 void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
 {
-    const int64_t panels = count_panels(c), tiles = (c->T + TALL - 1) / TALL;
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
     if (c->T == 1) { /* from two rows on a panel is worth unpacking */
-        const struct tile t = tile_from(c, 0, 1);
-        quantise(c, &t);
+        quantise_tile(c, 0, 1);
         by_runs(c, one_row);
-        return;
-    }
-#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
-    {
-        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; i++) {
-            const struct tile t = tile_at(c, i, tiles);
-            quantise(c, &t);
-        }
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
-        for (int64_t k = 0; k < panels * cuts; k++) {
-            struct panel p;
-            panel_at(c, k % panels, &p);
-            const int64_t i = k / panels;
-            many_rows(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles, mem);
-        }
+    } else {
+        by_tiles(c, TALL, quantise_tile, many_rows);
     }
 }
 

@@ -10,21 +10,13 @@
 
 /* ---- x as integers ---- */
 
-/* 32 floats as integers up to `limit`; a value that is not finite makes the scale NaN. */
 PD_INLINE void quantise32(const float *x, float limit, int16_t *q, float *scale, float *sum)
 {
-    const float m = top_float(x);
-    /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
-    const float up = m > 1e-30f ? limit / m : 0.0f;
-    const i16x16 lo = pack16(f32x8_at(x) * up, f32x8_at(x + 8) * up);
-    const i16x16 hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
-    memcpy(q, &lo, sizeof lo);
-    memcpy(q + 16, &hi, sizeof hi);
-    int32_t n = 0;
-    for (int i = 0; i < 16; i++)
-        n += lo[i] + hi[i];
-    *scale = m / limit;
-    *sum = *scale * (float)n;
+    const struct rounded32 r = round32(x, limit);
+    memcpy(q, &r.lo, sizeof r.lo);
+    memcpy(q + 16, &r.hi, sizeof r.hi);
+    *scale = r.scale;
+    *sum = r.scale * (float)r.sum;
 }
 
 static void quantise_row(const struct pd_wmul_call *c, int64_t t)

@@ -62,56 +62,28 @@ static struct tile tile_at(const struct pd_wmul_call *c, enum form f, int64_t i,
                          .rows = (i + 1) * c->T / n - t0};
 }
 
-PD_INLINE int32_t total(i16x16 a, i16x16 b)
-{
-    const __m256i one = _mm256_set1_epi16(1);
-    const __m256i v =
-        _mm256_add_epi32(_mm256_madd_epi16((__m256i)a, one), _mm256_madd_epi16((__m256i)b, one));
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
-}
-
-/* 32 words that are bytes, as such. */
-PD_INLINE __m256i narrow(i16x16 lo, i16x16 hi)
-{
-    return _mm256_permute4x64_epi64(_mm256_packs_epi16((__m256i)lo, (__m256i)hi), 0xd8);
-}
-
-/* Steps of a row, to their places among the other rows'. */
-PD_INLINE void spread(__m256i v, int64_t rows, int8_t *to)
-{
-    int32_t four[STEPS];
-    memcpy(four, &v, sizeof four);
-#pragma GCC unroll 8
-    for (int k = 0; k < STEPS; k++)
-        memcpy(to + k * rows * 4, four + k, sizeof *four);
-}
-
-/* Block b of a row as integers; a value that is not finite makes the scale NaN. */
+/* Block b of a row as integers. */
 PD_INLINE void quantise_block(const enum form f, float limit, const float *x, const struct tile *t,
                               int64_t r, int64_t b)
 {
-    const int64_t i = b * t->rows + r;
-    const float m = top_float(x);
-    /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
-    const float up = m > 1e-30f ? limit / m : 0.0f;
-    const i16x16 lo = pack16(f32x8_at(x) * up, f32x8_at(x + 8) * up);
-    const i16x16 hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
-    const int32_t n = total(lo, hi);
-    t->scale[i] = m / limit;
-    t->sum[i] = t->scale[i] * (float)n;
-    t->count[i] = (int32_t)(-8 * (uint32_t)n); /* wraps, where x is NaN */
-    int8_t *to = t->q + b * form_size(f) * t->rows + 4 * r, *second = to + 4 * STEPS * t->rows;
+    const struct rounded32 q = round32(x, limit);
+    const int64_t i = b * t->rows + r, every = 4 * t->rows;
+    t->scale[i] = q.scale;
+    t->sum[i] = q.scale * (float)q.sum;
+    t->count[i] = (int32_t)(-8 * (uint32_t)q.sum); /* wraps, where x is NaN */
+    int8_t *to = t->q + b * form_size(f) * t->rows + 4 * r, *second = to + STEPS * every;
     if (f == BYTES) {
-        spread(narrow(lo, hi), t->rows, to);
+        const __m256i bytes = bytes_of(q.lo, q.hi);
+        spread(&bytes, every, to);
     } else if (f == SPLIT) {
-        const i16x16 lo_high = (lo + 128) >> 8, hi_high = (hi + 128) >> 8;
-        spread(narrow(lo_high, hi_high), t->rows, to);
-        spread(narrow(lo - (lo_high << 8), hi - (hi_high << 8)), t->rows, second);
+        const i16x16 lo_high = (q.lo + 128) >> 8, hi_high = (q.hi + 128) >> 8;
+        const __m256i high = bytes_of(lo_high, hi_high);
+        const __m256i low = bytes_of(q.lo - (lo_high << 8), q.hi - (hi_high << 8));
+        spread(&high, every, to);
+        spread(&low, every, second);
     } else {
-        spread((__m256i)lo, t->rows, to);
-        spread((__m256i)hi, t->rows, second);
+        spread(&q.lo, every, to);
+        spread(&q.hi, every, second);
     }
 }
 
@@ -350,53 +322,42 @@ PD_INLINE void sweep(const enum form f, const struct pd_wmul_call *c, const stru
         pd_bug("panels of a form that these kernels do not have");                                 \
     }
 
-static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
+static void quantise_tile(const struct pd_wmul_call *c, int64_t i, int64_t n)
+{
+#define CALL(f)                                                                                    \
+    case f: {                                                                                      \
+        const struct tile t = tile_at(c, f, i, n);                                                 \
+        quantise(f, c, &t);                                                                        \
+        break;                                                                                     \
+    }
+    BY_FORM(CALL)
+#undef CALL
+}
+static void multiply(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
+                     int64_t end, int64_t n, float *mem)
 {
     (void)mem;
 #define CALL(f)                                                                                    \
     case f:                                                                                        \
-        sweep(f, c, p, 0, 1, 1);                                                                   \
+        sweep(f, c, p, first, end, n);                                                             \
         break;
     BY_FORM(CALL)
 #undef CALL
 }
-
-PD_INLINE void product(const enum form f, const struct pd_wmul_call *c)
+static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
 {
-    enum { FEW = 4 };
-    if (c->T <= FEW) {
-        const struct tile t = tile_at(c, f, 0, 1);
-        quantise(f, c, &t); /* too few to share out */
-        by_runs(c, few_rows);
-        return;
-    }
-    const int64_t panels = count_panels(c), tiles = (c->T + ROWS - 1) / ROWS;
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
-    {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; i++) {
-            const struct tile t = tile_at(c, f, i, tiles);
-            quantise(f, c, &t);
-        }
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
-        for (int64_t k = 0; k < panels * cuts; k++) {
-            struct panel p;
-            panel_at(c, k % panels, &p);
-            const int64_t i = k / panels;
-            sweep(f, c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles);
-        }
-    }
+    multiply(c, p, 0, 1, 1, mem);
 }
 
 void PD_KERNEL(wmul_packed)(const struct pd_wmul_call *c)
 {
-#define CALL(f)                                                                                    \
-    case f:                                                                                        \
-        product(f, c);                                                                             \
-        break;
-    BY_FORM(CALL)
-#undef CALL
+    enum { FEW = 4 };
+    if (c->T <= FEW) {
+        quantise_tile(c, 0, 1); /* too few to share out */
+        by_runs(c, few_rows);
+    } else {
+        by_tiles(c, ROWS, quantise_tile, multiply);
+    }
 }
 
 #else
