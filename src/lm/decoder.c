@@ -150,14 +150,10 @@ static void limit_panels(struct pd_decoder *dec)
     const size_t half = (size_t)sysconf(_SC_PHYS_PAGES) / 2 * (size_t)sysconf(_SC_PAGESIZE);
     const int64_t free = pd_memory_available();
     size_t sum = panel_bytes(&m->lm_head, c);
-    for (int i = 0; i < m->cfg.n_layers; i++) {
-        const struct pd_block *b = &m->blocks[i];
-        for (int k = 0; k < b->n_qkv; k++)
-            sum += panel_bytes(&b->qkv[k], c);
-        for (int k = 0; k < b->n_up; k++)
-            sum += panel_bytes(&b->up[k], c);
-        sum += panel_bytes(&b->out, c) + panel_bytes(&b->down, c);
-    }
+    const struct pd_lin *l;
+    for (int i = 0; i < m->cfg.n_layers; i++)
+        for (int k = 0; (l = pd_block_lin(&m->blocks[i], k)); k++)
+            sum += panel_bytes(l, c);
     if (sum <= half && sum <= (size_t)free / 4 * 3)
         dec->panels.most = sum + sum / 4; /* with the edges of panels and what stays as it is */
 }

@@ -44,6 +44,16 @@ struct pd_block {
     int n_up;
     struct pd_lin down; /* (H, F) */
 };
+/* Matrix k of a block: those of qkv, out, those of up, down; NULL past the last. */
+static inline const struct pd_lin *pd_block_lin(const struct pd_block *b, int k)
+{
+    if (k < b->n_qkv)
+        return &b->qkv[k];
+    k -= b->n_qkv;
+    if (k == 0)
+        return &b->out;
+    return k <= b->n_up ? &b->up[k - 1] : k == b->n_up + 1 ? &b->down : NULL;
+}
 
 enum pd_model_purpose { PD_MODEL_INFERENCE, PD_MODEL_TRAINING };
 

@@ -100,14 +100,10 @@ static int64_t copy_of(const struct pd_lin *l, const struct pd_plan_use *use)
 static int64_t copies(const struct pd_model *m, const struct pd_plan_use *use)
 {
     int64_t sum = 0;
-    for (int i = 0; i < m->cfg.n_layers; i++) {
-        const struct pd_block *b = &m->blocks[i];
-        for (int k = 0; k < b->n_qkv; k++)
-            sum += copy_of(&b->qkv[k], use);
-        for (int k = 0; k < b->n_up; k++)
-            sum += copy_of(&b->up[k], use);
-        sum += copy_of(&b->out, use) + copy_of(&b->down, use);
-    }
+    const struct pd_lin *l;
+    for (int i = 0; i < m->cfg.n_layers; i++)
+        for (int k = 0; (l = pd_block_lin(&m->blocks[i], k)); k++)
+            sum += copy_of(l, use);
     return sum;
 }
 
@@ -191,15 +187,10 @@ static void adapt(struct adapters *a, const struct pd_lin *l, int rank)
 static struct adapters adapters_of(const struct pd_model *m, int rank)
 {
     struct adapters a = {0};
-    for (int i = 0; i < m->cfg.n_layers; i++) {
-        const struct pd_block *b = &m->blocks[i];
-        for (int k = 0; k < b->n_qkv; k++)
-            adapt(&a, &b->qkv[k], rank);
-        for (int k = 0; k < b->n_up; k++)
-            adapt(&a, &b->up[k], rank);
-        adapt(&a, &b->out, rank);
-        adapt(&a, &b->down, rank);
-    }
+    const struct pd_lin *l;
+    for (int i = 0; i < m->cfg.n_layers; i++)
+        for (int k = 0; (l = pd_block_lin(&m->blocks[i], k)); k++)
+            adapt(&a, l, rank);
     return a;
 }
 

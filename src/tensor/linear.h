@@ -46,8 +46,8 @@ struct pd_linear {
 PD_CHECKED enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *parts,
                                      int n_parts, enum pd_compute compute, bool train,
                                      struct pd_pool *pool, struct pd_err *err);
-/* Whether all weights were copied into panels, so that nobody reads the parameters' data any more.
- */
+/* Whether all weights were copied into panels: the linear reads the parameters' data no more, but
+ * to be packed again. */
 bool pd_linear_in_panels(const struct pd_linear *l);
 void pd_linear_release(struct pd_linear *l); /* accepts a zeroed struct */
 /* Pack again from the parameters' present data. */

@@ -406,6 +406,24 @@ static void check_splits(const struct pd_wmul *m, int64_t first, int64_t n, int6
     free(again), free(w);
 }
 
+/* y against the twin, a third of the outputs and, of many rows, some. */
+static void near_twins(const struct pd_wmul *m, int64_t first, int64_t n, int64_t T, const float *x,
+                       int64_t ldx, const float *before, const float *y, int64_t ldy, bool add,
+                       double tol)
+{
+    const int64_t step = T > 8 ? 17 : 1;
+    float *w = zeros(m->in);
+    for (int64_t o = 0; o < n; o += 3) {
+        const enum pd_dtype d = weight_row(m, first + o, w);
+        for (int64_t t = 0; t < T; t += step)
+            near_twin(m, d, w, x + t * ldx, t, o,
+                      (m->bias ? (double)m->bias[first + o] : 0.0) +
+                          (add ? (double)before[t * ldy + o] : 0.0),
+                      (double)y[t * ldy + o], tol);
+    }
+    free(w);
+}
+
 /* A product of any shape: up to four parts, outputs and rows cut anywhere, buffers that end where
  * the last value does. */
 static void any_shape(enum pd_wmul_mode mode, double tol)
@@ -424,40 +442,26 @@ static void any_shape(enum pd_wmul_mode mode, double tol)
     }
     const int64_t first = upto(out) - 1, n = upto(out - first), T = upto(upto(2) == 1 ? 8 : 200);
     const int64_t ldx = m.in + upto(5) - 1, ldy = n + upto(5) - 1, ny = (T - 1) * ldy + n;
-    const int64_t step = T > 8 ? 17 : 1;
     const bool add = upto(2) == 1;
     float *x = floats((T - 1) * ldx + m.in, 1), *before = floats(ny, 1), *y = zeros(ny);
-    float *bias = floats(out, 1), *w = zeros(m.in);
+    float *bias = floats(out, 1);
     m.bias = upto(2) == 1 ? bias : NULL;
     memcpy(y, before, (size_t)ny * sizeof *y);
     ok(pd_wmul_run(&m, first, n, T, x, ldx, y, ldy, add, &err), &err);
-    for (int64_t o = 0; o < n; o += 3) {
-        const enum pd_dtype d = weight_row(&m, first + o, w);
-        for (int64_t t = 0; t < T; t += step)
-            near_twin(&m, d, w, x + t * ldx, t, o,
-                      (m.bias ? (double)bias[first + o] : 0.0) +
-                          (add ? (double)before[t * ldy + o] : 0.0),
-                      (double)y[t * ldy + o], tol);
-    }
+    near_twins(&m, first, n, T, x, ldx, before, y, ldy, add, tol);
     check_splits(&m, first, n, T, x, ldx, y, before, ldy, add);
     struct pd_wmul panels;
     if (pack(&m, &panels)) {
         same_packed(&m, &panels, first, n, T, x, ldx, before, y, ldy, add);
         memcpy(y, before, (size_t)ny * sizeof *y);
         ok(pd_wmul_run(&panels, first, n, T, x, ldx, y, ldy, add, &err), &err);
-        for (int64_t o = 0; o < n; o += 3) {
-            const enum pd_dtype d = weight_row(&m, first + o, w);
-            for (int64_t t = 0; t < T; t += step)
-                near_twin(&m, d, w, x + t * ldx, t, o,
-                          (m.bias ? (double)bias[first + o] : 0.0) +
-                              (add ? (double)before[t * ldy + o] : 0.0),
-                          (double)y[t * ldy + o], in_bytes(&panels) ? 1.01 / 254 : tol);
-        }
+        near_twins(&m, first, n, T, x, ldx, before, y, ldy, add,
+                   in_bytes(&panels) ? 1.01 / 254 : tol);
         unpack(&panels);
     }
     for (int i = 0; i < m.n_parts; i++)
         free((void *)(uintptr_t)m.part[i].w);
-    free(x), free(before), free(y), free(bias), free(w);
+    free(x), free(before), free(y), free(bias);
 }
 
 static void shapes_body(void)
