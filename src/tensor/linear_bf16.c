@@ -3,15 +3,17 @@
  * Where oneDNN multiplies bf16 (AVX-512 and up) it does so through primitives (matmul.h): the
  * weights as a plain bf16 matrix for backward and packed in column blocks for forward, activations
  * rounded into scratch at each call. Rows go in one piece of a multiple of STEP and a tail that is
- * rounded up in scratch, so that few shapes occur. Elsewhere bf16 is emulated: operands are rounded
- * to bf16 values and multiplied by the fp32 path (exact products, the same semantics, slower). */
+ * rounded up in scratch, so that few shapes occur; a column block of a wider y goes through scratch
+ * whole, PIECE rows at a time, since over packed weights oneDNN is only fast (a hundred times)
+ * where the rows of C are next to each other. Elsewhere bf16 is emulated: operands are rounded to
+ * bf16 values and multiplied by the fp32 path (exact products, the same semantics, slower). */
 #include "tensor/linear_int.h"
 #include "base/mem.h"
 #include "tensor/kernels.h"
 
 #include <string.h>
 
-enum { STEP = 64, BLOCK = PD_LINEAR_BF16_BLOCK };
+enum { STEP = 64, PIECE = 2 * STEP, BLOCK = PD_LINEAR_BF16_BLOCK };
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -61,33 +63,47 @@ static int64_t bucket(int64_t m)
     return (m + 15) / 16 * 16;
 }
 
-/* m->M rows with few distinct shapes: multiples of STEP as they are, the rest in scratch. A has
- * rows of K elements and has at least bucket(M % STEP) rows after the last whole STEP. */
+/* Rows that a product of T rows takes in scratch. */
+static int64_t padded(int64_t T)
+{
+    return T / STEP * STEP + bucket(T % STEP);
+}
+
+/* Rows first..first+n-1 of m by way of scratch; A has padded(n) rows from there on. */
+static enum pd_rc run_piece(const struct pd_matmul *m, int64_t first, int64_t n, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_matmul piece = *m;
+    piece.M = padded(n);
+    piece.a = (const char *)m->a + (size_t)(first * m->K) * element(m->type);
+    piece.c = pd_scratch(PD_SCRATCH_LINEAR_C, (size_t)(PIECE * m->N));
+    piece.ldc = m->N;
+    piece.add = false;
+    if (!piece.c)
+        return no_memory(err);
+    PD_TRY(pd_matmul_run(&piece, err));
+#pragma omp parallel for schedule(static) if (n * m->N > PD_PARALLEL_FLOATS)
+    for (int64_t r = 0; r < n; r++) {
+        const float *c = piece.c + r * m->N;
+        float *y = m->c + (first + r) * m->ldc;
+        for (int64_t i = 0; i < m->N; i++)
+            y[i] = c[i] + (m->add ? y[i] : 0.0f);
+    }
+out:
+    return rc;
+}
+
+/* m->M rows with few distinct shapes. A has padded(M) rows of K elements. */
 static enum pd_rc run_rows(const struct pd_matmul *m, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    const int64_t whole = m->M / STEP * STEP, tail = m->M - whole;
-    struct pd_matmul part = *m;
-    if (whole > 0) {
-        part.M = whole;
-        PD_TRY(pd_matmul_run(&part, err));
-    }
-    if (tail > 0) {
-        float *c = pd_scratch(PD_SCRATCH_LINEAR_C, (size_t)(STEP * m->N));
-        if (!c)
-            return no_memory(err);
-        part.M = bucket(tail);
-        part.a = (const char *)m->a + (size_t)(whole * m->K) * element(m->type);
-        part.c = c;
-        part.ldc = m->N;
-        part.add = false;
-        PD_TRY(pd_matmul_run(&part, err));
-        for (int64_t r = 0; r < tail; r++) {
-            float *y = m->c + (whole + r) * m->ldc;
-            for (int64_t i = 0; i < m->N; i++)
-                y[i] = c[r * m->N + i] + (m->add ? y[i] : 0.0f);
-        }
-    }
+    const bool strided = m->brs == 0 && m->ldc != m->N;
+    struct pd_matmul whole = *m;
+    whole.M = strided ? 0 : m->M / STEP * STEP;
+    if (whole.M > 0)
+        PD_TRY(pd_matmul_run(&whole, err));
+    for (int64_t r = whole.M; r < m->M; r += PIECE)
+        PD_TRY(run_piece(m, r, min64(PIECE, m->M - r), err));
 out:
     return rc;
 }
@@ -172,8 +188,7 @@ enum pd_rc pd__bf16_forward(const struct pd_linear *l, const struct pd_linear_bf
 {
     enum pd_rc rc = PD_OK;
     PD_ASSERT(first % BLOCK == 0 && (n % BLOCK == 0 || first + n == l->out));
-    const int64_t rows = T / STEP * STEP + bucket(T % STEP);
-    const void *a = gather(PD_SCRATCH_LINEAR_A, b->type, T, rows, l->in, x, ldx);
+    const void *a = gather(PD_SCRATCH_LINEAR_A, b->type, T, padded(T), l->in, x, ldx);
     if (!a)
         return no_memory(err);
     for (int64_t c = 0; c < n; c += BLOCK) {
@@ -191,8 +206,7 @@ enum pd_rc pd__bf16_backward_input(const struct pd_linear *l, const struct pd_li
                                    int64_t lddy, float *dx, int64_t lddx, bool add,
                                    struct pd_err *err)
 {
-    const int64_t rows = T / STEP * STEP + bucket(T % STEP);
-    const void *a = gather(PD_SCRATCH_LINEAR_A, b->type, T, rows, n, dy, lddy);
+    const void *a = gather(PD_SCRATCH_LINEAR_A, b->type, T, padded(T), n, dy, lddy);
     if (!a)
         return no_memory(err);
     const struct pd_matmul m = {

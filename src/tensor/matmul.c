@@ -20,6 +20,7 @@ static struct kept {
     struct key key;
     dnnl_primitive_t prim;
     pd_md a, b, c;
+    bool reference;
 } kept[KEEP];
 static int n_kept;
 
@@ -123,6 +124,9 @@ static enum pd_rc make(const struct key *key, struct kept *k, struct pd_err *err
         DNN(pd_append_sum(ops));
     DNN(dnnl_primitive_attr_set_post_ops(attr, ops));
     DNN(pd_matmul_pd(&pd, engine, &k->a, &k->b, &k->c, attr));
+    const char *name;
+    DNN(dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name));
+    k->reference = strncmp(name, "ref", 3) == 0;
     DNN(dnnl_primitive_create(&k->prim, pd));
 out:
     if (pd)
@@ -162,6 +166,14 @@ static enum pd_rc find(const struct key *key, struct kept **out, struct pd_err *
     *out = &kept[n_kept++];
 out:
     return rc;
+}
+
+int pd_matmul_references(void)
+{
+    int n = 0;
+    for (int i = 0; i < n_kept; i++)
+        n += kept[i].reference;
+    return n;
 }
 
 /* oneDNN takes what it only reads without const. */

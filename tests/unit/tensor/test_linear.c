@@ -132,7 +132,7 @@ static void shapes(enum pd_compute c, double tol)
         {576, 2, {70, 21}, false, false}, {8, 1, {1}, false, true},
         {300, 1, {197}, true, false},     {5, 2, {1900, 101}, false, true},
     };
-    static const int64_t Ts[] = {1, 7, 65};
+    static const int64_t Ts[] = {1, 7, 65, 130};
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         struct fixture f;
         fixture_init(&f, cases[k].in, cases[k].n, cases[k].rows, cases[k].in_out, cases[k].bias, c);
@@ -158,10 +158,12 @@ static void test_bf16(void **state)
     struct pd_err err;
     ok(pd_backend_init(2, &err), &err);
     shapes(PD_COMPUTE_BF16, 1e-2); /* operands have 8 bits */
+    assert_int_equal(pd_matmul_references(), 0);
     pd_matmul_force(PD_MATMUL_NONE, true);
     shapes(PD_COMPUTE_BF16, 1e-2);
     pd_matmul_force(PD_MATMUL_F32, true);
     shapes(PD_COMPUTE_BF16, 1e-6);
+    assert_int_equal(pd_matmul_references(), 0);
     pd_matmul_force(PD_MATMUL_NONE, false);
 }
 
