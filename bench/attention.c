@@ -39,7 +39,7 @@ static float *floats(int64_t n)
     return p;
 }
 
-static struct pd_attn attention(const struct shape *s)
+static struct pd_attn attention(const struct shape *s, enum pd_dtype cache)
 {
     const int64_t q = (int64_t)s->heads * s->head_dim, kv = (int64_t)s->kv_heads * s->head_dim;
     return (struct pd_attn){.heads = s->heads,
@@ -52,7 +52,7 @@ static struct pd_attn attention(const struct shape *s)
                             .hsk = s->head_dim,
                             .ldo = q,
                             .hso = s->head_dim,
-                            .kv = PD_DTYPE_F32};
+                            .kv = cache};
 }
 
 struct work {
@@ -98,7 +98,7 @@ static void sequence(const struct shape *s, const struct limits *most, int64_t T
                               .n = T,
                               .spans = &span,
                               .n_spans = 1};
-    struct work w = {attention(s), &seg, 1, 1, 0};
+    struct work w = {attention(s, PD_DTYPE_F32), &seg, 1, 1, 0};
     const double pair = 2.0 * s->head_dim * s->heads * (double)T * (double)(T + 1) / 2;
     const double forward = measure_best(once_forward, &w), back = measure_best(once_backward, &w);
     printf("%-14s %5lld tokens  forward %8.1f GFLOP/s, %4.0f%% of peak   backward %8.1f GFLOP/s, "
@@ -112,13 +112,14 @@ static void sequence(const struct shape *s, const struct limits *most, int64_t T
 
 /* A token for each of n sequences of L tokens, in pages; sets of them in turn, as the layers of a
  * model, so that they come from memory and not from cache. */
-static void decode(const struct shape *s, const struct limits *most, const float *cache, int64_t n,
-                   int64_t L)
+static void decode(const struct shape *s, const struct limits *most, enum pd_dtype dtype,
+                   const char *cache, int64_t n, int64_t L)
 {
     const int64_t q = (int64_t)s->heads * s->head_dim, kv = (int64_t)s->kv_heads * s->head_dim;
-    const int64_t page = 2 * PAGE * kv, pages = L / PAGE; /* keys, then values */
-    const int64_t bytes = n * pages * page * (int64_t)sizeof(float);
-    struct work w = {attention(s), NULL, n, MEASURE_BYTES / bytes, 0};
+    const int64_t half = PAGE * (int64_t)pd_dtype_row_bytes(dtype, (size_t)kv);
+    const int64_t page = 2 * half, pages = L / PAGE; /* keys, then values */
+    const int64_t bytes = n * pages * page;
+    struct work w = {attention(s, dtype), NULL, n, MEASURE_BYTES / bytes, 0};
     if (w.sets < 1)
         return;
     float *x = floats(2 * n * q);
@@ -126,7 +127,7 @@ static void decode(const struct shape *s, const struct limits *most, const float
     w.segs = pd_xalloc((size_t)(w.sets * n) * sizeof *w.segs);
     for (int64_t i = 0; i < w.sets * n * pages; i++)
         spans[i] = (struct pd_attn_span){.k = cache + i * page,
-                                         .v = cache + i * page + PAGE * kv,
+                                         .v = cache + i * page + half,
                                          .n = PAGE,
                                          .pos = i % pages * PAGE};
     for (int64_t i = 0; i < w.sets * n; i++)
@@ -137,9 +138,9 @@ static void decode(const struct shape *s, const struct limits *most, const float
                                          .spans = spans + i * pages,
                                          .n_spans = (int)pages};
     const double t = measure_best(once_forward, &w);
-    printf("%-14s decoding %3lld x %5lld tokens  %8.1f us  %6.2f GB/s, %4.0f%% of reading\n",
-           s->name, (long long)n, (long long)L, t * 1e6, 1e-9 * (double)bytes / t,
-           100 * (double)bytes / t / most->bytes);
+    printf("%-14s decoding %3lld x %5lld tokens, %s  %8.1f us  %6.2f GB/s, %4.0f%% of reading\n",
+           s->name, (long long)n, (long long)L, pd_dtype_info(dtype)->name, t * 1e6,
+           1e-9 * (double)bytes / t, 100 * (double)bytes / t / most->bytes);
     pd_free(w.segs);
     pd_free(spans);
     pd_aligned_free(x);
@@ -165,9 +166,11 @@ int main(int argc, char **argv)
         const struct shape *s = one ? &given : &known[i];
         for (int64_t T = 128; T <= 2048; T *= 4)
             sequence(s, &most, T);
-        for (int64_t L = 256; L <= 4096; L *= 4) {
-            decode(s, &most, cache, 1, L);
-            decode(s, &most, cache, 32, L);
+        for (int64_t L = 64; L <= 4096; L *= 4) {
+            decode(s, &most, PD_DTYPE_F32, (const char *)cache, 1, L);
+            decode(s, &most, PD_DTYPE_F32, (const char *)cache, 32, L);
+            decode(s, &most, PD_DTYPE_F16, (const char *)cache, 1, L);
+            decode(s, &most, PD_DTYPE_F16, (const char *)cache, 32, L);
         }
     }
     pd_aligned_free(cache);

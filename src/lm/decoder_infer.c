@@ -145,29 +145,35 @@ static void store_row(enum pd_dtype dtype, int64_t n, const float *x, void *to, 
         pd_attn_store(n, x, (uint16_t *)to + at);
 }
 
-/* The new keys and values of a layer into their pages. */
-static void store_kv(const struct pd_decoder *dec, const struct infer *in, int layer,
-                     const float *qkv)
+/* The new keys and values of part i, a layer's, into their pages. */
+static void store_part(const struct pd_decoder *dec, const struct infer *in, int layer, int i)
 {
+    const struct pd_infer_part *p = &in->parts[i];
     const enum pd_dtype dtype = pd_kv_dtype(in->kv);
-    int64_t n = dec->K * dec->D;
-    const float *k = qkv + dec->A * dec->D;
-    for (int i = 0; i < in->n_parts; i++) {
-        const struct pd_infer_part *p = &in->parts[i];
-        for (int64_t t = p->node->len; t < p->node->len + p->n; t++, k += dec->W) {
-            int page = p->node->pages[t / PD_KV_PAGE];
-            int64_t at = t % PD_KV_PAGE * n;
-            store_row(dtype, n, k, pd_kv_keys(in->kv, layer, page), at);
-            store_row(dtype, n, k + n, pd_kv_values(in->kv, layer, page), at);
-        }
+    const int64_t n = dec->K * dec->D;
+    const float *k = dec->plan.segs[i].q + dec->A * dec->D;
+    for (int64_t t = p->node->len; t < p->node->len + p->n; t++, k += dec->W) {
+        const int page = p->node->pages[t / PD_KV_PAGE];
+        const int64_t at = t % PD_KV_PAGE * n;
+        store_row(dtype, n, k, pd_kv_keys(in->kv, layer, page), at);
+        store_row(dtype, n, k + n, pd_kv_values(in->kv, layer, page), at);
     }
+}
+
+/* All parts'. By all threads: a page that is new is zeroed by the kernel first, which takes far
+ * longer than the store. */
+static void store_kv(const struct pd_decoder *dec, const struct infer *in, int layer)
+{
+    enum { FEW = 8 };
+#pragma omp parallel for schedule(static) if (in->n_parts > FEW)
+    for (int i = 0; i < in->n_parts; i++)
+        store_part(dec, in, layer, i);
 }
 
 static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
 {
     const struct infer *in = ctx;
     struct pd__attn_plan *plan = &dec->plan;
-    store_kv(dec, in, layer, a->qkv);
     for (int64_t i = 0; i < plan->n_spans; i++) {
         plan->spans[i].k = pd_kv_keys(in->kv, layer, in->span_page[i]);
         plan->spans[i].v = pd_kv_values(in->kv, layer, in->span_page[i]);
@@ -178,6 +184,7 @@ static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *
         plan->segs[i].o = a->o + row * dec->A * dec->D;
         row += in->parts[i].n;
     }
+    store_kv(dec, in, layer);
     struct pd_attn shape = pd__attn_shape(dec, layer);
     shape.ldk = dec->K * dec->D;
     shape.kv = pd_kv_dtype(in->kv);

@@ -125,7 +125,7 @@ static void forward_tile(struct tile *t)
     for (int n = 0; n < seg->n_spans; n++) {
         const struct pd_attn_span *sp = &seg->spans[n];
         int64_t lo, hi, ld;
-        visible(t, sp, &lo, &hi);
+        visible_to_tile(t, sp, &lo, &hi);
         for (int64_t j = lo; j < hi; j += KEYS) {
             const int64_t nb = hi - j < KEYS ? hi - j : KEYS;
             const float *k = kv_rows(t, sp->k, j, nb, t->kf, &ld);
@@ -162,12 +162,11 @@ static int heads_at_a_time(const struct tile *t, const struct pd_attn_item *item
 
 /* The tokens of an item; of several only kv heads whose first head is among h. */
 static void forward_item(struct tile *t, const struct pd_attn_seg *seg,
-                         const struct pd_attn_item *it, struct head_run h,
-                         const struct pd_attn_seg *following)
+                         const struct pd_attn_item *it, struct head_run h, struct token following)
 {
     const int G = (int)t->G;
     if (it->n == 1) {
-        decode(t, seg, it->first, h, following);
+        decode(t, (struct token){seg, it->first}, h, following);
         return;
     }
     for (int kv = (h.first + G - 1) / G; kv * G < h.first + h.n; kv++) {
@@ -194,8 +193,10 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
                 const struct head_run h = {h0, a->heads - h0 < per ? a->heads - h0 : per};
                 const bool mine = per == a->heads && ((n + 1) % chunk || threads == 1);
                 const bool more = mine && n + 1 < n_items && items[n + 1].n == 1;
-                forward_item(&t, &segs[items[n].seg], &items[n], h,
-                             more ? &segs[items[n + 1].seg] : NULL);
+                struct token following = {NULL, 0};
+                if (more)
+                    following = (struct token){&segs[items[n + 1].seg], items[n + 1].first};
+                forward_item(&t, &segs[items[n].seg], &items[n], h, following);
             }
     }
 }
@@ -244,7 +245,7 @@ static void backward_tile(struct tile *t)
     memset(t->acc, 0, (size_t)(t->R * t->D) * sizeof *t->acc);
     for (int n = 0; n < seg->n_spans; n++) {
         int64_t lo, hi;
-        visible(t, &seg->spans[n], &lo, &hi);
+        visible_to_tile(t, &seg->spans[n], &lo, &hi);
         for (int64_t j = lo; j < hi; j += KEYS)
             backward_keys(t, &seg->spans[n], j, hi - j < KEYS ? hi - j : KEYS);
     }

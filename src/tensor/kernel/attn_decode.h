@@ -38,12 +38,28 @@ PD_INLINE float kv_one(const bool half, const void *p, int64_t i)
     return half ? pd_f16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 
-/* s[h][j] = q_h . k_j for up to 3 heads and 4 keys at a time: 12 accumulators. */
+/* Query heads that go together over a key: with four keys, or with four vectors of a value, their
+ * sums fill the registers. X for each number of them. */
+#if PD_LANES >= 16
+enum { TOGETHER = 4 };
+#define HEADS_TOGETHER(X) X(4) X(3) X(2) X(1)
+#else
+enum { TOGETHER = 3 };
+#define HEADS_TOGETHER(X) X(3) X(2) X(1)
+#endif
+/* How many of G heads, of which h are done: cut evenly. */
+PD_INLINE int64_t together(int64_t G, int64_t h)
+{
+    const int64_t lots = (G - h + TOGETHER - 1) / TOGETHER;
+    return (G - h + lots - 1) / lots;
+}
+
+/* s[h][j] = q_h . k_j for nh heads and nk keys, 4 or 1. */
 PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, const float *q,
                     const void *k, int64_t at, int64_t ldk, float *s, int64_t lds)
 {
-    vf acc[3][4];
-#pragma GCC unroll 3
+    vf acc[TOGETHER][4];
+#pragma GCC unroll 4
     for (int h = 0; h < nh; h++)
 #pragma GCC unroll 4
         for (int j = 0; j < nk; j++)
@@ -54,7 +70,7 @@ PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, cons
 #pragma GCC unroll 4
         for (int j = 0; j < nk; j++)
             kv[j] = kv_load(half, k, at + j * ldk + d);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
         for (int h = 0; h < nh; h++) {
             const vf x = v_load(q + h * D + d);
 #pragma GCC unroll 4
@@ -62,7 +78,7 @@ PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, cons
                 acc[h][j] += x * kv[j];
         }
     }
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int h = 0; h < nh; h++) {
         if (nk == 4)
             sum4(acc[h], s + h * lds);
@@ -77,48 +93,49 @@ PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, cons
 PD_INLINE void all_dots(const bool half, int64_t G, int64_t n, int64_t D, const float *q,
                         const void *k, int64_t at, int64_t ldk, float *s, int64_t lds)
 {
-    for (int64_t h = 0; h < G; h += 3) {
-        const int64_t nh = G - h < 3 ? G - h : 3;
+    for (int64_t h = 0, nh; h < G; h += nh) {
         const float *qh = q + h * D;
         float *sh = s + h * lds;
         int64_t j = 0;
-        for (; j + 4 <= n; j += 4)
-            if (nh == 3)
-                dots(half, 3, 4, D, qh, k, at + j * ldk, ldk, sh + j, lds);
-            else if (nh == 2)
-                dots(half, 2, 4, D, qh, k, at + j * ldk, ldk, sh + j, lds);
-            else
-                dots(half, 1, 4, D, qh, k, at + j * ldk, ldk, sh + j, lds);
-        for (; j < n; j++)
-            for (int64_t x = 0; x < nh; x++)
-                dots(half, 1, 1, D, qh + x * D, k, at + j * ldk, ldk, sh + x * lds + j, lds);
+        nh = together(G, h);
+        switch (nh) {
+#define HEADS(x)                                                                                   \
+    case x:                                                                                        \
+        for (; j + 4 <= n; j += 4)                                                                 \
+            dots(half, x, 4, D, qh, k, at + j * ldk, ldk, sh + j, lds);                            \
+        for (; j < n; j++)                                                                         \
+            dots(half, x, 1, D, qh, k, at + j * ldk, ldk, sh + j, lds);                            \
+        break;
+            HEADS_TOGETHER(HEADS)
+#undef HEADS
+        }
     }
 }
 
-/* o[h][d] += sum over n values of s[h][j] v_j[d], for up to 3 heads and nv vectors of d. */
+/* o[h][d] += sum over n values of s[h][j] v_j[d], for nh heads and nv vectors of d. */
 PD_INLINE void mix(const bool half, const int nh, const int nv, int64_t n, int64_t D,
                    const float *s, int64_t lds, const void *v, int64_t at, int64_t ldv, float *o)
 {
-    vf acc[3][4];
-#pragma GCC unroll 3
+    vf acc[TOGETHER][4];
+#pragma GCC unroll 4
     for (int h = 0; h < nh; h++)
 #pragma GCC unroll 4
         for (int i = 0; i < nv; i++)
             acc[h][i] = v_load(o + h * D + i * PD_LANES);
     for (int64_t j = 0; j < n; j++) {
-        vf x[3];
-#pragma GCC unroll 3
+        vf x[TOGETHER];
+#pragma GCC unroll 4
         for (int h = 0; h < nh; h++)
             x[h] = v_set(s[h * lds + j]);
 #pragma GCC unroll 4
         for (int i = 0; i < nv; i++) {
             const vf kv = kv_load(half, v, at + j * ldv + i * PD_LANES);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
             for (int h = 0; h < nh; h++)
                 acc[h][i] += x[h] * kv;
         }
     }
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int h = 0; h < nh; h++)
 #pragma GCC unroll 4
         for (int i = 0; i < nv; i++)
@@ -143,74 +160,168 @@ PD_INLINE void mix_heads(const bool half, const int nh, int64_t n, int64_t D, co
 PD_INLINE void all_mix(const bool half, int64_t G, int64_t n, int64_t D, const float *s,
                        int64_t lds, const void *v, int64_t at, int64_t ldv, float *o)
 {
-    int64_t h = 0;
-    for (; h + 3 <= G; h += 3)
-        mix_heads(half, 3, n, D, s + h * lds, lds, v, at, ldv, o + h * D);
-    for (; h < G; h++)
-        mix_heads(half, 1, n, D, s + h * lds, lds, v, at, ldv, o + h * D);
+    for (int64_t h = 0, nh; h < G; h += nh) {
+        nh = together(G, h);
+        switch (nh) {
+#define HEADS(x)                                                                                   \
+    case x:                                                                                        \
+        mix_heads(half, x, n, D, s + h * lds, lds, v, at, ldv, o + h * D);                         \
+        break;
+            HEADS_TOGETHER(HEADS)
+#undef HEADS
+        }
+    }
 }
 
-/* One head's step over nb scores: s becomes exp(s - m), m and l move on, acc shrinks. */
-static inline void decode_softmax(const struct tile *t, int64_t r, float *s, int64_t nb)
+/* All heads' step over n scores: s becomes exp(s - m), m and l move on, acc shrinks. */
+static inline void decode_softmax(const struct tile *t, int64_t n)
 {
-    vf mx = v_set(t->m[r]), sum = {0};
-    PD_FOR_LANES(x, m, nb)
-    mx = v_max(m == PD_LANES ? v_load(s + x) : v_load_part(s + x, m, HIDDEN), mx);
-    const float top = v_hmax(mx), shrink = expf(t->m[r] - top);
-    PD_FOR_LANES(x, m, nb)
-    {
-        const vf e = v_exp((m == PD_LANES ? v_load(s + x) : v_load_part(s + x, m, HIDDEN)) - top);
-        v_put(s + x, m, e);
-        sum += e;
+    float *top = t->delta, *shrink = t->slope; /* the other ways' */
+    const int64_t end = (n + PD_LANES - 1) / PD_LANES * PD_LANES;
+    for (int64_t r = 0; r < t->R; r++) {
+        float *s = t->s + r * KEYS;
+        for (int64_t x = n; x < end; x++)
+            s[x] = HIDDEN;
+        vf most = v_set(t->m[r]);
+        for (int64_t x = 0; x < end; x += PD_LANES)
+            most = v_max(v_load(s + x), most);
+        top[r] = v_hmax(most);
     }
-    t->l[r] = t->l[r] * shrink + v_sum(sum);
-    t->m[r] = top;
-    if (shrink != 1.0f)
-        for (int64_t d = 0; d < t->D; d++)
-            t->acc[r * t->D + d] *= shrink;
+    for (int64_t r = 0; r < t->R; r += PD_LANES) { /* rows beyond R are scratch */
+        const vf by = v_exp(v_load(t->m + r) - v_load(top + r));
+        v_store(shrink + r, by);
+        v_store(t->l + r, v_load(t->l + r) * by);
+        v_store(t->m + r, v_load(top + r));
+    }
+    for (int64_t r = 0; r < t->R; r++) {
+        float *s = t->s + r * KEYS;
+        vf sum = {0};
+        for (int64_t x = 0; x < end; x += PD_LANES) {
+            const vf e = v_exp(v_load(s + x) - top[r]);
+            v_store(s + x, e);
+            sum += e;
+        }
+        t->l[r] += v_sum(sum);
+        for (int64_t d = 0; d < t->D && shrink[r] != 1.0f; d++)
+            t->acc[r * t->D + d] *= shrink[r];
+    }
+}
+
+/* Keys that follow each other in what a token sees, up to KEYS of them, wherever they lie. */
+struct keys {
+    int64_t n;
+    int n_pieces;
+    struct piece {
+        const struct pd_attn_span *span;
+        int64_t first, n;
+    } piece[KEYS / 4];
+};
+/* A query token: row i of a segment. seg NULL: none. */
+struct token {
+    const struct pd_attn_seg *seg;
+    int64_t i;
+};
+/* Goes through all keys that a token sees. */
+struct reader {
+    struct token token;
+    int span;
+    int64_t at; /* in it */
+};
+
+/* The next keys; there are none left where n is 0. */
+static inline void next_keys(const struct tile *t, struct reader *r, struct keys *to)
+{
+    enum { MOST = sizeof to->piece / sizeof *to->piece };
+    const struct pd_attn_seg *seg = r->token.seg;
+    to->n = to->n_pieces = 0;
+    while (seg && r->span < seg->n_spans && to->n < KEYS && to->n_pieces < MOST) {
+        const struct pd_attn_span *sp = &seg->spans[r->span];
+        const int64_t pos = seg->pos + r->token.i;
+        int64_t lo, hi;
+        visible(t->a, pos, pos, sp, &lo, &hi);
+        const int64_t first = r->at > lo ? r->at : lo, room = KEYS - to->n;
+        const int64_t n = hi - first < room ? hi - first : room;
+        if (n > 0)
+            to->piece[to->n_pieces++] = (struct piece){sp, first, n};
+        to->n += n > 0 ? n : 0;
+        r->at = first + n;
+        if (r->at < hi)
+            continue;
+        r->span++;
+        r->at = 0;
+    }
 }
 
 /* The keys and values that come next, on their way into the second-level cache while those that are
  * there are worked on: a few lines at a time, so that memory is never idle and never waited for. */
 struct ahead {
-    const char *base; /* keys, then values */
-    const void *values;
-    int64_t row, n, first; /* of the rows first..first+n-1 */
-    int head, n_heads, kvh;
-    int64_t per; /* pieces, a row of a head each, at a time */
+    struct keys keys;
+    int piece;
+    bool values; /* of the piece, after its keys */
+    int64_t row;
+    const char *at, *end; /* what lies together before that */
+    int kvh, n_heads;
+    int64_t per; /* lines at a time */
 };
 
-/* nb: the keys of the tile meanwhile. */
-static inline void ahead_begin(struct ahead *f, const struct tile *t, int64_t nb,
-                               const struct pd_attn_span *sp, int64_t first, int64_t n, int kvh,
-                               int n_kv)
+enum { DOTS = 4, MIXED = 16 }; /* keys and values of a head at a time */
+
+static inline int64_t steps_of(const struct keys *k)
 {
-    /* between a group of four keys and the next, one row of scores and the next, eight values */
-    const int64_t steps = n_kv * ((nb + 3) / 4 + (nb + 7) / 8) + t->R;
-    *f = (struct ahead){.base = sp->k,
-                        .values = sp->v,
-                        .n = n,
-                        .first = first,
-                        .n_heads = n_kv,
-                        .kvh = kvh,
-                        .per = (2 * n * n_kv + steps - 1) / steps};
+    int64_t n = 0;
+    for (int i = 0; i < k->n_pieces; i++)
+        n += (k->piece[i].n + DOTS - 1) / DOTS + (k->piece[i].n + MIXED - 1) / MIXED;
+    return n;
+}
+
+enum { LINE = 64 };
+
+static inline int64_t kv_size(const struct pd_attn *a)
+{
+    return a->kv == PD_DTYPE_F32 ? 4 : 2;
+}
+
+/* meanwhile: what is worked on. */
+static inline void ahead_begin(struct ahead *f, const struct tile *t, const struct keys *meanwhile,
+                               int kvh, int n_kv)
+{
+    const int64_t steps = n_kv * steps_of(meanwhile) + 1;
+    const int64_t lines = 2 * f->keys.n * (n_kv * t->D * kv_size(t->a) / LINE + 1);
+    f->piece = t->a->hsk == t->D ? 0 : f->keys.n_pieces; /* heads stand side by side, or none */
+    f->values = false;
+    f->row = 0;
+    f->at = f->end = NULL;
+    f->kvh = kvh;
+    f->n_heads = n_kv;
+    f->per = (lines + steps - 1) / steps;
+}
+
+/* The next rows that follow each other; false when all are fetched. */
+static inline bool ahead_run(struct ahead *f, const struct tile *t)
+{
+    if (f->piece == f->keys.n_pieces)
+        return false;
+    const struct piece *p = &f->keys.piece[f->piece];
+    const int64_t ld = t->a->ldk, width = f->n_heads * t->D, size = kv_size(t->a);
+    const int64_t rows = width == ld ? p->n : 1;
+    const char *base = f->values ? p->span->v : p->span->k;
+    f->at = base + ((p->first + f->row) * ld + f->kvh * t->D) * size;
+    f->end = f->at + rows * width * size;
+    f->row += rows;
+    if (f->row < p->n)
+        return true;
+    f->row = 0;
+    f->piece += f->values;
+    f->values = !f->values;
+    return true;
 }
 
 static inline void ahead_some(struct ahead *f, const struct tile *t)
 {
-    const int64_t size = t->a->kv == PD_DTYPE_F32 ? 4 : 2;
-    for (int64_t i = 0; i < f->per && f->base; i++) {
-        const int64_t at = (f->first + f->row) * t->a->ldk + (f->kvh + f->head) * t->a->hsk;
-        for (int64_t b = 0; b < t->D * size; b += 64)
-            __builtin_prefetch(f->base + at * size + b, 0, 2);
-        if (++f->head < f->n_heads)
-            continue;
-        f->head = 0;
-        if (++f->row < f->n)
-            continue;
-        f->row = 0;
-        f->base = f->values;
-        f->values = NULL;
+    for (int64_t i = 0; i < f->per; i++, f->at += LINE) {
+        if (f->at >= f->end && !ahead_run(f, t))
+            return;
+        __builtin_prefetch(f->at, 0, 2);
     }
 }
 
@@ -236,94 +347,105 @@ static inline int64_t rows_of_kv(const struct tile *t, struct head_run h, int kv
     return (hi < h.n ? hi : h.n) - *row;
 }
 
-/* The keys j..j+nb-1 of a span, for all rows. */
-PD_INLINE void decode_keys(const bool half, struct tile *t, const struct pd_attn_span *sp,
-                           int64_t j, int64_t nb, struct head_run h, struct ahead *next)
+/* Scores of a piece's keys for all rows, from place `at` of their rows on: key by key through
+ * memory, all heads of each. */
+PD_INLINE void decode_scores(const bool half, struct tile *t, const struct piece *p, int64_t at,
+                             struct head_run h, struct ahead *next)
 {
     const struct pd_attn *a = t->a;
-    const int64_t D = t->D, ld = a->ldk;
-    const int kv0 = first_kv(t, h), kv1 = end_kv(t, h);
-    for (int64_t x = 0; x < nb; x += 4) { /* key by key through memory, all heads of each */
-        const int64_t some = nb - x < 4 ? nb - x : 4;
-        for (int kv = kv0; kv < kv1; kv++) {
+    for (int64_t x = 0; x < p->n; x += DOTS)
+        for (int kv = first_kv(t, h); kv < end_kv(t, h); kv++) {
             int64_t row;
-            const int64_t n = rows_of_kv(t, h, kv, &row), at = (j + x) * ld + kv * a->hsk;
-            all_dots(half, n, some, D, t->q + row * D, sp->k, at, ld, t->s + row * KEYS + x, KEYS);
+            const int64_t rows = rows_of_kv(t, h, kv, &row);
+            all_dots(half, rows, p->n - x < DOTS ? p->n - x : DOTS, t->D, t->q + row * t->D,
+                     p->span->k, (p->first + x) * a->ldk + kv * a->hsk, a->ldk,
+                     t->s + row * KEYS + at + x, KEYS);
             ahead_some(next, t);
         }
-    }
-    for (int64_t r = 0; r < t->R; r++) {
-        float *s = t->s + r * KEYS;
-        if (a->alibi)
-            for (int64_t x = 0; x < nb; x++)
-                s[x] +=
-                    alibi_bias(a, v_set(a->alibi[h.first + r]), v_set((float)(sp->pos + j + x)))[0];
-        decode_softmax(t, r, s, nb);
-        ahead_some(next, t);
-    }
-    for (int kv = kv0; kv < kv1; kv++)
-        for (int64_t x = 0; x < nb; x += 8) {
+    for (int64_t r = 0; r < t->R && a->alibi; r++)
+        for (int64_t x = 0; x < p->n; x++) {
+            const float pos = (float)(p->span->pos + p->first + x);
+            t->s[r * KEYS + at + x] += alibi_bias(a, v_set(a->alibi[h.first + r]), v_set(pos))[0];
+        }
+}
+
+PD_INLINE void decode_values(const bool half, struct tile *t, const struct piece *p, int64_t at,
+                             struct head_run h, struct ahead *next)
+{
+    const struct pd_attn *a = t->a;
+    for (int kv = first_kv(t, h); kv < end_kv(t, h); kv++)
+        for (int64_t x = 0; x < p->n; x += MIXED) {
             int64_t row;
-            const int64_t n = rows_of_kv(t, h, kv, &row), at = (j + x) * ld + kv * a->hsk;
-            all_mix(half, n, nb - x < 8 ? nb - x : 8, D, t->s + row * KEYS + x, KEYS, sp->v, at, ld,
-                    t->acc + row * D);
+            const int64_t rows = rows_of_kv(t, h, kv, &row);
+            all_mix(half, rows, p->n - x < MIXED ? p->n - x : MIXED, t->D,
+                    t->s + row * KEYS + at + x, KEYS, p->span->v,
+                    (p->first + x) * a->ldk + kv * a->hsk, a->ldk, t->acc + row * t->D);
             ahead_some(next, t);
         }
 }
 
-static inline void decode_tile(struct tile *t, const struct pd_attn_span *sp, int64_t j, int64_t nb,
-                               struct head_run h, struct ahead *next)
+PD_INLINE void decode_keys(const bool half, struct tile *t, const struct keys *k, struct head_run h,
+                           struct ahead *next)
+{
+    int64_t at = 0;
+    for (int i = 0; i < k->n_pieces; at += k->piece[i++].n)
+        decode_scores(half, t, &k->piece[i], at, h, next);
+    decode_softmax(t, k->n);
+    ahead_some(next, t);
+    at = 0;
+    for (int i = 0; i < k->n_pieces; at += k->piece[i++].n)
+        decode_values(half, t, &k->piece[i], at, h, next);
+}
+
+static inline void decode_tile(struct tile *t, const struct keys *k, struct head_run h,
+                               struct ahead *next)
 {
     if (t->a->kv == PD_DTYPE_F32)
-        decode_keys(false, t, sp, j, nb, h, next);
+        decode_keys(false, t, k, h, next);
     else
-        decode_keys(true, t, sp, j, nb, h, next);
+        decode_keys(true, t, k, h, next);
 }
 
 /* One query token, h.n <= RP of its heads, for a tile of keys at a time, since what the heads see
- * of a key lies side by side. following: what this thread will do next, or NULL. */
-static inline void decode(struct tile *t, const struct pd_attn_seg *seg, int64_t i0,
-                          struct head_run h, const struct pd_attn_seg *following)
+ * of a key lies side by side. following: what this thread will do next, if it is known. */
+static inline void decode(struct tile *t, struct token token, struct head_run h,
+                          struct token following)
 {
     const struct pd_attn *a = t->a;
+    const struct pd_attn_seg *seg = token.seg;
     const int64_t D = t->D;
     const int kv0 = first_kv(t, h), n_kv = end_kv(t, h) - kv0;
-    t->seg = seg, t->i0 = i0, t->ni = 1, t->R = h.n;
+    t->R = h.n;
     for (int64_t r = 0; r < t->R; r++) {
-        const float *q = seg->q + i0 * a->ldq + (h.first + r) * a->hsq;
+        const float *q = seg->q + token.i * a->ldq + (h.first + r) * a->hsq;
         for (int64_t d = 0; d < D; d++)
             t->q[r * D + d] = q[d] * a->scale;
         t->m[r] = HIDDEN;
         t->l[r] = 0;
     }
     memset(t->acc, 0, (size_t)(t->R * D) * sizeof *t->acc);
-    for (int n = 0; n < seg->n_spans; n++) {
-        const struct pd_attn_span *sp = &seg->spans[n];
-        int64_t lo, hi;
-        visible(t, sp, &lo, &hi);
-        for (int64_t j = lo; j < hi; j += KEYS) {
-            struct ahead next = {0};
-            const int64_t nb = hi - j < KEYS ? hi - j : KEYS;
-            int64_t from = j + KEYS, to = hi;
-            const int after = from < hi ? n : n + 1;
-            if (after > n && after < seg->n_spans)
-                visible(t, &seg->spans[after], &from, &to);
-            if (after < seg->n_spans && from < to)
-                ahead_begin(&next, t, nb, &seg->spans[after], from,
-                            to - from < KEYS ? to - from : KEYS, kv0, n_kv);
-            else if (after == seg->n_spans && following && a->window == 0)
-                ahead_begin(&next, t, nb, following->spans, 0,
-                            following->spans->n < KEYS ? following->spans->n : KEYS, kv0, n_kv);
-            decode_tile(t, sp, j, nb, h, &next);
-        }
+    struct reader here = {.token = token}, then = {.token = following};
+    struct keys now;
+    struct ahead next;
+    next_keys(t, &here, &now);
+    while (now.n > 0) {
+        next_keys(t, &here, &next.keys);
+        const bool last = next.keys.n == 0;
+        if (last)
+            next_keys(t, &then, &next.keys);
+        ahead_begin(&next, t, &now, kv0, n_kv);
+        decode_tile(t, &now, h, &next);
+        now.n = 0;
+        if (!last)
+            now = next.keys;
     }
     for (int64_t r = 0; r < t->R; r++) {
-        float *o = seg->o + i0 * a->ldo + (h.first + r) * a->hso;
+        float *o = seg->o + token.i * a->ldo + (h.first + r) * a->hso;
         const float inv = 1.0f / t->l[r];
         for (int64_t d = 0; d < D; d++)
             o[d] = t->acc[r * D + d] * inv;
         if (seg->lse)
-            seg->lse[i0 * a->heads + h.first + r] = t->m[r] + logf(t->l[r]);
+            seg->lse[token.i * a->heads + h.first + r] = t->m[r] + logf(t->l[r]);
     }
 }
 

@@ -47,15 +47,20 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     return p - mem;
 }
 
-/* The keys [*lo, *hi) of a span that some row of the tile sees. */
-static inline void visible(const struct tile *t, const struct pd_attn_span *sp, int64_t *lo,
-                           int64_t *hi)
+/* The keys [*lo, *hi) of a span that a row at one of the positions first..last sees. */
+static inline void visible(const struct pd_attn *a, int64_t first, int64_t last,
+                           const struct pd_attn_span *sp, int64_t *lo, int64_t *hi)
 {
-    const int64_t first = t->seg->pos + t->i0, last = first + t->ni - 1;
     *hi = last - sp->pos + 1 < sp->n ? last - sp->pos + 1 : sp->n;
     *lo = 0;
-    if (t->a->window > 0 && first - t->a->window + 1 > sp->pos)
-        *lo = first - t->a->window + 1 - sp->pos;
+    if (a->window > 0 && first - a->window + 1 > sp->pos)
+        *lo = first - a->window + 1 - sp->pos;
+}
+static inline void visible_to_tile(const struct tile *t, const struct pd_attn_span *sp, int64_t *lo,
+                                   int64_t *hi)
+{
+    const int64_t first = t->seg->pos + t->i0;
+    visible(t->a, first, first + t->ni - 1, sp, lo, hi);
 }
 
 /* Row j0 of this head's keys or values as fp32, and the stride of its rows. */

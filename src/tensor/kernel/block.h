@@ -7,10 +7,6 @@
 
 #include "tensor/kernel/vec.h"
 
-#ifdef __SSE2__
-#include <immintrin.h>
-#endif
-
 typedef int8_t i8x16 __attribute__((vector_size(16)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef int16_t i16x16 __attribute__((vector_size(32)));

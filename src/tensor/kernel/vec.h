@@ -5,6 +5,9 @@
 
 #include "tensor/kernels.h"
 
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <string.h>
 
@@ -58,9 +61,25 @@ PD_INLINE vf v_select(vi mask, vf yes, vf no)
 {
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
-PD_INLINE vf v_max(vf a, vf b) /* b when a is NaN */
+PD_INLINE vf v_max(vf a, vf b) /* b when one is NaN */
 {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
     return v_select(a > b, a, b);
+#endif
+}
+PD_INLINE vf v_min(vf a, vf b) /* b when one is NaN */
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return v_select(a < b, a, b);
+#endif
 }
 /* The first m < PD_LANES floats; the rest is fill. */
 PD_INLINE vf v_load_part(const float *p, int64_t m, float fill)
@@ -122,8 +141,7 @@ PD_INLINE float v_hmax(vf v)
 PD_INLINE vf v_exp(vf x)
 {
     const vf lo = v_set(-87.33654f), hi = v_set(88.37626f);
-    vf t = v_select(x < lo, lo, x);
-    t = v_select(t > hi, hi, t);
+    const vf t = v_min(hi, v_max(lo, x));
     const vf magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     vf k = t * 1.44269504088896341f + magic;
     const vi n = (vi)k - (vi)magic;
