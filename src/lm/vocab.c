@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#define LANES 8
+#define LANES 16
 typedef float vf __attribute__((vector_size(LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef float vf_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -12,7 +12,7 @@ typedef float vf_any __attribute__((vector_size(LANES * 4), aligned(4), may_alia
 /* Function versions are chosen before sanitizers are up, so those builds take the plain one. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&      \
     !defined(__clang__)
-#define CLONES __attribute__((target_clones("avx2,fma", "default")))
+#define CLONES __attribute__((target_clones("avx512f", "avx2,fma", "default")))
 #else
 #define CLONES
 #endif
@@ -42,7 +42,10 @@ INLINE float lanes_max(vf v)
 
 INLINE float lanes_sum(vf v)
 {
-    return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
+    float s[LANES / 2];
+    for (int i = 0; i < LANES / 2; i++)
+        s[i] = v[i] + v[i + LANES / 2];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
 }
 
 /* e^x for x <= 0, relative error below 2e-7: x = n ln 2 + r, |r| <= ln 2 / 2, and the Taylor
