@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PAGE = 32 }; /* tokens, as in lm/kv.h */
+enum { PAGE = 16 }; /* tokens, as in lm/kv.h */
 
 struct shape {
     const char *name;

@@ -6,7 +6,7 @@
  * the prompt's pages stand once. Nodes are counted: a child holds its parent, and pages go back
  * to the pool when the last holder is gone.
  *
- *      prompt [page 4][page 9 (12 of 32 rows)]
+ *      prompt [page 4][page 9 (12 of 16 rows)]
  *        |-- answer 0 [page 11]
  *        `-- answer 1 [page 3][page 7]
  *
@@ -17,7 +17,7 @@
 
 #include "tensor/dtype.h"
 
-enum { PD_KV_PAGE = 32 };
+enum { PD_KV_PAGE = 16 };
 
 struct pd_kv_shape {
     int n_layers;

@@ -61,28 +61,42 @@ void PD_KERNEL(attn_store)(int64_t n, const float *x, uint16_t *to)
         to[i] = pd_f32_to_f16_1(x[i] > most ? most : x[i] < -most ? -most : x[i]);
 }
 
-/* S (nb,RP) = K Q^T with alibi, invisible entries HIDDEN. */
-static void scores(const struct tile *t, const float *k, int64_t ldk, int64_t key_pos, int64_t nb)
+/* Whether all rows see all of a piece. */
+static bool all_see(const struct tile *t, const struct piece *p)
 {
-    tile_mm(nb, t->RP, t->D, k, ldk, 1, t->qt, t->RP, t->s, t->RP, false);
     const int64_t first = t->seg->pos + t->i0, last = first + t->ni - 1, w = t->a->window;
-    const bool all = t->R == t->RP && key_pos + nb - 1 <= first && (w == 0 || key_pos > last - w);
-    if (all && !t->a->alibi)
-        return;
-    for (int64_t j = 0; j < nb; j++) {
-        float *sj = t->s + j * t->RP;
-        const int32_t kp = (int32_t)(key_pos + j);
-        for (int64_t r = 0; r < t->RP; r += PD_LANES) {
-            vi p;
-            memcpy(&p, t->pos + r, sizeof p);
-            vi see = p >= kp;
-            if (w > 0)
-                see &= p - (int32_t)w < kp;
-            vf v = v_load(sj + r);
-            if (t->a->alibi)
-                v += alibi_bias(t->a, v_load(t->slope + r), v_set((float)kp));
-            v_store(sj + r, v_select(see, v, v_set(HIDDEN)));
-        }
+    const int64_t pos = p->span->pos + p->first;
+    return t->R == t->RP && pos + p->n - 1 <= first && (w == 0 || pos > last - w);
+}
+
+/* Scores s (RP) of the key at a position: alibi, and HIDDEN where a row does not see it. */
+static void place_scores(const struct tile *t, int64_t key_pos, float *s)
+{
+    const int64_t w = t->a->window;
+    const int32_t kp = (int32_t)key_pos;
+    for (int64_t r = 0; r < t->RP; r += PD_LANES) {
+        vi p;
+        memcpy(&p, t->pos + r, sizeof p);
+        vi see = p >= kp;
+        if (w > 0)
+            see &= p - (int32_t)w < kp;
+        vf v = v_load(s + r);
+        if (t->a->alibi)
+            v += alibi_bias(t->a, v_load(t->slope + r), v_set((float)kp));
+        v_store(s + r, v_select(see, v, v_set(HIDDEN)));
+    }
+}
+
+/* S (keys,RP) = K Q^T, in place. */
+static void scores(const struct tile *t, const float *k, int64_t ldk, const struct keys *keys)
+{
+    tile_mm(keys->n, t->RP, t->D, k, ldk, 1, t->qt, t->RP, t->s, t->RP, false);
+    float *s = t->s;
+    for (const struct piece *p = keys->piece; p < keys->piece + keys->n_pieces; p++) {
+        const bool as_they_are = !t->a->alibi && all_see(t, p);
+        for (int64_t i = 0; i < p->n && !as_they_are; i++)
+            place_scores(t, p->span->pos + p->first + i, s + i * t->RP);
+        s += p->n * t->RP;
     }
 }
 
@@ -114,6 +128,12 @@ static void softmax_step(const struct tile *t, int64_t nb)
     }
 }
 
+static struct reader rows_see(const struct tile *t)
+{
+    const int64_t first = t->seg->pos + t->i0;
+    return (struct reader){.seg = t->seg, .first = first, .last = first + t->ni - 1};
+}
+
 static void forward_tile(struct tile *t)
 {
     const struct pd_attn_seg *seg = t->seg;
@@ -122,18 +142,15 @@ static void forward_tile(struct tile *t)
         t->m[r] = HIDDEN;
         t->l[r] = 0;
     }
-    for (int n = 0; n < seg->n_spans; n++) {
-        const struct pd_attn_span *sp = &seg->spans[n];
-        int64_t lo, hi, ld;
-        visible_to_tile(t, sp, &lo, &hi);
-        for (int64_t j = lo; j < hi; j += KEYS) {
-            const int64_t nb = hi - j < KEYS ? hi - j : KEYS;
-            const float *k = kv_rows(t, sp->k, j, nb, t->kf, &ld);
-            scores(t, k, ld, sp->pos + j, nb);
-            softmax_step(t, nb);
-            const float *v = kv_rows(t, sp->v, j, nb, t->vf_, &ld);
-            tile_mm(t->R, t->D, nb, t->s, 1, t->RP, v, ld, t->acc, t->D, true);
-        }
+    struct reader all = rows_see(t);
+    struct keys keys;
+    for (next_keys(t->a, &all, &keys); keys.n > 0; next_keys(t->a, &all, &keys)) {
+        int64_t ld;
+        const float *k = kv_rows(t, &keys, false, t->kv, &ld);
+        scores(t, k, ld, &keys);
+        softmax_step(t, keys.n);
+        const float *v = kv_rows(t, &keys, true, t->kv, &ld);
+        tile_mm(t->R, t->D, keys.n, t->s, 1, t->RP, v, ld, t->acc, t->D, true);
     }
     for (int64_t r = 0; r < t->R; r++) {
         const int64_t i = t->i0 + r / t->G, h = t->kvh * t->G + r % t->G;
@@ -204,11 +221,13 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
 /* Dao et al. 2022, algorithm 4, with everything transposed like S:
  *   P = exp(S - lse)         dV += P dO        dP = V dO^T
  *   dS = P * (dP - delta)    dK += dS Q        dQ += dS^T K      delta = rowsum(dO * O) */
-static void backward_keys(struct tile *t, const struct pd_attn_span *sp, int64_t j, int64_t nb)
+static void backward_keys(struct tile *t, const struct keys *keys)
 {
-    const int64_t ld = t->a->ldk, at = j * ld + t->kvh * t->a->hsk;
+    const struct pd_attn_span *sp = keys->piece->span;
+    const int64_t ld = t->a->ldk, at = keys->piece->first * ld + t->kvh * t->a->hsk;
+    const int64_t nb = keys->n;
     const float *k = (const float *)sp->k + at, *v = (const float *)sp->v + at;
-    scores(t, k, ld, sp->pos + j, nb);
+    scores(t, k, ld, keys);
     tile_mm(nb, t->RP, t->D, v, ld, 1, t->doutt, t->RP, t->ds, t->RP, false);
     for (int64_t x = 0; x < nb; x++) {
         float *s = t->s + x * t->RP, *ds = t->ds + x * t->RP;
@@ -243,12 +262,11 @@ static void backward_tile(struct tile *t)
         t->l[r] = seg->lse[i * a->heads + h];
     }
     memset(t->acc, 0, (size_t)(t->R * t->D) * sizeof *t->acc);
-    for (int n = 0; n < seg->n_spans; n++) {
-        int64_t lo, hi;
-        visible_to_tile(t, &seg->spans[n], &lo, &hi);
-        for (int64_t j = lo; j < hi; j += KEYS)
-            backward_keys(t, &seg->spans[n], j, hi - j < KEYS ? hi - j : KEYS);
-    }
+    struct reader all = rows_see(t);
+    struct keys keys;
+    all.apart = true;
+    for (next_keys(a, &all, &keys); keys.n > 0; next_keys(a, &all, &keys))
+        backward_keys(t, &keys);
     for (int64_t r = 0; r < t->R; r++) {
         const int64_t i = t->i0 + r / t->G, h = t->kvh * t->G + r % t->G;
         float *dq = seg->dq + i * a->ldq + h * a->hsq;

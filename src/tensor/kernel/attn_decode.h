@@ -207,49 +207,15 @@ static inline void decode_softmax(const struct tile *t, int64_t n)
     }
 }
 
-/* Keys that follow each other in what a token sees, up to KEYS of them, wherever they lie. */
-struct keys {
-    int64_t n;
-    int n_pieces;
-    struct piece {
-        const struct pd_attn_span *span;
-        int64_t first, n;
-    } piece[KEYS / 4];
-};
 /* A query token: row i of a segment. seg NULL: none. */
 struct token {
     const struct pd_attn_seg *seg;
     int64_t i;
 };
-/* Goes through all keys that a token sees. */
-struct reader {
-    struct token token;
-    int span;
-    int64_t at; /* in it */
-};
-
-/* The next keys; there are none left where n is 0. */
-static inline void next_keys(const struct tile *t, struct reader *r, struct keys *to)
+static inline struct reader keys_of(struct token x)
 {
-    enum { MOST = sizeof to->piece / sizeof *to->piece };
-    const struct pd_attn_seg *seg = r->token.seg;
-    to->n = to->n_pieces = 0;
-    while (seg && r->span < seg->n_spans && to->n < KEYS && to->n_pieces < MOST) {
-        const struct pd_attn_span *sp = &seg->spans[r->span];
-        const int64_t pos = seg->pos + r->token.i;
-        int64_t lo, hi;
-        visible(t->a, pos, pos, sp, &lo, &hi);
-        const int64_t first = r->at > lo ? r->at : lo, room = KEYS - to->n;
-        const int64_t n = hi - first < room ? hi - first : room;
-        if (n > 0)
-            to->piece[to->n_pieces++] = (struct piece){sp, first, n};
-        to->n += n > 0 ? n : 0;
-        r->at = first + n;
-        if (r->at < hi)
-            continue;
-        r->span++;
-        r->at = 0;
-    }
+    const int64_t pos = x.seg ? x.seg->pos + x.i : 0;
+    return (struct reader){.seg = x.seg, .first = pos, .last = pos};
 }
 
 /* The keys and values that come next, on their way into the second-level cache while those that are
@@ -424,15 +390,15 @@ static inline void decode(struct tile *t, struct token token, struct head_run h,
         t->l[r] = 0;
     }
     memset(t->acc, 0, (size_t)(t->R * D) * sizeof *t->acc);
-    struct reader here = {.token = token}, then = {.token = following};
+    struct reader here = keys_of(token), then = keys_of(following);
     struct keys now;
     struct ahead next;
-    next_keys(t, &here, &now);
+    next_keys(a, &here, &now);
     while (now.n > 0) {
-        next_keys(t, &here, &next.keys);
+        next_keys(a, &here, &next.keys);
         const bool last = next.keys.n == 0;
         if (last)
-            next_keys(t, &then, &next.keys);
+            next_keys(a, &then, &next.keys);
         ahead_begin(&next, t, &now, kv0, n_kv);
         decode_tile(t, &now, h, &next);
         now.n = 0;

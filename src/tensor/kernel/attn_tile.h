@@ -21,7 +21,7 @@ struct tile {
     float *dout, *doutt;          /* (R,D), (D,RP) */
     float *m, *l, *delta, *slope; /* (RP) */
     int32_t *pos;                 /* (RP) position of the row's token; -1 when padding */
-    float *kf, *vf_;              /* (KEYS,D) when the cache is fp16 */
+    float *kv;                    /* (KEYS,D) keys, then values, where they do not lie so */
 };
 
 static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *mem)
@@ -37,8 +37,7 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     t->doutt = p, p += rd;
     t->s = p, p += kr;
     t->ds = p, p += kr;
-    t->kf = p, p += (kd + 15) / 16 * 16;
-    t->vf_ = p, p += (kd + 15) / 16 * 16;
+    t->kv = p, p += (kd + 15) / 16 * 16;
     t->m = p, p += t->RP;
     t->l = p, p += t->RP;
     t->delta = p, p += t->RP;
@@ -47,41 +46,79 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     return p - mem;
 }
 
-/* The keys [*lo, *hi) of a span that a row at one of the positions first..last sees. */
-static inline void visible(const struct pd_attn *a, int64_t first, int64_t last,
-                           const struct pd_attn_span *sp, int64_t *lo, int64_t *hi)
+/* Keys that follow each other in what rows see, up to KEYS of them, wherever they lie. */
+struct keys {
+    int64_t n;
+    int n_pieces;
+    struct piece {
+        const struct pd_attn_span *span;
+        int64_t first, n;
+    } piece[KEYS / 4];
+};
+/* Goes through all keys that some row at one of the positions first..last sees. seg NULL: none. */
+struct reader {
+    const struct pd_attn_seg *seg;
+    int64_t first, last;
+    bool apart; /* keys of one span at a time */
+    int span;
+    int64_t at; /* in it */
+};
+
+/* The next keys; there are none left where n is 0. */
+static inline void next_keys(const struct pd_attn *a, struct reader *r, struct keys *to)
 {
-    *hi = last - sp->pos + 1 < sp->n ? last - sp->pos + 1 : sp->n;
-    *lo = 0;
-    if (a->window > 0 && first - a->window + 1 > sp->pos)
-        *lo = first - a->window + 1 - sp->pos;
-}
-static inline void visible_to_tile(const struct tile *t, const struct pd_attn_span *sp, int64_t *lo,
-                                   int64_t *hi)
-{
-    const int64_t first = t->seg->pos + t->i0;
-    visible(t->a, first, first + t->ni - 1, sp, lo, hi);
+    const int most = r->apart ? 1 : sizeof to->piece / sizeof *to->piece;
+    to->n = to->n_pieces = 0;
+    while (r->seg && r->span < r->seg->n_spans && to->n < KEYS && to->n_pieces < most) {
+        const struct pd_attn_span *sp = &r->seg->spans[r->span];
+        const int64_t end = r->last - sp->pos + 1 < sp->n ? r->last - sp->pos + 1 : sp->n;
+        const int64_t past = a->window > 0 ? r->first - a->window + 1 - sp->pos : 0;
+        const int64_t first = past > r->at ? past : r->at, room = KEYS - to->n;
+        const int64_t n = end - first < room ? end - first : room;
+        if (n > 0)
+            to->piece[to->n_pieces++] = (struct piece){sp, first, n};
+        to->n += n > 0 ? n : 0;
+        r->at = first + n;
+        if (r->at < end)
+            continue;
+        r->span++;
+        r->at = 0;
+    }
 }
 
-/* Row j0 of this head's keys or values as fp32, and the stride of its rows. */
-static inline const float *kv_rows(const struct tile *t, const void *base, int64_t j0, int64_t nb,
+/* n keys or values of this head from row j of a span on, as rows of fp32. */
+static inline void copy_rows(const struct tile *t, const void *base, int64_t j, int64_t n,
+                             float *to)
+{
+    for (int64_t i = 0; i < n; i++, to += t->D) {
+        const int64_t at = (j + i) * t->a->ldk + t->kvh * t->a->hsk;
+        if (t->a->kv == PD_DTYPE_F32) {
+            memcpy(to, (const float *)base + at, (size_t)t->D * sizeof *to);
+            continue;
+        }
+        const uint16_t *from = (const uint16_t *)base + at;
+        int64_t d = 0;
+        for (; d + PD_LANES <= t->D; d += PD_LANES)
+            v_store(to + d, floats_at(PD_DTYPE_F16, from + d));
+        for (; d < t->D; d++)
+            to[d] = pd_f16_to_f32(from[d]);
+    }
+}
+
+/* Keys, or their values, of this head as rows of fp32, *ld floats apart: where they lie, or copied
+ * into buf (KEYS,D). */
+static inline const float *kv_rows(const struct tile *t, const struct keys *k, bool values,
                                    float *buf, int64_t *ld)
 {
-    const int64_t at = j0 * t->a->ldk + t->kvh * t->a->hsk;
-    if (t->a->kv == PD_DTYPE_F32) {
+    const struct piece *p = k->piece;
+    if (t->a->kv == PD_DTYPE_F32 && k->n_pieces == 1) {
         *ld = t->a->ldk;
-        return (const float *)base + at;
+        return (const float *)(values ? p->span->v : p->span->k) + p->first * *ld +
+               t->kvh * t->a->hsk;
     }
-    for (int64_t j = 0; j < nb; j++) {
-        const uint16_t *src = (const uint16_t *)base + at + j * t->a->ldk;
-        int64_t d = 0;
-        for (; d + 8 <= t->D; d += 8) {
-            const f32x8 v = f16x8(src + d);
-            memcpy(buf + j * t->D + d, &v, sizeof v);
-        }
-        for (; d < t->D; d++)
-            buf[j * t->D + d] = pd_f16_to_f32(src[d]);
-    }
+    float *to = buf;
+    for (; p < k->piece + k->n_pieces; to += p++->n * t->D)
+        copy_rows(t, values ? p->span->v : p->span->k, p->first, p->n, to);
     *ld = t->D;
     return buf;
 }

@@ -240,7 +240,7 @@ static void test_frozen(void **state)
 }
 
 /* A prompt in two chunks, then two answers token by token beside each other: the hidden states of
- * the training forward, and one page of the cache shared. */
+ * the training forward, and the prompt's pages of the cache shared. */
 static void test_infer(void **state)
 {
     static const enum pd_dtype kinds[] = {PD_DTYPE_F32, PD_DTYPE_F16};
@@ -270,7 +270,7 @@ static void test_infer(void **state)
         struct pd_kv *kv;
         const struct pd_kv_shape exact = pd_decoder_kv_shape(dec);
         assert_true(exact.row == shape.row && exact.dtype == PD_DTYPE_F32);
-        assert_int_equal(pd_kv_new(&shape, 4, &kv, NULL), PD_OK);
+        assert_int_equal(pd_kv_new(&shape, pd_kv_pages_for(PROMPT) + 2, &kv, NULL), PD_OK);
         struct pd_kv_node *prompt = pd_kv_node_new(NULL);
         struct pd_infer_part part = {prompt, ids[0], CUT, false};
         assert_int_equal(pd_decoder_infer(dec, kv, &part, 1, &hidden, NULL), PD_OK);
@@ -293,7 +293,7 @@ static void test_infer(void **state)
                                  tiny_specs[k].name, s, t, hidden[s * TINY_H + x], w[x]);
             }
         }
-        assert_int_equal(pd_kv_free_pages(kv), 0); /* two of the prompt, one for each answer */
+        assert_int_equal(pd_kv_free_pages(kv), 0); /* the prompt's once, one an answer */
         part = (struct pd_infer_part){answer[0], ids[0], 30, true};
         assert_int_equal(pd_decoder_infer(dec, kv, &part, 1, &hidden, NULL), PD_TOOBIG);
         for (int s = 0; s < 2; s++)

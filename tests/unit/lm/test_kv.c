@@ -9,21 +9,22 @@
 
 static void test_tree(void **state)
 {
+    enum { PAGE = PD_KV_PAGE };
     struct pd_kv_shape shape = {3, 8, PD_DTYPE_F32};
     struct pd_kv *kv;
     assert_int_equal(pd_kv_new(&shape, 6, &kv, NULL), PD_OK);
     struct pd_kv_node *root = pd_kv_node_new(NULL);
-    assert_true(pd_kv_node_reserve(kv, root, 40)); /* two pages */
-    root->len = 40;
+    assert_true(pd_kv_node_reserve(kv, root, PAGE + 8)); /* two pages */
+    root->len = PAGE + 8;
     struct pd_kv_node *a = pd_kv_node_new(root), *b = pd_kv_node_new(root);
-    assert_int_equal(a->base, 40);
+    assert_int_equal(a->base, PAGE + 8);
     assert_true(pd_kv_node_reserve(kv, a, 1));
-    assert_true(pd_kv_node_reserve(kv, b, 33));
+    assert_true(pd_kv_node_reserve(kv, b, PAGE + 1));
     assert_int_equal(pd_kv_free_pages(kv), 1);
-    b->len = 33;
-    assert_true(pd_kv_node_reserve(kv, b, 31)); /* fits the page it has */
+    b->len = PAGE + 1;
+    assert_true(pd_kv_node_reserve(kv, b, PAGE - 1)); /* fits the page it has */
     assert_int_equal(pd_kv_free_pages(kv), 1);
-    assert_false(pd_kv_node_reserve(kv, b, 100));
+    assert_false(pd_kv_node_reserve(kv, b, 3 * PAGE));
     assert_int_equal(b->n_pages, 2);
 
     /* no two pages share a float */
