@@ -5,12 +5,14 @@
 #include "lm/kv.h"
 #include "base/mem.h"
 
+#include <omp.h>
 #include <string.h>
 
 struct infer {
     struct pd_kv *kv;
     const struct pd_infer_part *parts;
     int n_parts;
+    int64_t rows;
     int *span_page; /* page of each span of the plan */
 };
 
@@ -145,8 +147,9 @@ static void store_row(enum pd_dtype dtype, int64_t n, const float *x, void *to, 
         pd_attn_store(n, x, (uint16_t *)to + at);
 }
 
-/* The new keys and values of part i, a layer's, into their pages. */
-static void store_part(const struct pd_decoder *dec, const struct infer *in, int layer, int i)
+/* The new keys and values of part i, a layer's, into those of their pages that are thread me's. */
+static void store_part(const struct pd_decoder *dec, const struct infer *in, int layer, int i,
+                       int me, int threads)
 {
     const struct pd_infer_part *p = &in->parts[i];
     const enum pd_dtype dtype = pd_kv_dtype(in->kv);
@@ -155,19 +158,21 @@ static void store_part(const struct pd_decoder *dec, const struct infer *in, int
     for (int64_t t = p->node->len; t < p->node->len + p->n; t++, k += dec->W) {
         const int page = p->node->pages[t / PD_KV_PAGE];
         const int64_t at = t % PD_KV_PAGE * n;
+        if (page % threads != me)
+            continue;
         store_row(dtype, n, k, pd_kv_keys(in->kv, layer, page), at);
         store_row(dtype, n, k + n, pd_kv_values(in->kv, layer, page), at);
     }
 }
 
-/* All parts'. By all threads: a page that is new is zeroed by the kernel first, which takes far
- * longer than the store. */
+/* All parts'. By all threads, since the system zeroes memory when it is first touched, which takes
+ * far longer than the store. */
 static void store_kv(const struct pd_decoder *dec, const struct infer *in, int layer)
 {
     enum { FEW = 8 };
-#pragma omp parallel for schedule(static) if (in->n_parts > FEW)
+#pragma omp parallel if (in->rows > FEW)
     for (int i = 0; i < in->n_parts; i++)
-        store_part(dec, in, layer, i);
+        store_part(dec, in, layer, i, omp_get_thread_num(), omp_get_num_threads());
 }
 
 static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
@@ -222,8 +227,9 @@ enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
                             struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct infer in = {.kv = kv, .parts = parts, .n_parts = n_parts};
-    int64_t T = pd_decoder_stable_rows(dec, count_rows(parts, n_parts));
+    struct infer in = {
+        .kv = kv, .parts = parts, .n_parts = n_parts, .rows = count_rows(parts, n_parts)};
+    int64_t T = pd_decoder_stable_rows(dec, in.rows);
     PD_TRY(check_parts(dec, kv, parts, n_parts, err));
     PD_TRY(pd__decoder_work(dec, T, err));
     dec->saved_rows = -1;

@@ -42,9 +42,10 @@ INLINE float lanes_max(vf v)
 
 INLINE float lanes_sum(vf v)
 {
-    float s[LANES / 2];
-    for (int i = 0; i < LANES / 2; i++)
-        s[i] = v[i] + v[i + LANES / 2];
+    _Static_assert(LANES == 16, "sixteen lanes are added below");
+    float s[8];
+    for (int i = 0; i < 8; i++)
+        s[i] = v[i] + v[i + 8];
     return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
 }
 

@@ -7,7 +7,7 @@ static int64_t floats_per_thread(const struct pd_attn *a)
 {
     const int64_t rp = pd_attn_padded_rows(a->heads / a->kv_heads), d = a->head_dim;
     const int64_t keys = PD_ATTN_KEYS;
-    return 5 * (rp * d + 16) + 2 * keys * rp + (keys * d + 16) + 5 * rp + 64;
+    return 5 * (rp * d + 16) + 2 * keys * rp + (keys * d + 16) + 7 * rp + 64;
 }
 
 static void check(const struct pd_attn *a)

@@ -66,7 +66,8 @@ static int64_t bucket(int64_t m)
 /* Rows that a product of T rows takes in scratch. */
 static int64_t padded(int64_t T)
 {
-    return T / STEP * STEP + bucket(T % STEP);
+    const int64_t tail = T % STEP;
+    return T - tail + (tail > 0 ? bucket(tail) : 0);
 }
 
 /* Rows first..first+n-1 of m by way of scratch; A has padded(n) rows from there on. */
@@ -75,6 +76,7 @@ static enum pd_rc run_piece(const struct pd_matmul *m, int64_t first, int64_t n,
     enum pd_rc rc = PD_OK;
     struct pd_matmul piece = *m;
     piece.M = padded(n);
+    PD_ASSERT(piece.M <= PIECE);
     piece.a = (const char *)m->a + (size_t)(first * m->K) * element(m->type);
     piece.c = pd_scratch(PD_SCRATCH_LINEAR_C, (size_t)(PIECE * m->N));
     piece.ldc = m->N;

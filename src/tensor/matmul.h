@@ -36,9 +36,9 @@ PD_CHECKED enum pd_rc pd_matmul_pack(enum pd_matmul_type type, int64_t K, int64_
                                      int64_t brs, int64_t bcs, void **packed, struct pd_err *err);
 void pd_matmul_release(void); /* drops all kept primitives */
 
-/* How many of the kept primitives are oneDNN's reference implementation, a hundred times slower
- * than its kernels. It is what oneDNN silently falls back to for bf16 operands with a packed B when
- * ldc is not N. Tests hold it at 0. */
+/* How many primitives that were ever made are oneDNN's reference implementation, a hundred times
+ * slower than its kernels. It is what oneDNN silently falls back to for bf16 operands with a packed
+ * B when ldc is not N. Tests hold it at 0. */
 int pd_matmul_references(void);
 
 #endif

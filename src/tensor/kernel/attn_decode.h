@@ -54,11 +54,14 @@ PD_INLINE int64_t together(int64_t G, int64_t h)
     return (G - h + lots - 1) / lots;
 }
 
-/* s[h][j] = q_h . k_j for nh heads and nk keys, 4 or 1. */
+/* Keys of a head at a time, whose products sum4 adds; values. */
+enum { DOTS = 4, MIXED = 16 };
+
+/* s[h][j] = q_h . k_j for nh heads and nk keys, DOTS or 1. */
 PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, const float *q,
                     const void *k, int64_t at, int64_t ldk, float *s, int64_t lds)
 {
-    vf acc[TOGETHER][4];
+    vf acc[TOGETHER][DOTS];
 #pragma GCC unroll 4
     for (int h = 0; h < nh; h++)
 #pragma GCC unroll 4
@@ -66,7 +69,7 @@ PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, cons
             acc[h][j] = (vf){0};
     int64_t d = 0;
     for (; d + PD_LANES <= D; d += PD_LANES) {
-        vf kv[4];
+        vf kv[DOTS];
 #pragma GCC unroll 4
         for (int j = 0; j < nk; j++)
             kv[j] = kv_load(half, k, at + j * ldk + d);
@@ -80,7 +83,7 @@ PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, cons
     }
 #pragma GCC unroll 4
     for (int h = 0; h < nh; h++) {
-        if (nk == 4)
+        if (nk == DOTS)
             sum4(acc[h], s + h * lds);
         else
             s[h * lds] = v_sum(acc[h][0]);
@@ -101,8 +104,8 @@ PD_INLINE void all_dots(const bool half, int64_t G, int64_t n, int64_t D, const 
         switch (nh) {
 #define HEADS(x)                                                                                   \
     case x:                                                                                        \
-        for (; j + 4 <= n; j += 4)                                                                 \
-            dots(half, x, 4, D, qh, k, at + j * ldk, ldk, sh + j, lds);                            \
+        for (; j + DOTS <= n; j += DOTS)                                                           \
+            dots(half, x, DOTS, D, qh, k, at + j * ldk, ldk, sh + j, lds);                         \
         for (; j < n; j++)                                                                         \
             dots(half, x, 1, D, qh, k, at + j * ldk, ldk, sh + j, lds);                            \
         break;
@@ -176,7 +179,6 @@ PD_INLINE void all_mix(const bool half, int64_t G, int64_t n, int64_t D, const f
 /* All heads' step over n scores: s becomes exp(s - m), m and l move on, acc shrinks. */
 static inline void decode_softmax(const struct tile *t, int64_t n)
 {
-    float *top = t->delta, *shrink = t->slope; /* the other ways' */
     const int64_t end = (n + PD_LANES - 1) / PD_LANES * PD_LANES;
     for (int64_t r = 0; r < t->R; r++) {
         float *s = t->s + r * KEYS;
@@ -185,25 +187,25 @@ static inline void decode_softmax(const struct tile *t, int64_t n)
         vf most = v_set(t->m[r]);
         for (int64_t x = 0; x < end; x += PD_LANES)
             most = v_max(v_load(s + x), most);
-        top[r] = v_hmax(most);
+        t->top[r] = v_hmax(most);
     }
     for (int64_t r = 0; r < t->R; r += PD_LANES) { /* rows beyond R are scratch */
-        const vf by = v_exp(v_load(t->m + r) - v_load(top + r));
-        v_store(shrink + r, by);
+        const vf by = v_exp(v_load(t->m + r) - v_load(t->top + r));
+        v_store(t->shrink + r, by);
         v_store(t->l + r, v_load(t->l + r) * by);
-        v_store(t->m + r, v_load(top + r));
+        v_store(t->m + r, v_load(t->top + r));
     }
     for (int64_t r = 0; r < t->R; r++) {
         float *s = t->s + r * KEYS;
         vf sum = {0};
         for (int64_t x = 0; x < end; x += PD_LANES) {
-            const vf e = v_exp(v_load(s + x) - top[r]);
+            const vf e = v_exp(v_load(s + x) - t->top[r]);
             v_store(s + x, e);
             sum += e;
         }
         t->l[r] += v_sum(sum);
-        for (int64_t d = 0; d < t->D && shrink[r] != 1.0f; d++)
-            t->acc[r * t->D + d] *= shrink[r];
+        for (int64_t d = 0; d < t->D && t->shrink[r] != 1.0f; d++)
+            t->acc[r * t->D + d] *= t->shrink[r];
     }
 }
 
@@ -225,12 +227,10 @@ struct ahead {
     int piece;
     bool values; /* of the piece, after its keys */
     int64_t row;
-    const char *at, *end; /* what lies together before that */
+    uintptr_t at, end; /* what lies together before that */
     int kvh, n_heads;
     int64_t per; /* lines at a time */
 };
-
-enum { DOTS = 4, MIXED = 16 }; /* keys and values of a head at a time */
 
 static inline int64_t steps_of(const struct keys *k)
 {
@@ -253,10 +253,11 @@ static inline void ahead_begin(struct ahead *f, const struct tile *t, const stru
 {
     const int64_t steps = n_kv * steps_of(meanwhile) + 1;
     const int64_t lines = 2 * f->keys.n * (n_kv * t->D * kv_size(t->a) / LINE + 1);
-    f->piece = t->a->hsk == t->D ? 0 : f->keys.n_pieces; /* heads stand side by side, or none */
+    /* nothing, unless the heads of a row stand side by side */
+    f->piece = t->a->hsk == t->D ? 0 : f->keys.n_pieces;
     f->values = false;
     f->row = 0;
-    f->at = f->end = NULL;
+    f->at = f->end = 0;
     f->kvh = kvh;
     f->n_heads = n_kv;
     f->per = (lines + steps - 1) / steps;
@@ -271,8 +272,9 @@ static inline bool ahead_run(struct ahead *f, const struct tile *t)
     const int64_t ld = t->a->ldk, width = f->n_heads * t->D, size = kv_size(t->a);
     const int64_t rows = width == ld ? p->n : 1;
     const char *base = f->values ? p->span->v : p->span->k;
-    f->at = base + ((p->first + f->row) * ld + f->kvh * t->D) * size;
-    f->end = f->at + rows * width * size;
+    const uintptr_t at = (uintptr_t)(base + ((p->first + f->row) * ld + f->kvh * t->D) * size);
+    f->at = at - at % LINE;
+    f->end = at + (uintptr_t)(rows * width * size);
     f->row += rows;
     if (f->row < p->n)
         return true;
@@ -287,7 +289,7 @@ static inline void ahead_some(struct ahead *f, const struct tile *t)
     for (int64_t i = 0; i < f->per; i++, f->at += LINE) {
         if (f->at >= f->end && !ahead_run(f, t))
             return;
-        __builtin_prefetch(f->at, 0, 2);
+        __builtin_prefetch((const void *)f->at, 0, 2);
     }
 }
 

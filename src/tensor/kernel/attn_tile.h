@@ -15,13 +15,15 @@ struct tile {
     int64_t G, R, RP, D; /* heads of the group, rows, rows padded, head dim */
     int64_t i0, ni;      /* tokens of the tile */
     int kvh;
-    float *q, *qt;                /* (R,D) scaled, (D,RP) */
-    float *s, *ds;                /* (KEYS,RP) scores then probabilities; their gradient */
-    float *acc;                   /* (R,D) output or dq */
+    float *q, *qt; /* (R,D) scaled, (D,RP) */
+    float *s,
+        *ds;    /* (KEYS,RP), of one token (RP,KEYS): scores then probabilities; their gradient */
+    float *acc; /* (R,D) output or dq */
     float *dout, *doutt;          /* (R,D), (D,RP) */
     float *m, *l, *delta, *slope; /* (RP) */
+    float *top, *shrink;          /* (RP) of one token: the new m, and what the old one is worth */
     int32_t *pos;                 /* (RP) position of the row's token; -1 when padding */
-    float *kv;                    /* (KEYS,D) keys, then values, where they do not lie so */
+    float *kv; /* (KEYS,D) keys, then values, when they must be copied (kv_rows) */
 };
 
 static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *mem)
@@ -42,18 +44,22 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     t->l = p, p += t->RP;
     t->delta = p, p += t->RP;
     t->slope = p, p += t->RP;
+    t->top = p, p += t->RP;
+    t->shrink = p, p += t->RP;
     t->pos = (int32_t *)p, p += t->RP;
     return p - mem;
 }
 
-/* Keys that follow each other in what rows see, up to KEYS of them, wherever they lie. */
+/* Keys that follow each other in what rows see, up to KEYS of them, wherever they lie: fewer where
+ * spans are so short that PIECES of them do not make KEYS. */
+enum { PIECES = 16 };
 struct keys {
     int64_t n;
     int n_pieces;
     struct piece {
         const struct pd_attn_span *span;
         int64_t first, n;
-    } piece[KEYS / 4];
+    } piece[PIECES];
 };
 /* Goes through all keys that some row at one of the positions first..last sees. seg NULL: none. */
 struct reader {
@@ -67,7 +73,7 @@ struct reader {
 /* The next keys; there are none left where n is 0. */
 static inline void next_keys(const struct pd_attn *a, struct reader *r, struct keys *to)
 {
-    const int most = r->apart ? 1 : sizeof to->piece / sizeof *to->piece;
+    const int most = r->apart ? 1 : PIECES;
     to->n = to->n_pieces = 0;
     while (r->seg && r->span < r->seg->n_spans && to->n < KEYS && to->n_pieces < most) {
         const struct pd_attn_span *sp = &r->seg->spans[r->span];
