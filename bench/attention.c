@@ -113,7 +113,7 @@ static void sequence(const struct shape *s, const struct limits *most, int64_t T
 /* A token for each of n sequences of L tokens, in pages; sets of them in turn, as the layers of a
  * model, so that they come from memory and not from cache. */
 static void decode(const struct shape *s, const struct limits *most, enum pd_dtype dtype,
-                   const char *cache, int64_t n, int64_t L)
+                   const void *cache, int64_t n, int64_t L)
 {
     const int64_t q = (int64_t)s->heads * s->head_dim, kv = (int64_t)s->kv_heads * s->head_dim;
     const int64_t half = PAGE * (int64_t)pd_dtype_row_bytes(dtype, (size_t)kv);
@@ -126,8 +126,8 @@ static void decode(const struct shape *s, const struct limits *most, enum pd_dty
     struct pd_attn_span *spans = pd_xalloc((size_t)(w.sets * n * pages) * sizeof *spans);
     w.segs = pd_xalloc((size_t)(w.sets * n) * sizeof *w.segs);
     for (int64_t i = 0; i < w.sets * n * pages; i++)
-        spans[i] = (struct pd_attn_span){.k = cache + i * page,
-                                         .v = cache + i * page + half,
+        spans[i] = (struct pd_attn_span){.k = (const char *)cache + i * page,
+                                         .v = (const char *)cache + i * page + half,
                                          .n = PAGE,
                                          .pos = i % pages * PAGE};
     for (int64_t i = 0; i < w.sets * n; i++)
@@ -167,10 +167,10 @@ int main(int argc, char **argv)
         for (int64_t T = 128; T <= 2048; T *= 4)
             sequence(s, &most, T);
         for (int64_t L = 64; L <= 4096; L *= 4) {
-            decode(s, &most, PD_DTYPE_F32, (const char *)cache, 1, L);
-            decode(s, &most, PD_DTYPE_F32, (const char *)cache, 32, L);
-            decode(s, &most, PD_DTYPE_F16, (const char *)cache, 1, L);
-            decode(s, &most, PD_DTYPE_F16, (const char *)cache, 32, L);
+            decode(s, &most, PD_DTYPE_F32, cache, 1, L);
+            decode(s, &most, PD_DTYPE_F32, cache, 32, L);
+            decode(s, &most, PD_DTYPE_F16, cache, 1, L);
+            decode(s, &most, PD_DTYPE_F16, cache, 32, L);
         }
     }
     pd_aligned_free(cache);

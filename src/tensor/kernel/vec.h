@@ -61,25 +61,21 @@ PD_INLINE vf v_select(vi mask, vf yes, vf no)
 {
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
-PD_INLINE vf v_max(vf a, vf b) /* b when one is NaN */
-{
+/* a where it is on that side of b, else b: also where one is NaN. */
 #if defined(__AVX512F__)
-    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#define PD_EITHER(which, a, side, b) (vf) _mm512_##which##_ps((__m512)(a), (__m512)(b))
 #elif defined(__AVX2__)
-    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#define PD_EITHER(which, a, side, b) (vf) _mm256_##which##_ps((__m256)(a), (__m256)(b))
 #else
-    return v_select(a > b, a, b);
+#define PD_EITHER(which, a, side, b) v_select((a)side(b), a, b)
 #endif
+PD_INLINE vf v_max(vf a, vf b)
+{
+    return PD_EITHER(max, a, >, b);
 }
-PD_INLINE vf v_min(vf a, vf b) /* b when one is NaN */
+PD_INLINE vf v_min(vf a, vf b)
 {
-#if defined(__AVX512F__)
-    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
-#else
-    return v_select(a < b, a, b);
-#endif
+    return PD_EITHER(min, a, <, b);
 }
 /* The first m < PD_LANES floats; the rest is fill. */
 PD_INLINE vf v_load_part(const float *p, int64_t m, float fill)

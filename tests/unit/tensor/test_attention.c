@@ -202,8 +202,7 @@ static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t wi
     struct pd_attn_seg segs[MAX_SEGS];
     struct pd_attn_span *spans = calloc(512, sizeof *spans);
     (void)dense(&p, o2, lse2);
-    for (int pages = 0; pages < 2;
-         pages++) { /* whole segments, then more pages than a tile takes */
+    for (int pages = 0; pages < 2; pages++) { /* whole segments; more pages than a tile takes */
         (void)build(&p, pages ? 3 : 1000, q, k, v, o, lse, c, dq, dk, dv, segs, spans);
         memset(o, 0x7f, (size_t)no * sizeof *o);
         pd_attn_forward(&p.a, segs, t->n);
