@@ -259,7 +259,7 @@ enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how, 
                            struct pd_draw *out, struct pd_err *err)
 {
     float raw_max = pd__vocab_max(s->vocab, logits, s->block_max), max = raw_max;
-    double raw_sum = pd__vocab_exp(s->vocab, logits, raw_max, 1, NULL, s->block_sum);
+    double raw_sum = pd__vocab_mass(s->vocab, logits, raw_max, 1);
     if (!isfinite(raw_sum) || !isfinite(raw_max))
         return PD_FAIL(err, PD_NONFINITE, "the model gives logits that are not finite numbers");
     double raw_lse = raw_max + log(raw_sum);
@@ -302,7 +302,7 @@ void pd_sampler_top(struct pd_sampler *s, const float *logits, int64_t n, struct
 {
     static const struct pd_sampling plain = {.temperature = 1};
     float max = pd__vocab_max(s->vocab, logits, s->block_max);
-    double lse = max + log(pd__vocab_exp(s->vocab, logits, max, 1, NULL, s->block_sum));
+    double lse = max + log(pd__vocab_mass(s->vocab, logits, max, 1));
     pd__take_top(s, &plain, logits, max, n);
     sort_options(s);
     for (int64_t i = 0; i < n; i++)

@@ -107,7 +107,7 @@ static double take_nucleus(struct pd_sampler *s, const struct pd_sampling *how, 
 {
     enum { FEW = 512, BINS = 1024, BINS_PER_NAT = 32 };
     float inv = (float)(1 / how->temperature), width = (float)how->temperature / BINS_PER_NAT;
-    double total = pd__vocab_exp(s->vocab, logits, max, inv, NULL, s->block_sum);
+    double total = pd__vocab_mass(s->vocab, logits, max, inv);
     if (FEW < s->vocab) {
         pd__take_top(s, how, logits, max, FEW);
         if (pd__options_mass(s) >= how->top_p * total)

@@ -32,12 +32,19 @@ INLINE vf choose(vi mask, vf yes, vf no)
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
 
+INLINE vf larger(vf a, vf b) /* a where b is NaN */
+{
+    return choose(b > a, b, a);
+}
+
 INLINE float lanes_max(vf v)
 {
-    float m = v[0];
-    for (int i = 1; i < LANES; i++)
-        m = v[i] > m ? v[i] : m;
-    return m;
+    v = larger(v,
+               __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    v = larger(v,
+               __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+    const float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+    return a > b ? a : b;
 }
 
 INLINE float lanes_sum(vf v)
@@ -76,10 +83,8 @@ CLONES float pd__vocab_max(int64_t n, const float *x, float *block_max)
     for (int64_t b = 0; i < n; b++) {
         int64_t end = i + PD_VOCAB_BLOCK < n ? i + PD_VOCAB_BLOCK : n;
         vf m = splat(-INFINITY);
-        for (; i + LANES <= end; i += LANES) {
-            vf v = load(x + i);
-            m = choose(v > m, v, m);
-        }
+        for (; i + LANES <= end; i += LANES)
+            m = larger(m, load(x + i));
         float best = lanes_max(m);
         for (; i < end; i++)
             best = x[i] > best ? x[i] : best;
@@ -87,6 +92,14 @@ CLONES float pd__vocab_max(int64_t n, const float *x, float *block_max)
         top = best > top ? best : top;
     }
     return top;
+}
+
+/* e of the n values at x, up to a vector; 0 in the lanes beyond. */
+INLINE vf exp_some(int64_t n, const float *x, float max, float k)
+{
+    vf part = splat(-INFINITY);
+    memcpy(&part, x, (size_t)n * sizeof *x);
+    return exp_neg((part - max) * k);
 }
 
 CLONES double pd__vocab_exp(int64_t n, const float *x, float max, float k, float *y,
@@ -100,22 +113,36 @@ CLONES double pd__vocab_exp(int64_t n, const float *x, float max, float k, float
         for (; i + LANES <= end; i += LANES) {
             vf e = exp_neg((load(x + i) - max) * k);
             s += e;
-            if (y)
-                *(vf_any *)(y + i) = e;
+            *(vf_any *)(y + i) = e;
         }
-        float block = lanes_sum(s);
         if (i < end) {
-            vf part = splat(-INFINITY);
-            memcpy(&part, x + i, (size_t)(end - i) * sizeof *x);
-            part = exp_neg((part - max) * k);
-            if (y)
-                memcpy(y + i, &part, (size_t)(end - i) * sizeof *y);
-            block += lanes_sum(part);
+            vf e = exp_some(end - i, x + i, max, k);
+            s += e;
+            memcpy(y + i, &e, (size_t)(end - i) * sizeof *y);
             i = end;
         }
-        block_sum[b] = block;
-        sum += block;
+        block_sum[b] = lanes_sum(s);
+        sum += block_sum[b];
     }
+    return sum;
+}
+
+CLONES double pd__vocab_mass(int64_t n, const float *x, float max, float k)
+{
+    enum { RUN = 1024 }; /* of as many the sum in fp32 is good to 1e-6 */
+    double sum = 0;
+    int64_t i = 0;
+    while (i + 2 * LANES <= n) {
+        int64_t end = i + RUN < n ? i + RUN : n;
+        vf s0 = splat(0), s1 = splat(0);
+        for (; i + 2 * LANES <= end; i += 2 * LANES) {
+            s0 += exp_neg((load(x + i) - max) * k);
+            s1 += exp_neg((load(x + i + LANES) - max) * k);
+        }
+        sum += (double)lanes_sum(s0 + s1);
+    }
+    for (; i < n; i += LANES)
+        sum += (double)lanes_sum(exp_some(n - i < LANES ? n - i : LANES, x + i, max, k));
     return sum;
 }
 
