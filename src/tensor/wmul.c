@@ -32,22 +32,27 @@ static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
 {
     const size_t threads = (size_t)pd_backend_threads();
     const size_t share = sizeof *c->shares / sizeof(float);
-    c->scratch = pd_scratch(PD_SCRATCH_PANELS, threads * (PD_WMUL_SCRATCH + share));
+    c->blocks = (c->m->in + 31) / 32;
+    const int64_t table =
+        c->bytes && c->m->packed ? c->blocks * PD_WMUL_QUARTERS * PD_WMUL_WIDTH : 0;
+    c->room = table > PD_WMUL_SCRATCH ? table : PD_WMUL_SCRATCH;
+    c->scratch = pd_scratch(PD_SCRATCH_PANELS, threads * ((size_t)c->room + share));
     if (!c->scratch)
         return PD_FAIL(err, PD_NOMEM, "no memory for panels of weights");
-    c->shares = (struct pd_wmul_share *)(void *)(c->scratch + threads * PD_WMUL_SCRATCH);
+    c->shares = (struct pd_wmul_share *)(void *)(c->scratch + threads * (size_t)c->room);
     if (c->m->mode == PD_WMUL_F32)
         return PD_OK;
-    c->blocks = (c->m->in + 31) / 32;
     c->ldq = 32 * c->blocks + 32; /* rows at powers of two would share cache sets */
     const size_t T = (size_t)c->T, nq = T * (size_t)c->ldq / 2, ns = T * (size_t)c->blocks;
-    float *p = pd_scratch(PD_SCRATCH_INTEGERS, nq + 3 * ns + 64);
+    float *p = pd_scratch(PD_SCRATCH_INTEGERS, nq + 5 * ns + 64);
     if (!p)
         return PD_FAIL(err, PD_NOMEM, "no memory for %zu rows of activations", T);
     c->q = (int16_t *)(void *)p;
     c->scale = p + nq;
     c->sum = c->scale + ns;
-    c->count = (int32_t *)(void *)(c->sum + ns);
+    c->octave = c->sum + ns;
+    c->count = (int32_t *)(void *)(c->octave + ns);
+    c->place = c->count + ns;
     c->limit = TWO_BYTES;
     for (int i = 0; i < c->m->n_parts; i++) {
         const float limit = limit_of(c->m->part[i].dtype);
@@ -64,10 +69,10 @@ enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_
     if (T == 0 || n == 0)
         return PD_OK;
     const struct pd_kernels *k = pd_kernels();
+    c.bytes = in_bytes(m);
     const enum pd_rc rc = reserve(&c, err);
     if (rc != PD_OK)
         return rc;
-    c.bytes = in_bytes(m);
     if (m->mode == PD_WMUL_F32)
         k->wmul_f32(&c);
     else if (m->packed)

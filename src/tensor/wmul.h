@@ -10,7 +10,7 @@
  *    neighbours (2^-16 where weights have 8 bits or fewer): finer than bf16, at twice the speed of
  *    fp32 on AVX2.
  *  - bytes (PD_WMUL_BYTE): where all weights are Q4_0 or Q4_1 and the CPU gains by it (AVX2; with
- *    VNNI, over panels), x has 8 bits, rounded by at most a 254th of the largest of its 32
+ *    VNNI, over panels), x has 8 bits, rounded by at most a 213th of the largest of its 32
  *    neighbours (such weights are by a 15th to a 30th); twice as fast again. Else as PD_WMUL_INT.
  *  - fp32 (PD_WMUL_F32): weights are turned into fp32, products are added one after another.
  * Few rows (up to 4; in bytes one) take dot products straight over the weights, bound by memory;
@@ -85,12 +85,18 @@ struct pd_wmul_call {
     int64_t ldq, blocks;
     float *scale, *sum; /* (T, blocks) */
     int32_t *count;     /* (T, blocks): sums of the integers; over panels -8 times those */
-    float limit;        /* largest integer that x may become, for sums within 32 bits */
-    float *scratch;     /* PD_WMUL_SCRATCH floats a thread */
+    /* (T, blocks), of bytes over panels: the scale's octave, and its quarter's place in a table */
+    float *octave;
+    int32_t *place;
+    float limit;    /* largest integer that x may become, for sums within 32 bits */
+    float *scratch; /* room floats a thread: PD_WMUL_SCRATCH, or more for a panel's scales */
+    int64_t room;
     struct pd_wmul_share *shares; /* one a thread */
 };
 /* Depth of a panel, rows of x that pass over it, its widest width (outputs). */
 enum { PD_WMUL_DEPTH = 512, PD_WMUL_ROWS = 192, PD_WMUL_WIDTH = 32 };
+/* Versions of a panel's scales, one for each fraction that a scale of x may have. */
+enum { PD_WMUL_QUARTERS = 4 };
 #define PD_WMUL_SCRATCH                                                                            \
     (PD_WMUL_WIDTH * (PD_WMUL_DEPTH + 2 * PD_WMUL_DEPTH / 32 + PD_WMUL_ROWS + 64))
 

@@ -115,22 +115,17 @@ PD_INLINE vi madd_lanes(vi n, vi a, vi b)
 #endif
 }
 
-/* 32 floats as integers up to a limit: value k = scale * q[k]. */
+/* 32 floats as integers: value k = scale * q[k]. */
 struct rounded32 {
     i16x16 lo, hi;
     float scale;
     int32_t sum; /* of the integers */
 };
-/* A value that is not finite makes the scale NaN, and the integers anything. */
-PD_INLINE struct rounded32 round32(const float *x, float limit)
+PD_INLINE struct rounded32 rounded(const float *x, float scale, float up)
 {
-    struct rounded32 r;
-    const float m = top_float(x);
-    /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
-    const float up = m > 1e-30f ? limit / m : 0.0f;
+    struct rounded32 r = {.scale = scale};
     r.lo = pack16(f32x8_at(x) * up, f32x8_at(x + 8) * up);
     r.hi = pack16(f32x8_at(x + 16) * up, f32x8_at(x + 24) * up);
-    r.scale = m / limit;
 #ifdef __AVX2__
     const __m256i one = _mm256_set1_epi16(1);
     const __m256i v = _mm256_add_epi32(_mm256_madd_epi16((__m256i)r.lo, one),
@@ -145,7 +140,52 @@ PD_INLINE struct rounded32 round32(const float *x, float limit)
 #endif
     return r;
 }
+/* Up to a limit. A value that is not finite makes the scale NaN, and the integers anything. */
+PD_INLINE struct rounded32 round32(const float *x, float limit)
+{
+    const float m = top_float(x);
+    /* a block so small that its reciprocal overflows is nothing beside fp32 sums */
+    return rounded(x, m / limit, m > 1e-30f ? limit / m : 0.0f);
+}
+
 #ifdef __AVX2__
+/* Scales of bytes go by quarters of an octave: 2^(octave + quarter / 4). The largest integer of 32
+ * is then above 106 of 127, and where a table has a weight's scale times each of the four quarters,
+ * the product of both scales takes an addition to the exponent (wmul_packed.c). */
+enum { QUARTERS = PD_WMUL_QUARTERS };
+static const float quarters[QUARTERS] = {1.0f, 1.1892071f, 1.4142135f, 1.6817929f};
+static const float per_quarter[QUARTERS] = {1.0f, 0.84089642f, 0.70710678f, 0.59460356f};
+struct byte_scale {
+    float scale, up; /* up: 1 / scale */
+    float octave;
+    int quarter;
+};
+/* The least for values up to m. */
+PD_INLINE struct byte_scale scale_bytes(float m)
+{
+    /* Nothing beside fp32 sums. With the smallest half as the weights' scale no product is
+     * denormal: but for that it could be rounded in another way, added to the exponent or
+     * multiplied. */
+    const bool nothing = m <= 1e-25f;
+    const uint32_t least = float_bits(m * (1.0f / 127.0f));
+    const __m128i over = _mm_cmpgt_epi32(_mm_set1_epi32((int)(least & 0x7fffff)),
+                                         _mm_setr_epi32(0, 0x1837f0, 0x3504f3, 0x5744fd));
+    const int above = /* of the mantissas of quarters */
+        __builtin_popcount((unsigned)_mm_movemask_ps(_mm_castsi128_ps(over)));
+    const uint32_t e = (least >> 23) + (uint32_t)(above == QUARTERS);
+    const int quarter = above % QUARTERS;
+    struct byte_scale s = {
+        .scale = quarters[quarter] * bits_float(e << 23),
+        .up = per_quarter[quarter] * bits_float((254 - e) << 23),
+        .octave = (float)((int)e - 127),
+        .quarter = quarter,
+    };
+    if (nothing)
+        s.scale = s.up = s.octave = 0;
+    if (!(m >= 0)) /* NaN */
+        s.scale = s.octave = m;
+    return s;
+}
 /* Integers of 8 bits, as bytes. */
 PD_INLINE __m256i bytes_of(i16x16 lo, i16x16 hi)
 {
@@ -319,7 +359,7 @@ PD_INLINE void by_panels(const struct pd_wmul_call *c,
     const int64_t each = (c->T + cuts - 1) / cuts;
 #pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
     {
-        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+        float *mem = c->scratch + omp_get_thread_num() * c->room;
         if (prepare) {
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < c->T; t++)
@@ -347,7 +387,7 @@ PD_INLINE void by_tiles(const struct pd_wmul_call *c, const int tall,
     const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
 #pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
     {
-        float *mem = c->scratch + omp_get_thread_num() * PD_WMUL_SCRATCH;
+        float *mem = c->scratch + omp_get_thread_num() * c->room;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < tiles; i++)
             prepare(c, i, tiles);
@@ -437,12 +477,29 @@ PD_INLINE void by_runs(const struct pd_wmul_call *c,
             for (; k < end; k++) {
                 struct panel p;
                 panel_at(c, k, &p);
-                multiply(c, &p, c->scratch + me * PD_WMUL_SCRATCH);
+                multiply(c, &p, c->scratch + me * c->room);
             }
     }
 }
 
 /* ---- writing ---- */
+
+/* Where all outputs of a panel are wanted, which is nearly always: b are their biases. */
+PD_INLINE void write_whole(const struct pd_wmul_call *c, const struct panel *p, int64_t t0,
+                           int64_t rows, const float *acc, const float *b)
+{
+    const vf b0 = v_load(b), b1 = v_load(b + PD_LANES);
+    for (int64_t t = 0; t < rows; t++) {
+        float *y = c->y + ((t0 + t) * c->ldy + p->out);
+        vf s0 = v_load(acc + t * WIDTH) + b0, s1 = v_load(acc + t * WIDTH + PD_LANES) + b1;
+        if (c->add) {
+            s0 += v_load(y);
+            s1 += v_load(y + PD_LANES);
+        }
+        v_store(y, s0);
+        v_store(y + PD_LANES, s1);
+    }
+}
 
 /* The sums of a panel, (rows, WIDTH), as the call wants them: bias, set or add. */
 static inline void write_panel(const struct pd_wmul_call *c, const struct panel *p, int64_t t0,
@@ -452,6 +509,10 @@ static inline void write_panel(const struct pd_wmul_call *c, const struct panel 
     if (c->m->bias)
         memcpy(b + p->skip, c->m->bias + (c->first + p->out + p->skip),
                (size_t)(p->n - p->skip) * sizeof *b);
+    if (p->skip == 0 && p->n == WIDTH) {
+        write_whole(c, p, t0, rows, acc, b);
+        return;
+    }
     for (int64_t t = 0; t < rows; t++) {
         const float *a = acc + t * WIDTH;
         for (int64_t v = p->skip; v < p->n; v += PD_LANES) {

@@ -64,7 +64,9 @@ static void quantise(const struct pd_wmul_call *c, const struct tile *t)
 {
     for (int64_t r = 0; r < t->rows; r++)
         for (int64_t b = 0; b < c->blocks; b++) {
-            const struct rounded32 x = round32(c->x + (t->t0 + r) * c->ldx + 32 * b, 127.0f);
+            const float *at = c->x + (t->t0 + r) * c->ldx + 32 * b;
+            const struct byte_scale scale = scale_bytes(top_float(at));
+            const struct rounded32 x = rounded(at, scale.scale, scale.up);
             const int64_t i = b * t->rows + r;
             t->scale[i] = x.scale;
             t->sum[i] = x.scale * (float)x.sum;

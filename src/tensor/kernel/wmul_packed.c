@@ -47,6 +47,9 @@ struct tile {
     int8_t *q;
     float *scale, *sum;
     int32_t *count; /* -8 times the sum of q_x */
+    /* With a table: the scale's octave, and where its quarter stands among those of a block. */
+    float *octave;
+    int32_t *place;
     int64_t t0, rows;
 };
 
@@ -58,6 +61,8 @@ static struct tile tile_at(const struct pd_wmul_call *c, enum form f, int64_t i,
                          .scale = c->scale + at,
                          .sum = c->sum + at,
                          .count = c->count + at,
+                         .octave = c->octave + at,
+                         .place = c->place + at,
                          .t0 = t0,
                          .rows = (i + 1) * c->T / n - t0};
 }
@@ -66,8 +71,18 @@ static struct tile tile_at(const struct pd_wmul_call *c, enum form f, int64_t i,
 PD_INLINE void quantise_block(const enum form f, float limit, const float *x, const struct tile *t,
                               int64_t r, int64_t b)
 {
-    const struct rounded32 q = round32(x, limit);
     const int64_t i = b * t->rows + r, every = 4 * t->rows;
+    struct rounded32 q;
+    if (f == BYTES) {
+        const struct byte_scale s = scale_bytes(top_float(x));
+        q = rounded(x, s.scale, s.up);
+        if (HAS_VNNI) {
+            t->octave[i] = s.octave;
+            t->place[i] = s.quarter * WIDTH;
+        }
+    } else {
+        q = round32(x, limit);
+    }
     t->scale[i] = q.scale;
     t->sum[i] = q.scale * (float)q.sum;
     t->count[i] = (int32_t)(-8 * (uint32_t)q.sum); /* wraps, where x is NaN */
@@ -123,6 +138,16 @@ PD_INLINE vi dot_bytes(vi n, vi w, vi x)
 #else
     (void)w, (void)x;
     return n;
+#endif
+}
+/* v times 2^octave: exponents are added by other units than those of the products. */
+PD_INLINE vf octaves_up(vf v, float octave)
+{
+#if HAS_VNNI
+    return (vf)_mm512_scalef_ps((__m512)v, (__m512)v_set(octave));
+#else
+    (void)octave;
+    return v;
 #endif
 }
 PD_INLINE vi added_bytes(vi n)
@@ -192,9 +217,14 @@ PD_INLINE void micro_sums(const enum pd_dtype t, const enum form f, const int mr
 {
     /* of the bias of u; Q4_1 has one in bytes alone, as in wmul_byte.c */
     const bool biased = f != WORDS && (t != PD_DTYPE_Q4_1 || f == BYTES);
+    /* sums of 32 bits begin with what is to be taken away, which costs nothing */
+    const bool begin = f == BYTES && HAS_VNNI;
 #pragma GCC unroll 6
-    for (int r = 0; r < mr; r++)
-        n[r][0] = n[r][1] = (vi){0};
+    for (int r = 0; r < mr; r++) {
+        n[r][0] = n[r][1] = begin ? count[r] - (vi){0} : (vi){0};
+        PD_HOLD(n[r][0]);
+        PD_HOLD(n[r][1]);
+    }
     micro_block(t, f, mr, w, q, n);
     if (f == SPLIT) {
 #pragma GCC unroll 6
@@ -202,8 +232,10 @@ PD_INLINE void micro_sums(const enum pd_dtype t, const enum form f, const int mr
             n[r][0] <<= 8, n[r][1] <<= 8;
         micro_block(t, f, mr, w, q + 4 * STEPS * mr, n);
     }
+    if (f == WORDS || begin)
+        return;
 #pragma GCC unroll 6
-    for (int r = 0; r < mr && f != WORDS; r++) {
+    for (int r = 0; r < mr; r++) {
         vi less = biased ? count[r] - (vi){0} : (vi){0};
         if (t == PD_DTYPE_Q8_0)
             less <<= 4; /* 128, not 8 */
@@ -218,9 +250,24 @@ PD_INLINE vf scales(const enum pd_dtype t, const uint8_t *p, int g)
     return floats_at(is_float(t) ? PD_DTYPE_BF16 : PD_DTYPE_F16, p + 2 * g * PD_LANES);
 }
 
-/* to (mr, WIDTH) = a panel's outputs of a tile of mr rows. */
-PD_INLINE void micro(const enum pd_dtype t, const enum form f, const int mr, int64_t blocks,
-                     const struct tile *x, const uint8_t *w, float *to)
+/* A panel's scales times each of the quarters, (blocks, QUARTERS, WIDTH). */
+PD_INLINE void scale_table(const enum pd_dtype t, int64_t blocks, const uint8_t *w, float *to)
+{
+    for (int64_t b = 0; b < blocks; b++, w += packed_block(t))
+#pragma GCC unroll 2
+        for (int g = 0; g < 2; g++) {
+            const vf s = scales(t, w + packed_integers(t), g);
+#pragma GCC unroll 4
+            for (int k = 0; k < QUARTERS; k++)
+                v_store(to + (b * QUARTERS + k) * WIDTH + g * PD_LANES, s * quarters[k]);
+        }
+}
+
+/* to (mr, WIDTH) = a panel's outputs of a tile of mr rows. tabled: table has the panel's scales.
+ * The bits are the same either way: s * (quarter * 2^octave) = (s * quarter) * 2^octave. */
+PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled, const int mr,
+                     int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
+                     float *to)
 {
     vf y[ROWS][2];
 #pragma GCC unroll 6
@@ -236,14 +283,18 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const int mr, int
         micro_sums(t, f, mr, w, x->q + form_size(f) * mr * b, x->count + b * mr, n);
 #pragma GCC unroll 2
         for (int g = 0; g < 2; g++) {
-            const vf s = scales(t, scale, g);
+            const float *of_block = tabled ? table + b * QUARTERS * WIDTH + g * PD_LANES : NULL;
+            const vf s = tabled ? v_load(of_block) : scales(t, scale, g);
 #pragma GCC unroll 6
             for (int r = 0; r < mr; r++) {
+                const int64_t i = b * mr + r;
+                const vf both = tabled ? octaves_up(v_load(of_block + x->place[i]), x->octave[i])
+                                       : s * x->scale[i];
                 vf sum = SUMS_IN_REGISTERS ? y[r][g] : v_load(to + r * WIDTH + g * PD_LANES);
-                sum += __builtin_convertvector(n[r][g], vf) * (s * x->scale[b * mr + r]);
+                sum += __builtin_convertvector(n[r][g], vf) * both;
                 if (t == PD_DTYPE_Q4_1) {
                     const vf m = scales(t, min, g);
-                    sum += (f == BYTES ? m + 8.0f * s : m) * x->sum[b * mr + r];
+                    sum += (f == BYTES ? m + 8.0f * s : m) * x->sum[i];
                 }
                 if (SUMS_IN_REGISTERS)
                     y[r][g] = sum;
@@ -261,13 +312,14 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const int mr, int
     }
 }
 
-PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, int64_t blocks,
-                         const struct tile *x, const uint8_t *w, float *to)
+PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool tabled,
+                         int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
+                         float *to)
 {
     switch (x->rows) {
 #define TILE(mr)                                                                                   \
     case mr:                                                                                       \
-        micro(t, f, mr, blocks, x, w, to);                                                         \
+        micro(t, f, tabled, mr, blocks, x, w, table, to);                                          \
         break;
         TILE(6)
         TILE(5)
@@ -280,31 +332,51 @@ PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, int64_t block
 }
 
 /* Floats differ no more once they are words. */
-PD_INLINE void tile_any(const enum form f, enum pd_dtype t, int64_t blocks, const struct tile *x,
-                        const uint8_t *w, float *to)
+PD_INLINE void tile_any(const enum form f, const bool tabled, enum pd_dtype t, int64_t blocks,
+                        const struct tile *x, const uint8_t *w, const float *table, float *to)
 {
     if (f == WORDS && t != PD_DTYPE_Q8_0)
-        tile_rows(PD_DTYPE_F32, f, blocks, x, w, to);
+        tile_rows(PD_DTYPE_F32, f, false, blocks, x, w, table, to);
     else if (f != BYTES && t == PD_DTYPE_Q8_0)
-        tile_rows(PD_DTYPE_Q8_0, f, blocks, x, w, to);
+        tile_rows(PD_DTYPE_Q8_0, f, false, blocks, x, w, table, to);
     else if (f != WORDS && t == PD_DTYPE_Q4_0)
-        tile_rows(PD_DTYPE_Q4_0, f, blocks, x, w, to);
+        tile_rows(PD_DTYPE_Q4_0, f, tabled, blocks, x, w, table, to);
     else if (f != WORDS)
-        tile_rows(PD_DTYPE_Q4_1, f, blocks, x, w, to);
+        tile_rows(PD_DTYPE_Q4_1, f, tabled, blocks, x, w, table, to);
 }
 
 /* The tiles first .. end-1 of n over a panel. */
-PD_INLINE void sweep(const enum form f, const struct pd_wmul_call *c, const struct panel *p,
-                     int64_t first, int64_t end, int64_t n)
+PD_INLINE void sweep(const enum form f, const bool tabled, const struct pd_wmul_call *c,
+                     const struct panel *p, int64_t first, int64_t end, int64_t n,
+                     const float *table)
 {
     const uint8_t *w = packed_at(c, p);
     float acc[ROWS * WIDTH + WIDTH]; /* write_panel may read a vector beyond */
     for (int64_t i = first; i < end; i++) {
         const struct tile t = tile_at(c, f, i, n);
         fetch_outputs(c, p, t.t0, t.rows);
-        tile_any(f, p->part->dtype, c->blocks, &t, w, acc);
+        tile_any(f, tabled, p->part->dtype, c->blocks, &t, w, table, acc);
         write_panel(c, p, t.t0, t.rows, acc);
     }
+}
+
+/* The same, by a table in mem where there are tiles enough to be worth one. The first goes without:
+ * it reads the panel from front to back, while a table's maker would wait for each of its scales.
+ */
+PD_INLINE void sweep_panel(const enum form f, const struct pd_wmul_call *c, const struct panel *p,
+                           int64_t first, int64_t end, int64_t n, float *mem)
+{
+    enum { WORTH = 4 };
+    const bool tabled = f == BYTES && HAS_VNNI && end - first >= WORTH;
+    const int64_t rest = tabled ? first + 1 : end;
+    sweep(f, false, c, p, first, rest, n, NULL);
+    if (!tabled)
+        return;
+    if (p->part->dtype == PD_DTYPE_Q4_1)
+        scale_table(PD_DTYPE_Q4_1, c->blocks, packed_at(c, p), mem);
+    else
+        scale_table(PD_DTYPE_Q4_0, c->blocks, packed_at(c, p), mem);
+    sweep(f, true, c, p, rest, end, n, mem);
 }
 
 /* X for each form that these kernels have. */
@@ -336,10 +408,9 @@ static void quantise_tile(const struct pd_wmul_call *c, int64_t i, int64_t n)
 static void multiply(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
                      int64_t end, int64_t n, float *mem)
 {
-    (void)mem;
 #define CALL(f)                                                                                    \
     case f:                                                                                        \
-        sweep(f, c, p, first, end, n);                                                             \
+        sweep_panel(f, c, p, first, end, n, mem);                                                  \
         break;
     BY_FORM(CALL)
 #undef CALL

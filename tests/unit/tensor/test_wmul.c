@@ -225,7 +225,8 @@ static void check_alone(struct fixture *f)
     free(y), free(sum), free(fp32);
 }
 
-/* Row t of x as the bytes that PD_WMUL_BYTE multiplies, times their scales; in fp32 as there. */
+/* Row t of x as the bytes that PD_WMUL_BYTE multiplies, times their scales; rounded in fp32 as
+ * there, since a value in the middle could go either way. */
 static void as_bytes(const struct fixture *f, int64_t t, double *to)
 {
     const float *x = f->x + t * f->ldx;
@@ -233,12 +234,15 @@ static void as_bytes(const struct fixture *f, int64_t t, double *to)
         float m = 0;
         for (int64_t k = b; k < b + 32; k++)
             m = fabsf(x[k]) > m ? fabsf(x[k]) : m;
+        const double least = (double)(m * (1.0f / 127.0f)), quarters = ceil(4 * log2(least));
+        const float scale = (float)exp2(quarters / 4), up = (float)exp2(-quarters / 4);
+        assert_true((double)scale >= least * (1 - 1e-7) && (double)scale < least * 1.19);
         for (int64_t k = b; k < b + 32; k++)
-            to[k] = (double)(m / 127.0f) * (double)rintf(x[k] * (127.0f / m));
+            to[k] = (double)scale * (double)rintf(x[k] * up);
     }
 }
 
-/* Rounding x is all that differs from exact products, and is at most a 254th of a block's largest.
+/* Rounding x is all that differs from exact products, and is at most a 213th of a block's largest.
  */
 static void check_bytes(struct fixture *f)
 {
@@ -345,7 +349,7 @@ static void byte_body(void)
             const double edge = (double)f.y[OUT];
             run(&f, 0, OUT, 0, MOST, f.y, false);
             assert_true((double)f.y[OUT] == edge);
-            check_twin(&f, in_bytes(&f.m) ? 1.01 / 254 : 7e-5);
+            check_twin(&f, in_bytes(&f.m) ? 1.01 / 213 : 7e-5);
             if (in_bytes(&f.m))
                 check_bytes(&f);
             check_alone(&f);
@@ -456,7 +460,7 @@ static void any_shape(enum pd_wmul_mode mode, double tol)
         memcpy(y, before, (size_t)ny * sizeof *y);
         ok(pd_wmul_run(&panels, first, n, T, x, ldx, y, ldy, add, &err), &err);
         near_twins(&m, first, n, T, x, ldx, before, y, ldy, add,
-                   in_bytes(&panels) ? 1.01 / 254 : tol);
+                   in_bytes(&panels) ? 1.01 / 213 : tol);
         unpack(&panels);
     }
     for (int i = 0; i < m.n_parts; i++)
@@ -469,7 +473,7 @@ static void shapes_body(void)
     const bool bytes = strcmp(pd_backend_isa(), "avx2") == 0;
     for (int i = 0; i < 12; i++) {
         any_shape(PD_WMUL_INT, 7e-5);
-        any_shape(PD_WMUL_BYTE, bytes ? 1.01 / 254 : 7e-5);
+        any_shape(PD_WMUL_BYTE, bytes ? 1.01 / 213 : 7e-5);
         any_shape(PD_WMUL_F32, 1e-6);
     }
 }
@@ -510,8 +514,9 @@ static void bounds_body(void)
                 memcpy(p + 208, &one, 2);
             }
         }
+        const float most = bytes ? 127.0f / 128.0f : 1.0f; /* with a scale of 2^-7: 127 */
         for (int64_t k = 0; k < MOST * f.ldx; k++)
-            f.x[k] = (bytes && k / f.ldx % 2 ? -1.0f : 1.0f) * (k % 3 ? 1.0f : 0.9999f);
+            f.x[k] = (bytes && k / f.ldx % 2 ? -most : most) * (k % 3 ? 1.0f : 0.9999f);
         run(&f, 0, OUT, 0, MOST, f.y, false);
         check_twin(&f, bytes ? 2e-4 : 7e-5); /* the 0.9999 become 1 */
         fixture_release(&f);
@@ -523,6 +528,49 @@ static void test_bounds(void **state)
     everywhere(bounds_body);
 }
 
+/* So many rows that panels of bytes have a table, and one that is multiplied by it. */
+enum { ROWS = 25, ROW = 13, ALONE = ROWS };
+
+/* Over panels each of ROWS rows, whatever its values, is alone what it is among the others. */
+static void check_rows_of_panels(const struct fixture *f)
+{
+    struct pd_err err;
+    if (!f->has_panels)
+        return;
+    float *all = zeros(ROWS * OUT), *alone = zeros(OUT);
+    ok(pd_wmul_run(&f->panels, 0, OUT, ROWS, f->x, f->ldx, all, OUT, false, &err), &err);
+    for (int64_t t = 0; t < ROWS; t++) {
+        ok(pd_wmul_run(&f->panels, 0, OUT, 1, f->x + t * f->ldx, f->ldx, alone, OUT, false, &err),
+           &err);
+        for (int64_t o = 0; o < OUT; o++)
+            if (!isnan(alone[o]) || !isnan(all[t * OUT + o]))
+                same_bits("y of a row alone", alone + o, all + t * OUT + o, 1);
+    }
+    free(all), free(alone);
+}
+
+/* A table larger than what other products need of room; scales that are nothing or not finite. */
+static void wide_body(void)
+{
+    static const uint16_t scales[] = {0, 0x8000, 1, 0x8001, 0x7bff, 0x7c00, 0xfc00, 0x7e00};
+    static const float large[] = {0, 1e-30f, 1e-25f, 2e-25f, 1e-20f, 1.0f, 1e30f};
+    struct fixture f;
+    fixture_init(&f, PD_DTYPE_Q4_1, PD_DTYPE_Q4_0, 6432, PD_WMUL_BYTE);
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t k = 0; k < f.in; k++)
+            f.x[t * f.ldx + k] *= large[(t + k / 32) % 7];
+    for (int i = 0; i < 8; i++)
+        memcpy(f.b + (size_t)i * f.m.part[1].row_bytes + 18, &scales[i], sizeof scales[i]);
+    run(&f, 0, OUT, 0, ROWS, f.y, false);
+    check_rows_of_panels(&f);
+    fixture_release(&f);
+}
+static void test_wide(void **state)
+{
+    (void)state;
+    everywhere(wide_body);
+}
+
 static void nonfinite_body(void)
 {
     static const float bad[] = {NAN, INFINITY, -INFINITY};
@@ -531,20 +579,21 @@ static void nonfinite_body(void)
             for (enum pd_dtype t = PD_DTYPE_F32; t <= PD_DTYPE_Q4_1; t++) {
                 struct fixture f;
                 fixture_init(&f, t, t, 96, (enum pd_wmul_mode)mode);
-                const int64_t row = 5, out = 7;
-                f.x[row * f.ldx + 40] = bad[i];
+                const int64_t out = 7;
+                f.x[ROW * f.ldx + 40] = bad[i];
                 if (t == PD_DTYPE_F32)
                     memcpy(f.a + (size_t)out * f.m.part[0].row_bytes + 4 * 70, &bad[i], 4);
                 else
                     memcpy(f.a + (size_t)out * f.m.part[0].row_bytes,
                            t == PD_DTYPE_BF16 ? &(uint16_t){0x7fc0} : &(uint16_t){0x7e00}, 2);
-                run(&f, 0, OUT, 0, 9, f.y, false);
-                run(&f, 0, OUT, row, 1, f.y + 20 * f.ldy, false);
-                for (int64_t r = 0; r < 9; r++)
+                run(&f, 0, OUT, 0, ROWS, f.y, false);
+                run(&f, 0, OUT, ROW, 1, f.y + ALONE * f.ldy, false);
+                for (int64_t r = 0; r < ROWS; r++)
                     for (int64_t o = 0; o < OUT; o++)
-                        assert_int_equal(!isfinite(f.y[r * f.ldy + o]), r == row || o == out);
+                        assert_int_equal(!isfinite(f.y[r * f.ldy + o]), r == ROW || o == out);
                 for (int64_t o = 0; o < OUT; o++)
-                    assert_false(isfinite(f.y[20 * f.ldy + o]));
+                    assert_false(isfinite(f.y[ALONE * f.ldy + o]));
+                check_rows_of_panels(&f);
                 fixture_release(&f);
             }
 }
@@ -560,7 +609,6 @@ static void places_body(void)
     static const uint32_t bad[] = {0x7fc00000, 0xffc00000, 0x7f800001,
                                    0xffffffff, 0x7f800000, 0xff800000};
     static const enum pd_dtype types[] = {PD_DTYPE_Q4_0, PD_DTYPE_Q8_0, PD_DTYPE_F32};
-    enum { ROW = 5, ROWS = 9, ALONE = ROWS };
     for (int mode = PD_WMUL_INT; mode <= PD_WMUL_F32; mode++)
         for (int i = 0; i < 3; i++) {
             struct fixture f;
@@ -574,6 +622,7 @@ static void places_body(void)
                 for (int64_t r = 0; r <= ALONE; r++)
                     for (int64_t o = 0; o < OUT; o++)
                         assert_int_equal(!isfinite(f.y[r * f.ldy + o]), r == ROW || r == ALONE);
+                check_rows_of_panels(&f);
                 *at = good;
             }
             fixture_release(&f);
@@ -591,7 +640,7 @@ int main(void)
         cmocka_unit_test(test_int),    cmocka_unit_test(test_f32),
         cmocka_unit_test(test_byte),   cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_bounds), cmocka_unit_test(test_nonfinite),
-        cmocka_unit_test(test_places)};
+        cmocka_unit_test(test_places), cmocka_unit_test(test_wide)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pd_backend_release();
     return failed;
