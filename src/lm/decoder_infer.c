@@ -210,13 +210,16 @@ static int64_t gather_last(struct pd_decoder *dec, const struct infer *in)
 }
 
 /* Beside panels the embeddings, which may be the output matrix again, are read from the file, each
- * row with its neighbours' pages: those are given back now and then, so that in the end not the
- * whole matrix is there twice. */
+ * row with its neighbours' pages, up to 2 MB of them: those are given back now and then, so that in
+ * the end not the whole matrix is there twice. A small one may be: to map its pages again would
+ * cost more than a hundredth of a job. */
 static void let_go_of_embeddings(struct pd_decoder *dec, int64_t rows)
 {
-    enum { OFTEN = 512 };
+    enum { OFTEN = 64, SMALL = 64 << 20 };
+    const struct pd_param *e = dec->model->embed;
     dec->embedded += rows;
-    if (dec->embedded < OFTEN || !dec->all_in_panels)
+    if (dec->embedded < OFTEN || !dec->all_in_panels ||
+        (size_t)e->shape[0] * pd_dtype_row_bytes(e->dtype, (size_t)dec->H) <= SMALL)
         return;
     pd_model_let_go(dec->model);
     dec->embedded = 0;
