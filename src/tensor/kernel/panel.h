@@ -151,7 +151,8 @@ PD_INLINE struct rounded32 round32(const float *x, float limit)
 #ifdef __AVX2__
 /* Scales of bytes go by quarters of an octave: 2^(octave + quarter / 4). The largest integer of 32
  * is then above 106 of 127, and where a table has a weight's scale times each of the four quarters,
- * the product of both scales takes an addition to the exponent (wmul_packed.c). */
+ * the product of both scales takes an addition to the exponent (wmul_packed.c). AVX2, which gains
+ * nothing by them, has them too, so that both give the same bits. */
 enum { QUARTERS = PD_WMUL_QUARTERS };
 static const float quarters[QUARTERS] = {1.0f, 1.1892071f, 1.4142135f, 1.6817929f};
 static const float per_quarter[QUARTERS] = {1.0f, 0.84089642f, 0.70710678f, 0.59460356f};

@@ -220,11 +220,8 @@ PD_INLINE void micro_sums(const enum pd_dtype t, const enum form f, const int mr
     /* sums of 32 bits begin with what is to be taken away, which costs nothing */
     const bool begin = f == BYTES && HAS_VNNI;
 #pragma GCC unroll 6
-    for (int r = 0; r < mr; r++) {
+    for (int r = 0; r < mr; r++)
         n[r][0] = n[r][1] = begin ? count[r] - (vi){0} : (vi){0};
-        PD_HOLD(n[r][0]);
-        PD_HOLD(n[r][1]);
-    }
     micro_block(t, f, mr, w, q, n);
     if (f == SPLIT) {
 #pragma GCC unroll 6
@@ -251,7 +248,7 @@ PD_INLINE vf scales(const enum pd_dtype t, const uint8_t *p, int g)
 }
 
 /* A panel's scales times each of the quarters, (blocks, QUARTERS, WIDTH). */
-PD_INLINE void scale_table(const enum pd_dtype t, int64_t blocks, const uint8_t *w, float *to)
+static inline void scale_table(enum pd_dtype t, int64_t blocks, const uint8_t *w, float *to)
 {
     for (int64_t b = 0; b < blocks; b++, w += packed_block(t))
 #pragma GCC unroll 2
@@ -372,10 +369,7 @@ PD_INLINE void sweep_panel(const enum form f, const struct pd_wmul_call *c, cons
     sweep(f, false, c, p, first, rest, n, NULL);
     if (!tabled)
         return;
-    if (p->part->dtype == PD_DTYPE_Q4_1)
-        scale_table(PD_DTYPE_Q4_1, c->blocks, packed_at(c, p), mem);
-    else
-        scale_table(PD_DTYPE_Q4_0, c->blocks, packed_at(c, p), mem);
+    scale_table(p->part->dtype, c->blocks, packed_at(c, p), mem);
     sweep(f, true, c, p, rest, end, n, mem);
 }
 
