@@ -39,7 +39,7 @@ static float *floats(int64_t n)
     return p;
 }
 
-static struct pd_attn attention(const struct shape *s, enum pd_dtype cache)
+static struct pd_attn attention(const struct shape *s, enum pd_kv_type cache)
 {
     const int64_t q = (int64_t)s->heads * s->head_dim, kv = (int64_t)s->kv_heads * s->head_dim;
     return (struct pd_attn){.heads = s->heads,
@@ -52,7 +52,8 @@ static struct pd_attn attention(const struct shape *s, enum pd_dtype cache)
                             .hsk = s->head_dim,
                             .ldo = q,
                             .hso = s->head_dim,
-                            .kv = cache};
+                            .kv = cache,
+                            .ld_scale = PAGE};
 }
 
 struct work {
@@ -98,7 +99,7 @@ static void sequence(const struct shape *s, const struct limits *most, int64_t T
                               .n = T,
                               .spans = &span,
                               .n_spans = 1};
-    struct work w = {attention(s, PD_DTYPE_F32), &seg, 1, 1, 0};
+    struct work w = {attention(s, PD_KV_F32), &seg, 1, 1, 0};
     const double pair = 2.0 * s->head_dim * s->heads * (double)T * (double)(T + 1) / 2;
     const double forward = measure_best(once_forward, &w), back = measure_best(once_backward, &w);
     printf("%-14s %5lld tokens  forward %8.1f GFLOP/s, %4.0f%% of peak   backward %8.1f GFLOP/s, "
@@ -112,24 +113,29 @@ static void sequence(const struct shape *s, const struct limits *most, int64_t T
 
 /* A token for each of n sequences of L tokens, in pages; sets of them in turn, as the layers of a
  * model, so that they come from memory and not from cache. */
-static void decode(const struct shape *s, const struct limits *most, enum pd_dtype dtype,
+static void decode(const struct shape *s, const struct limits *most, enum pd_kv_type type,
                    const void *cache, int64_t n, int64_t L)
 {
     const int64_t q = (int64_t)s->heads * s->head_dim, kv = (int64_t)s->kv_heads * s->head_dim;
-    const int64_t half = PAGE * (int64_t)pd_dtype_row_bytes(dtype, (size_t)kv);
+    static const char *const name[] = {"fp32", "f16", "int8"};
+    const int64_t scales = type == PD_KV_INT8 ? 4 * PAGE * s->kv_heads : 0;
+    const int64_t rows = PAGE * kv * pd_kv_value_bytes(type), half = rows + scales;
     const int64_t page = 2 * half, pages = L / PAGE; /* keys, then values */
     const int64_t bytes = n * pages * page;
-    struct work w = {attention(s, dtype), NULL, n, MEASURE_BYTES / bytes, 0};
+    struct work w = {attention(s, type), NULL, n, MEASURE_BYTES / bytes, 0};
     if (w.sets < 1)
         return;
     float *x = floats(2 * n * q);
     struct pd_attn_span *spans = pd_xalloc((size_t)(w.sets * n * pages) * sizeof *spans);
     w.segs = pd_xalloc((size_t)(w.sets * n) * sizeof *w.segs);
     for (int64_t i = 0; i < w.sets * n * pages; i++)
-        spans[i] = (struct pd_attn_span){.k = (const char *)cache + i * page,
-                                         .v = (const char *)cache + i * page + half,
-                                         .n = PAGE,
-                                         .pos = i % pages * PAGE};
+        spans[i] =
+            (struct pd_attn_span){.k = (const char *)cache + i * page,
+                                  .v = (const char *)cache + i * page + half,
+                                  .k_scale = (const float *)cache + (i * page + rows) / 4,
+                                  .v_scale = (const float *)cache + (i * page + half + rows) / 4,
+                                  .n = PAGE,
+                                  .pos = i % pages * PAGE};
     for (int64_t i = 0; i < w.sets * n; i++)
         w.segs[i] = (struct pd_attn_seg){.q = x + i % n * q,
                                          .o = x + (n + i % n) * q,
@@ -138,9 +144,9 @@ static void decode(const struct shape *s, const struct limits *most, enum pd_dty
                                          .spans = spans + i * pages,
                                          .n_spans = (int)pages};
     const double t = measure_best(once_forward, &w);
-    printf("%-14s decoding %3lld x %5lld tokens, %s  %8.1f us  %6.2f GB/s, %4.0f%% of reading\n",
-           s->name, (long long)n, (long long)L, pd_dtype_info(dtype)->name, t * 1e6,
-           1e-9 * (double)bytes / t, 100 * (double)bytes / t / most->bytes);
+    printf("%-14s decoding %3lld x %5lld tokens, %-4s  %8.1f us  %6.2f GB/s, %4.0f%% of reading\n",
+           s->name, (long long)n, (long long)L, name[type], t * 1e6, 1e-9 * (double)bytes / t,
+           100 * (double)bytes / t / most->bytes);
     pd_free(w.segs);
     pd_free(spans);
     pd_aligned_free(x);
@@ -167,10 +173,10 @@ int main(int argc, char **argv)
         for (int64_t T = 128; T <= 2048; T *= 4)
             sequence(s, &most, T);
         for (int64_t L = 64; L <= 4096; L *= 4) {
-            decode(s, &most, PD_DTYPE_F32, cache, 1, L);
-            decode(s, &most, PD_DTYPE_F32, cache, 32, L);
-            decode(s, &most, PD_DTYPE_F16, cache, 1, L);
-            decode(s, &most, PD_DTYPE_F16, cache, 32, L);
+            for (int kv = PD_KV_F32; kv <= PD_KV_INT8; kv++) {
+                decode(s, &most, (enum pd_kv_type)kv, cache, 1, L);
+                decode(s, &most, (enum pd_kv_type)kv, cache, 32, L);
+            }
         }
     }
     pd_aligned_free(cache);

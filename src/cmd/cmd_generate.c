@@ -36,8 +36,8 @@ static const char text[] =
     "With --serve the model answers OpenAI-compatible requests instead (/v1/chat/completions,\n"
     "/v1/completions, /v1/models), streamed or whole, many at once, until SIGTERM or Ctrl-C:\n"
     "docs/serving.md. Sampling is then the request's own; of the other options it takes\n"
-    "--model-name, --dtype, --batch, --kv-memory, --threads, --max-new-tokens (for chats that\n"
-    "do not say) and --quiet; others are refused.";
+    "--model-name, --dtype, --batch, --kv-dtype, --kv-memory, --threads, --max-new-tokens (for\n"
+    "chats that do not say) and --quiet; others are refused.";
 static const char examples[] =
     "  podium generate --model $(podium model pull smollm2-135m-instruct) \\\n"
     "      --prompts prompts.jsonl --n 2 --temperature 0.9 --top-p 0.95 --out answers.jsonl\n"
@@ -125,9 +125,9 @@ out:
 static enum pd_rc check_way(const struct pd_generate_args *a, struct pd_err *err)
 {
     static const char *const served[] = {
-        "serve",   "listen",         "api-key", "max-requests", "access-log", /* its own */
-        "model",   "model-name",     "dtype",   "batch",        "kv-memory",
-        "threads", "max-new-tokens", "quiet"};
+        "serve",     "listen",     "api-key",        "max-requests", "access-log", /* its own */
+        "model",     "model-name", "dtype",          "batch",        "kv-dtype",
+        "kv-memory", "threads",    "max-new-tokens", "quiet"};
     enum { OWN = 5 };
     for (const struct pd_opt *o = a->options; o->name || o->help; o++) {
         size_t i = 0, n = sizeof served / sizeof *served;
@@ -192,7 +192,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         .top_p = "1",
         .too_long = "error",
         .logprobs = -1,
-        .o = {.out = "-", .n = 2, .resamples = 3},
+        .o = {.out = "-", .n = 2, .resamples = 3, .cache = "auto"},
         .ep = {.parallel = 8, .retries = 5, .timeout_s = 120, .max_pause_s = 600},
         .key_env = "OPENAI_API_KEY",
         .so = {.listen = "127.0.0.1:6901", .max_requests = 64}};
@@ -258,6 +258,10 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_ROW_DTYPE(&a.dtype),
         PD_OPT_ROW("batch", PD_OPT_I64, &a.o.batch, "N", "answers at once; 0 = 128", .min = 0,
                    .max = 4096),
+        PD_OPT_ROW("kv-dtype", PD_OPT_CHOICE, &a.o.cache, "T",
+                   "how keys and values are kept (auto: fp32 with --dtype fp32, int8 with weights "
+                   "of 4 bits, else f16)",
+                   .choices = PD_CACHE_CHOICES),
         PD_OPT_ROW("kv-memory", PD_OPT_BYTES, &a.memory, "BYTES",
                    "for keys and values at most; 0 = a quarter of the machine's"),
         PD_ROW_THREADS(&a.threads),

@@ -86,6 +86,7 @@ struct job {
     struct pd_decoder *dec; /* NULL while prompts are only looked at */
     size_t open;            /* its place in the grid */
     enum pd_compute compute;
+    enum pd_cache cache;
     struct pd_answers_summary sum;
 };
 
@@ -115,9 +116,10 @@ static enum pd_rc open_decoder(struct job *j, size_t i, struct pd_err *err)
 {
     enum pd_rc rc = open_model(j, i, err);
     if (rc == PD_OK && !j->dec)
-        rc = pd_decoder_new(j->model,
-                            &(struct pd_decoder_opts){.compute = j->compute, .panels = true},
-                            &j->dec, err);
+        rc = pd_decoder_new(
+            j->model,
+            &(struct pd_decoder_opts){.compute = j->compute, .cache = j->cache, .panels = true},
+            &j->dec, err);
     return rc;
 }
 
@@ -251,6 +253,7 @@ enum pd_rc pd_generate_run(struct pd_generate_args *a, struct json_object *given
     enum pd_rc rc = PD_OK;
     struct job j = {.a = a, .prompts = {.take_ids = !a->endpoint}};
     PD_TRY(pd_compute_parse(a->dtype, &j.compute, err));
+    PD_TRY(pd_cache_parse(a->o.cache, &j.cache, err));
     PD_TRY(pd_backend_init((int)a->threads, err));
     if (a->serve) {
         a->o.model_name = a->grid.models[0].name;

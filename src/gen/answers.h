@@ -17,6 +17,7 @@
 struct pd_answers_opts {
     const char *model_name;      /* as it is to stand in the answers */
     const char *dtype;           /* as --dtype names it: rows of another are not gone on with */
+    const char *cache;           /* as --kv-dtype names it: the same */
     const char *out;             /* path, "-" = stdout (nothing to resume then) */
     int64_t n;                   /* answers a prompt */
     int64_t max_new_tokens;      /* 0 = not given */

@@ -26,9 +26,16 @@ struct pd_kv;
 struct pd_kv_node;
 struct pd_kv_shape;
 
+/* How inference keeps keys and values. AUTO: fp32 with PD_COMPUTE_F32; int8 where the products are
+ * those of weights of 4 bits, whose error is far larger; else halves. */
+enum pd_cache { PD_CACHE_AUTO, PD_CACHE_F32, PD_CACHE_F16, PD_CACHE_INT8 };
+#define PD_CACHE_CHOICES "auto|fp32|f16|int8"
+PD_CHECKED enum pd_rc pd_cache_parse(const char *text, enum pd_cache *out, struct pd_err *err);
+
 struct pd_decoder_opts {
     bool train;              /* parameters are fp32 and backward may be called */
     enum pd_compute compute; /* precision of the matmuls; training resolves AUTO for this CPU */
+    enum pd_cache cache;     /* inference; while it trains fp32 */
     bool panels; /* inference: copy the weights into panels where that is faster and there is memory
                     (tensor/wmul.h). Matrices that the model kept in memory of its own are then
                     freed, their data NULL: no other decoder may be made of it, nor may it be
@@ -91,8 +98,7 @@ struct pd_infer_part {
 PD_CHECKED enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
                                        const struct pd_infer_part *parts, int n_parts,
                                        const float **hidden, struct pd_err *err);
-/* What a cache for this decoder is made of (lm/kv.h): fp32 while it trains and with PD_COMPUTE_F32,
- * else halves. */
+/* What a cache for this decoder is made of (lm/kv.h). */
 struct pd_kv_shape pd_decoder_kv_shape(const struct pd_decoder *dec);
 /* How many rows n rows are computed as, so that in fp32 what a row gives does not depend on how
  * many stand beside it: infer fills up by itself; for logits the caller has room for so many. */

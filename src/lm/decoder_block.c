@@ -147,7 +147,7 @@ struct pd_attn pd__attn_shape(const struct pd_decoder *dec, int layer)
         .hsk = dec->D,
         .ldo = dec->A * dec->D,
         .hso = dec->D,
-        .kv = PD_DTYPE_F32,
+        .kv = PD_KV_F32,
         .window = pd_config_window(&dec->model->cfg, layer),
         .alibi = dec->alibi,
         .alibi_bf16 = dec->model->cfg.alibi_bf16,

@@ -29,12 +29,54 @@ int64_t pd_decoder_stable_rows(const struct pd_decoder *dec, int64_t n)
     return (n + unit - 1) / unit * unit;
 }
 
+enum pd_rc pd_cache_parse(const char *text, enum pd_cache *out, struct pd_err *err)
+{
+    static const char *const names[] = {[PD_CACHE_AUTO] = "auto",
+                                        [PD_CACHE_F32] = "fp32",
+                                        [PD_CACHE_F16] = "f16",
+                                        [PD_CACHE_INT8] = "int8"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum pd_cache)i;
+            return PD_OK;
+        }
+    return PD_FAIL(err, PD_INVALID, "a cache of \"%s\" is unknown; use auto, fp32, f16 or int8",
+                   text);
+}
+
+/* Whether the products are those of weights of 4 bits, for the most part. */
+static bool four_bits(const struct pd_decoder *dec)
+{
+    const struct pd_params *params = &dec->model->params;
+    size_t all = 0, four = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const enum pd_dtype t = params->v[i].dtype;
+        all += params->v[i].n;
+        if (t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1 || t == PD_DTYPE_Q4_K)
+            four += params->v[i].n;
+    }
+    return dec->opts.compute == PD_COMPUTE_Q4_0 ||
+           (dec->opts.compute == PD_COMPUTE_AUTO && four > all / 2);
+}
+
+static enum pd_kv_type kv_type(const struct pd_decoder *dec)
+{
+    if (dec->opts.train || dec->opts.cache == PD_CACHE_F32)
+        return PD_KV_F32;
+    const bool fits = dec->D <= PD_KV_INT8_DIM;
+    if (dec->opts.cache != PD_CACHE_AUTO)
+        return dec->opts.cache == PD_CACHE_INT8 && fits ? PD_KV_INT8 : PD_KV_F16;
+    if (dec->opts.compute == PD_COMPUTE_F32)
+        return PD_KV_F32;
+    return fits && four_bits(dec) ? PD_KV_INT8 : PD_KV_F16;
+}
+
 struct pd_kv_shape pd_decoder_kv_shape(const struct pd_decoder *dec)
 {
-    const bool exact = dec->opts.train || dec->opts.compute == PD_COMPUTE_F32;
     return (struct pd_kv_shape){.n_layers = (int)dec->L,
-                                .row = dec->K * dec->D,
-                                .dtype = exact ? PD_DTYPE_F32 : PD_DTYPE_F16};
+                                .kv_heads = (int)dec->K,
+                                .head_dim = (int)dec->D,
+                                .type = kv_type(dec)};
 }
 
 static int64_t count_rows(const struct pd_infer_part *parts, int n_parts)
@@ -139,40 +181,39 @@ static void plan_infer(struct pd_decoder *dec, struct infer *in)
     plan->n_spans = spans;
 }
 
-static void store_row(enum pd_dtype dtype, int64_t n, const float *x, void *to, int64_t at)
+/* x, a token's keys or values, as row t of those that begin at first. */
+static void store_row(const struct infer *in, const struct pd_attn *a, const float *x, void *first,
+                      int64_t t)
 {
-    if (dtype == PD_DTYPE_F32)
-        memcpy((float *)to + at, x, (size_t)n * sizeof *x);
-    else
-        pd_attn_store(n, x, (uint16_t *)to + at);
+    float *scales = pd_kv_scales(in->kv, first);
+    pd_attn_store(a, x, (char *)first + t * a->ldk * pd_kv_value_bytes(a->kv),
+                  scales ? scales + t : NULL);
 }
 
 /* The new keys and values of part i, a layer's, into those of their pages that are thread me's. */
-static void store_part(const struct pd_decoder *dec, const struct infer *in, int layer, int i,
-                       int me, int threads)
+static void store_part(const struct pd_decoder *dec, const struct infer *in,
+                       const struct pd_attn *a, int layer, int i, int me, int threads)
 {
     const struct pd_infer_part *p = &in->parts[i];
-    const enum pd_dtype dtype = pd_kv_dtype(in->kv);
-    const int64_t n = dec->K * dec->D;
     const float *k = dec->plan.segs[i].q + dec->A * dec->D;
     for (int64_t t = p->node->len; t < p->node->len + p->n; t++, k += dec->W) {
         const int page = p->node->pages[t / PD_KV_PAGE];
-        const int64_t at = t % PD_KV_PAGE * n;
         if (page % threads != me)
             continue;
-        store_row(dtype, n, k, pd_kv_keys(in->kv, layer, page), at);
-        store_row(dtype, n, k + n, pd_kv_values(in->kv, layer, page), at);
+        store_row(in, a, k, pd_kv_keys(in->kv, layer, page), t % PD_KV_PAGE);
+        store_row(in, a, k + a->ldk, pd_kv_values(in->kv, layer, page), t % PD_KV_PAGE);
     }
 }
 
 /* All parts'. By all threads, since the system zeroes memory when it is first touched, which takes
  * far longer than the store. */
-static void store_kv(const struct pd_decoder *dec, const struct infer *in, int layer)
+static void store_kv(const struct pd_decoder *dec, const struct infer *in, const struct pd_attn *a,
+                     int layer)
 {
     enum { FEW = 8 };
 #pragma omp parallel if (in->rows > FEW)
     for (int i = 0; i < in->n_parts; i++)
-        store_part(dec, in, layer, i, omp_get_thread_num(), omp_get_num_threads());
+        store_part(dec, in, a, layer, i, omp_get_thread_num(), omp_get_num_threads());
 }
 
 static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
@@ -180,8 +221,11 @@ static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *
     const struct infer *in = ctx;
     struct pd__attn_plan *plan = &dec->plan;
     for (int64_t i = 0; i < plan->n_spans; i++) {
-        plan->spans[i].k = pd_kv_keys(in->kv, layer, in->span_page[i]);
-        plan->spans[i].v = pd_kv_values(in->kv, layer, in->span_page[i]);
+        struct pd_attn_span *s = &plan->spans[i];
+        s->k = pd_kv_keys(in->kv, layer, in->span_page[i]);
+        s->v = pd_kv_values(in->kv, layer, in->span_page[i]);
+        s->k_scale = pd_kv_scales(in->kv, s->k);
+        s->v_scale = pd_kv_scales(in->kv, s->v);
     }
     int64_t row = 0;
     for (int i = 0; i < in->n_parts; i++) {
@@ -189,10 +233,11 @@ static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *
         plan->segs[i].o = a->o + row * dec->A * dec->D;
         row += in->parts[i].n;
     }
-    store_kv(dec, in, layer);
     struct pd_attn shape = pd__attn_shape(dec, layer);
     shape.ldk = dec->K * dec->D;
-    shape.kv = pd_kv_dtype(in->kv);
+    shape.kv = pd_kv_type(in->kv);
+    shape.ld_scale = PD_KV_PAGE;
+    store_kv(dec, in, &shape, layer);
     pd_attn_forward(&shape, plan->segs, plan->n_segs);
 }
 

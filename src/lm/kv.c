@@ -9,9 +9,16 @@ struct pd_kv {
     int64_t n_free, n_pages;
 };
 
+static int64_t rows_bytes(const struct pd_kv_shape *shape)
+{
+    const int64_t row = (int64_t)shape->kv_heads * shape->head_dim;
+    return PD_KV_PAGE * row * pd_kv_value_bytes(shape->type);
+}
+
 static int64_t half_bytes(const struct pd_kv_shape *shape)
 {
-    return PD_KV_PAGE * (int64_t)pd_dtype_row_bytes(shape->dtype, (size_t)shape->row);
+    const int64_t scales = shape->type == PD_KV_INT8 ? PD_KV_PAGE * shape->kv_heads : 0;
+    return rows_bytes(shape) + scales * (int64_t)sizeof(float);
 }
 
 int64_t pd_kv_page_bytes(const struct pd_kv_shape *shape)
@@ -27,8 +34,8 @@ int64_t pd_kv_pages_for(int64_t n_tokens)
 enum pd_rc pd_kv_new(const struct pd_kv_shape *shape, int64_t max_pages, struct pd_kv **out,
                      struct pd_err *err)
 {
-    PD_ASSERT(shape->dtype == PD_DTYPE_F32 || shape->dtype == PD_DTYPE_F16);
-    PD_ASSERT(shape->n_layers > 0 && shape->row > 0 && max_pages > 0 && max_pages < INT32_MAX);
+    PD_ASSERT(shape->n_layers > 0 && shape->kv_heads > 0 && shape->head_dim > 0);
+    PD_ASSERT(max_pages > 0 && max_pages < INT32_MAX);
     struct pd_kv *kv = pd_xalloc(sizeof *kv);
     kv->shape = *shape;
     kv->page_bytes = (size_t)pd_kv_page_bytes(shape);
@@ -100,9 +107,9 @@ bool pd_kv_node_reserve(struct pd_kv *kv, struct pd_kv_node *node, int64_t n)
     return true;
 }
 
-enum pd_dtype pd_kv_dtype(const struct pd_kv *kv)
+enum pd_kv_type pd_kv_type(const struct pd_kv *kv)
 {
-    return kv->shape.dtype;
+    return kv->shape.type;
 }
 
 void *pd_kv_keys(const struct pd_kv *kv, int layer, int page)
@@ -114,4 +121,10 @@ void *pd_kv_keys(const struct pd_kv *kv, int layer, int page)
 void *pd_kv_values(const struct pd_kv *kv, int layer, int page)
 {
     return (char *)pd_kv_keys(kv, layer, page) + kv->half_bytes;
+}
+
+float *pd_kv_scales(const struct pd_kv *kv, const void *first_row)
+{
+    char *behind = (char *)(uintptr_t)first_row + rows_bytes(&kv->shape);
+    return kv->shape.type == PD_KV_INT8 ? (float *)(void *)behind : NULL;
 }

@@ -1,10 +1,11 @@
 /* Paged KV cache: a pool of pages, and nodes that own some of them.
  *
  * A page holds PD_KV_PAGE consecutive tokens of one node, for all layers: per layer the keys
- * (rotated, as attention reads them) then the values, row-major (token, kv_heads * head_dim). A
- * node is a run of tokens after its parent's; a prompt is a node, its n answers are children, so
- * the prompt's pages stand once. Nodes are counted: a child holds its parent, and pages go back
- * to the pool when the last holder is gone.
+ * (rotated, as attention reads them) then the values, row-major (token, kv_heads * head_dim), of 8
+ * bits each followed by their scales (kv_heads, PD_KV_PAGE). A node is a run of tokens after its
+ * parent's; a prompt is a node, its n answers are children, so the prompt's pages stand once. Nodes
+ * are counted: a child holds its parent, and pages go back to the pool when the last holder is
+ * gone.
  *
  *      prompt [page 4][page 9 (12 of 16 rows)]
  *        |-- answer 0 [page 11]
@@ -15,14 +16,14 @@
 #ifndef PD_LM_KV_H
 #define PD_LM_KV_H
 
-#include "tensor/dtype.h"
+#include "tensor/attention.h"
 
 enum { PD_KV_PAGE = 16 };
 
 struct pd_kv_shape {
     int n_layers;
-    int64_t row; /* values of one token's keys (or values) in one layer: kv_heads * head_dim */
-    enum pd_dtype dtype; /* F32, or F16: half the memory, read in half the time */
+    int kv_heads, head_dim;
+    enum pd_kv_type type; /* the smaller, the less memory and the sooner read */
 };
 
 struct pd_kv_node {
@@ -50,9 +51,10 @@ void pd_kv_node_unref(struct pd_kv *kv, struct pd_kv_node *node); /* accepts NUL
 /* Pages for n more tokens; false when the pool has not enough (nothing taken then). */
 PD_CHECKED bool pd_kv_node_reserve(struct pd_kv *kv, struct pd_kv_node *node, int64_t n);
 
-enum pd_dtype pd_kv_dtype(const struct pd_kv *kv);
-/* First row of a page's keys or values. */
+enum pd_kv_type pd_kv_type(const struct pd_kv *kv);
+/* First row of a page's keys or values; the scales that belong to it, NULL where there are none. */
 void *pd_kv_keys(const struct pd_kv *kv, int layer, int page);
 void *pd_kv_values(const struct pd_kv *kv, int layer, int page);
+float *pd_kv_scales(const struct pd_kv *kv, const void *first_row);
 
 #endif

@@ -7,11 +7,13 @@ static int64_t floats_per_thread(const struct pd_attn *a)
 {
     const int64_t rp = pd_attn_padded_rows(a->heads / a->kv_heads), d = a->head_dim;
     const int64_t keys = PD_ATTN_KEYS;
-    return 5 * (rp * d + 16) + 2 * keys * rp + (keys * d + 16) + 7 * rp + 64;
+    const int64_t words = rp * pd_attn_word_row(d) / 2;
+    return 5 * (rp * d + 16) + 2 * keys * rp + (keys * d + 16) + words + 8 * rp + 64;
 }
 
 static void check(const struct pd_attn *a)
 {
+    PD_ASSERT(a->kv != PD_KV_INT8 || a->head_dim <= PD_KV_INT8_DIM);
     PD_ASSERT(a->heads > 0 && a->kv_heads > 0 && a->heads % a->kv_heads == 0 && a->head_dim > 0);
 }
 
@@ -49,9 +51,9 @@ void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, in
     pd_kernels()->attn_forward(a, segs, items, n, mem, floats_per_thread(a));
 }
 
-void pd_attn_store(int64_t n, const float *x, uint16_t *to)
+void pd_attn_store(const struct pd_attn *a, const float *x, void *to, float *scale)
 {
-    pd_kernels()->attn_store(n, x, to);
+    pd_kernels()->attn_store(a, x, to, scale);
 }
 
 enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *segs, int64_t n_segs,
@@ -59,7 +61,7 @@ enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *s
 {
     enum pd_rc rc = PD_OK;
     check(a);
-    PD_ASSERT(a->kv == PD_DTYPE_F32);
+    PD_ASSERT(a->kv == PD_KV_F32);
     struct pd_attn_item *items = NULL;
     float *mem = NULL;
     PD_TRY(reserve(a, n_segs, &items, &mem, err));

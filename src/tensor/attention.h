@@ -14,30 +14,48 @@
  * [q k v], or a cache laid out head by head (hs > ld).
  *
  * Scores are q.k * scale + alibi[h] * (key position), or as Falcon has it (alibi_bf16)
- * (q.k + bf16(alibi[h] * (key position))) * scale; softmax in fp32 with the running maximum
+ * (q.k + bf16(alibi[h] * (key position))) * scale. One query row's products with keys of 8 bits are
+ * sums of integers: q in 15 bits, a scale for each head. Softmax in fp32 with the running maximum
  * (Milakov & Gimelshein 2018); backward recomputes probabilities from the saved log-sum-exp (Dao
  * et al. 2022, algorithm 4). Parallel over (segment tile, some heads); backward over (tree, kv
  * head), each worked in list order, so the result is the same for any number of threads. */
 #ifndef PD_TENSOR_ATTENTION_H
 #define PD_TENSOR_ATTENTION_H
 
-#include "tensor/dtype.h"
+#include "base/err.h"
+#include <stdint.h>
+
+/* How keys and values are kept. Training has fp32; the others are of caches, forward only. */
+enum pd_kv_type {
+    PD_KV_F32,
+    PD_KV_F16,
+    PD_KV_INT8, /* rotated (kernel/attn_kv.h), then scale * q, q -127 .. 127, one scale for each
+                   token and head */
+};
+static inline int64_t pd_kv_value_bytes(enum pd_kv_type kv)
+{
+    return kv == PD_KV_F32 ? 4 : kv == PD_KV_F16 ? 2 : 1;
+}
+/* head_dim at most with INT8: 127 * 16383 times this many add up to 31 bits. */
+enum { PD_KV_INT8_DIM = 1024 };
 
 struct pd_attn {
     int heads, kv_heads, head_dim;
-    float scale;        /* 1/sqrt(D) as a rule */
-    int64_t ldq, hsq;   /* of q and dq */
-    int64_t ldk, hsk;   /* of k, v, dk and dv, in elements */
-    int64_t ldo, hso;   /* of o and do */
-    enum pd_dtype kv;   /* F32, or F16 for spans in a half-size cache (forward only) */
+    float scale;      /* 1/sqrt(D) as a rule */
+    int64_t ldq, hsq; /* of q and dq */
+    int64_t ldk, hsk; /* of k, v, dk and dv, in elements */
+    int64_t ldo, hso; /* of o and do */
+    enum pd_kv_type kv;
+    int64_t ld_scale;   /* INT8: between the scales of two heads */
     int64_t window;     /* 0 = none */
     const float *alibi; /* (heads) slopes or NULL */
     bool alibi_bf16;    /* rounded to bf16, and scaled as the products are */
 };
 
 struct pd_attn_span {
-    const void *k, *v; /* row 0, kv head 0 */
-    float *dk, *dv;    /* backward: add; NULL in inference. The same ld and hs as k and v */
+    const void *k, *v;              /* row 0, kv head 0 */
+    const float *k_scale, *v_scale; /* INT8: of row j, kv head h at [h * ld_scale + j] */
+    float *dk, *dv; /* backward: add; NULL in inference. The same ld and hs as k and v */
     int64_t n, pos;
 };
 
@@ -56,9 +74,11 @@ struct pd_attn_seg {
 /* A single query row per segment (decoding a batch) takes a path that streams K and V once for all
  * query heads of a group, or of the part of it that a thread has where tokens are few. */
 void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, int64_t n_segs);
-/* n values as a cache in F16 holds them: rounded to nearest even, what is larger than the largest
- * finite half becomes that. */
-void pd_attn_store(int64_t n, const float *x, uint16_t *to);
+/* A row x (kv_heads * head_dim) as a cache keeps it: row `to`, its scales at scale[h * ld_scale].
+ * Of `a` its kv, kv_heads, head_dim and ld_scale count. F16 rounds to nearest even, what is larger
+ * than the largest finite half becomes that. INT8: scale = max |x| / 127 of a head once rotated,
+ * all of which reads back as NaN where a value is not finite. */
+void pd_attn_store(const struct pd_attn *a, const float *x, void *to, float *scale);
 /* dq set; dk, dv add: zero them first. */
 PD_CHECKED enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *segs,
                                        int64_t n_segs, struct pd_err *err);

@@ -76,8 +76,11 @@ def test_same_seed_same_text(podium, tmp_path):
 
     want = answers(rows, "--seed", 5)
     assert want[3][1] != want[7][1]
-    for flags in (["--batch", 1], ["--batch", 7], ["--threads", 1], ["--kv-memory", "1M"]):
-        assert answers(rows, "--seed", 5, *flags) == want
+    for kept in ("fp32", "f16", "int8"):
+        want = answers(rows, "--seed", 5, "--kv-dtype", kept)
+        for flags in (["--batch", 1], ["--batch", 7], ["--threads", 1], ["--kv-memory", "1M"]):
+            assert answers(rows, "--seed", 5, "--kv-dtype", kept, *flags) == want
+    want = answers(rows, "--seed", 5)
     assert sorted(answers(rows[::-1], "--seed", 5)) == sorted(want)
     assert answers(rows, "--seed", 6) != want
 
@@ -253,7 +256,7 @@ def test_interrupt_and_resume(podium, tmp_path, how):
 
     refused = run(*cmd)
     assert refused.returncode == 1 and "--resume" in refused.stderr
-    for change in (["--temperature", "0.5"], ["--logprobs", "2"], ["--resample", "1"], ["--dtype", "bf16"]):
+    for change in (["--temperature", "0.5"], ["--logprobs", "2"], ["--resample", "1"], ["--dtype", "bf16"], ["--kv-dtype", "fp32"]):
         other = run(*cmd, "--resume", *change)
         assert other.returncode == 1 and "other settings" in other.stderr
     summary = json.loads(podium(*cmd, "--resume", "--json"))
@@ -328,11 +331,15 @@ def test_answers_agree_with_logprobs(podium, tmp_path):
 
 
 def test_precisions_stay_near_fp32(podium, tmp_path, smollm2):
-    """Over 4-bit weights `auto` rounds activations to 8 bits, at most, `bf16` to 16 or to bf16: what that costs a token's log-prob."""
+    """Over 4-bit weights `auto` rounds activations to 8 bits, at most, and keys and values; `bf16` to 16 or to bf16, and to halves: what
+    that costs a token's log-prob."""
     given, out, lp = write_jsonl(tmp_path / "p.jsonl", make_prompts(8)), tmp_path / "a.jsonl", tmp_path / "lp.jsonl"
-    for dtype, limit in (("auto", 0.15), ("bf16", 0.15), ("fp32", 1e-3)):
-        podium("generate", "--model", smollm2, "--prompts", given, "--out", out, "--n", 1, "--max-new-tokens", 12, "--chat", "off", "--top-k", 10,
-               "--resample", 0, "--logprobs", "--dtype", dtype)
+    peaks = {}
+    for dtype, kept, least, limit in (("auto", "auto", 0, 0.15), ("bf16", "auto", 0, 0.15), ("fp32", "auto", 0, 1e-3), ("fp32", "f16", 1e-5, 5e-3),
+                                      ("fp32", "int8", 1e-3, 0.05)):
+        summary = podium("generate", "--model", smollm2, "--prompts", given, "--out", out, "--n", 1, "--max-new-tokens", 12, "--chat", "off", "--top-k", 10,
+               "--resample", 0, "--logprobs", "--dtype", dtype, "--kv-dtype", kept, "--quiet", "--json")
+        peaks[dtype, kept] = json.loads(summary)["peak_kv_bytes"]
         rows, got = [], []
         for row in read_jsonl(out):
             prompt = json.loads(podium("tokenize", "--model", smollm2, stdin=json.dumps(row["prompt"]) + "\n"))
@@ -341,7 +348,10 @@ def test_precisions_stay_near_fp32(podium, tmp_path, smollm2):
         podium("logprobs", "--model", smollm2, "--in", write_jsonl(tmp_path / "in.jsonl", rows), "--out", lp, "--dtype", "fp32")
         want = [p for r, given_row in zip(read_jsonl(lp), rows) for p in r["logprobs"][given_row["prompt_len"]:]]
         assert len(want) == len(got) > 8
-        assert sum(abs(a - b) for a, b in zip(got, want)) / len(want) < limit, dtype
+        assert least <= sum(abs(a - b) for a, b in zip(got, want)) / len(want) < limit, (dtype, kept)
+    fp32, halves, eight = (2 * 30 * 3 * 16 * (n + scale) for n, scale in ((256, 0), (128, 0), (64, 4)))  # bytes of a page
+    assert all(peaks["fp32", kept] % page == 0 for kept, page in (("auto", fp32), ("f16", halves), ("int8", eight)))
+    assert peaks["auto", "auto"] % eight == 0 and peaks["bf16", "auto"] % halves == 0
     podium("logprobs", "--model", smollm2, "--in", tmp_path / "in.jsonl", "--out", lp, "--dtype", "q8_0")
     eight = [p for r, given_row in zip(read_jsonl(lp), rows) for p in r["logprobs"][given_row["prompt_len"]:]]
     assert 0 < sum(abs(a - b) for a, b in zip(eight, want)) / len(want) < 0.15

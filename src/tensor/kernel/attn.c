@@ -12,7 +12,8 @@
 
 #include <omp.h>
 
-/* rows (R,D) = scale * x's rows of this tile, cols (D,RP) the transpose with zero padding. */
+/* rows (R,D) = scale * x's rows of this tile, rotated as the keys are, cols (D,RP) the transpose
+ * with zero padding. */
 static void gather(const struct tile *t, const float *x, int64_t ld, int64_t hs, float scale,
                    float *rows, float *cols)
 {
@@ -20,11 +21,13 @@ static void gather(const struct tile *t, const float *x, int64_t ld, int64_t hs,
         for (int64_t h = 0; h < t->G; h++) {
             const float *src = x + (t->i0 + i) * ld + (t->kvh * t->G + h) * hs;
             const int64_t r = i * t->G + h;
-            for (int64_t d = 0; d < t->D; d++) {
-                const float v = src[d] * scale;
-                rows[r * t->D + d] = v;
-                cols[d * t->RP + r] = v;
-            }
+            float *row = rows + r * t->D;
+            for (int64_t d = 0; d < t->D; d++)
+                row[d] = src[d] * scale;
+            if (t->a->kv == PD_KV_INT8)
+                rotate(t->D, row);
+            for (int64_t d = 0; d < t->D; d++)
+                cols[d * t->RP + r] = row[d];
         }
     for (int64_t d = 0; d < t->D; d++)
         for (int64_t r = t->R; r < t->RP; r++)
@@ -46,7 +49,7 @@ static void tile_begin(struct tile *t, const struct pd_attn_seg *seg, int64_t i0
     }
 }
 
-void PD_KERNEL(attn_store)(int64_t n, const float *x, uint16_t *to)
+static void store_halves(int64_t n, const float *x, uint16_t *to)
 {
     const float most = 65504.0f;
     int64_t i = 0;
@@ -60,6 +63,27 @@ void PD_KERNEL(attn_store)(int64_t n, const float *x, uint16_t *to)
 #endif
     for (; i < n; i++)
         to[i] = pd_f32_to_f16_1(x[i] > most ? most : x[i] < -most ? -most : x[i]);
+}
+
+/* D values, rotated; returns their scale. */
+static float store_bytes(int64_t D, const float *x, int8_t *to)
+{
+    float rotated[PD_KV_INT8_DIM];
+    memcpy(rotated, x, (size_t)D * sizeof *x);
+    rotate(D, rotated);
+    return to_integers(false, D, rotated, to);
+}
+
+void PD_KERNEL(attn_store)(const struct pd_attn *a, const float *x, void *to, float *scale)
+{
+    const int64_t D = a->head_dim, n = a->kv_heads * D;
+    if (a->kv == PD_KV_F32)
+        memcpy(to, x, (size_t)n * sizeof *x);
+    else if (a->kv == PD_KV_F16)
+        store_halves(n, x, to);
+    else
+        for (int64_t h = 0; h < a->kv_heads; h++)
+            scale[h * a->ld_scale] = store_bytes(D, x + h * D, (int8_t *)to + h * D);
 }
 
 /* Whether all rows see all of a piece. */
@@ -159,6 +183,8 @@ static void forward_tile(struct tile *t)
         const float inv = 1.0f / t->l[r];
         for (int64_t d = 0; d < t->D; d++)
             o[d] = t->acc[r * t->D + d] * inv;
+        if (t->a->kv == PD_KV_INT8)
+            rotate(t->D, o);
         if (seg->lse)
             seg->lse[i * t->a->heads + h] = t->m[r] + logf(t->l[r]);
     }

@@ -1,12 +1,18 @@
 /* Attention of one new token: too few rows for tiles, so dot products over keys and values where
- * they lie, halves turned into fp32 on the way. */
+ * they lie, turned into fp32 on the way; of keys of 8 bits, integer products. */
 #ifndef PD_TENSOR_KERNEL_ATTN_DECODE_H
 #define PD_TENSOR_KERNEL_ATTN_DECODE_H
 
 #include "tensor/kernel/attn_tile.h"
 
+/* a + b, of integers or of floats. */
+PD_INLINE vf plus(const bool integers, vf a, vf b)
+{
+    return integers ? (vf)((vi)a + (vi)b) : a + b;
+}
+
 /* to[0..3] = the sums of four vectors, by adding them crosswise in their 128-bit quarters first. */
-PD_INLINE void sum4(const vf *v, float *to)
+PD_INLINE void sum4(const bool integers, const vf *v, float *to)
 {
     vi lo, hi, first, second;
     for (int i = 0; i < PD_LANES; i++) {
@@ -16,26 +22,18 @@ PD_INLINE void sum4(const vf *v, float *to)
         first[i] = i % 4 / 2 * PD_LANES + lane + i % 2;
         second[i] = i % 4 / 2 * PD_LANES + lane + 2 + i % 2;
     }
-    const vf ab = v_shuffle(v[0], v[1], lo) + v_shuffle(v[0], v[1], hi);
-    const vf cd = v_shuffle(v[2], v[3], lo) + v_shuffle(v[2], v[3], hi);
-    vf sum = v_shuffle(ab, cd, first) + v_shuffle(ab, cd, second);
+    const vf ab = plus(integers, v_shuffle(v[0], v[1], lo), v_shuffle(v[0], v[1], hi));
+    const vf cd = plus(integers, v_shuffle(v[2], v[3], lo), v_shuffle(v[2], v[3], hi));
+    vf sum = plus(integers, v_shuffle(ab, cd, first), v_shuffle(ab, cd, second));
 #if PD_LANES >= 16
-    sum += v_swap(sum, 8);
+    sum = plus(integers, sum, v_swap(sum, 8));
 #endif
 #if PD_LANES >= 8
-    sum += v_swap(sum, 4);
+    sum = plus(integers, sum, v_swap(sum, 4));
 #endif
+    if (integers)
+        sum = __builtin_convertvector((vi)sum, vf);
     memcpy(to, &sum, 4 * sizeof *to);
-}
-
-/* PD_LANES keys or values from place i on; one. */
-PD_INLINE vf kv_load(const bool half, const void *p, int64_t i)
-{
-    return half ? floats_at(PD_DTYPE_F16, (const uint16_t *)p + i) : v_load((const float *)p + i);
-}
-PD_INLINE float kv_one(const bool half, const void *p, int64_t i)
-{
-    return half ? pd_f16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 
 /* Query heads that go together over a key: with four keys, or with four vectors of a value, their
@@ -58,8 +56,8 @@ PD_INLINE int64_t together(int64_t G, int64_t h)
 enum { DOTS = 4, MIXED = 16 };
 
 /* s[h][j] = q_h . k_j for nh heads and nk keys, DOTS or 1. */
-PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, const float *q,
-                    const void *k, int64_t at, int64_t ldk, float *s, int64_t lds)
+PD_INLINE void dots(const enum pd_kv_type as, const int nh, const int nk, int64_t D, const float *q,
+                    const void *k, int64_t at, int64_t ldk, float *s)
 {
     vf acc[TOGETHER][DOTS];
 #pragma GCC unroll 4
@@ -72,7 +70,7 @@ PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, cons
         vf kv[DOTS];
 #pragma GCC unroll 4
         for (int j = 0; j < nk; j++)
-            kv[j] = kv_load(half, k, at + j * ldk + d);
+            kv[j] = kv_load(as, k, at + j * ldk + d);
 #pragma GCC unroll 4
         for (int h = 0; h < nh; h++) {
             const vf x = v_load(q + h * D + d);
@@ -84,39 +82,87 @@ PD_INLINE void dots(const bool half, const int nh, const int nk, int64_t D, cons
 #pragma GCC unroll 4
     for (int h = 0; h < nh; h++) {
         if (nk == DOTS)
-            sum4(acc[h], s + h * lds);
+            sum4(false, acc[h], s + h * KEYS);
         else
-            s[h * lds] = v_sum(acc[h][0]);
+            s[h * KEYS] = v_sum(acc[h][0]);
         for (int64_t e = d; e < D; e++)
             for (int j = 0; j < nk; j++)
-                s[h * lds + j] += q[h * D + e] * kv_one(half, k, at + j * ldk + e);
+                s[h * KEYS + j] += q[h * D + e] * kv_one(as, k, at + j * ldk + e);
     }
 }
 
-PD_INLINE void all_dots(const bool half, int64_t G, int64_t n, int64_t D, const float *q,
-                        const void *k, int64_t at, int64_t ldk, float *s, int64_t lds)
+/* s[h][j] = the sum of products of a query's words and a key's bytes. */
+PD_INLINE void word_dots(const int nh, const int nk, int64_t D, const int16_t *q, int64_t ldq,
+                         const int8_t *k, int64_t ldk, float *s)
 {
-    for (int64_t h = 0, nh; h < G; h += nh) {
-        const float *qh = q + h * D;
-        float *sh = s + h * lds;
+    enum { STEP = 2 * PD_LANES };
+    vi acc[TOGETHER][DOTS];
+#pragma GCC unroll 4
+    for (int h = 0; h < nh; h++)
+#pragma GCC unroll 4
+        for (int j = 0; j < nk; j++)
+            acc[h][j] = (vi){0};
+    for (int64_t d = 0; d < D; d += STEP) {
+        vw kv[DOTS];
+#pragma GCC unroll 4
+        for (int j = 0; j < nk; j++)
+            kv[j] = D - d >= STEP ? words_of_bytes(k + j * ldk + d, STEP)
+                                  : words_of_bytes(k + j * ldk + d, D - d);
+#pragma GCC unroll 4
+        for (int h = 0; h < nh; h++) {
+            vw x;
+            memcpy(&x, q + h * ldq + d, sizeof x);
+#pragma GCC unroll 4
+            for (int j = 0; j < nk; j++)
+                acc[h][j] = add_products(acc[h][j], x, kv[j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int h = 0; h < nh; h++) {
+        vf sums[DOTS];
+#pragma GCC unroll 4
+        for (int j = 0; j < nk; j++)
+            sums[j] = (vf)acc[h][j];
+        if (nk == DOTS)
+            sum4(true, sums, s + h * KEYS);
+        else
+            s[h * KEYS] = v_sum(__builtin_convertvector(acc[h][0], vf));
+    }
+}
+
+/* Scores s of n keys for query rows row .. row + n_rows - 1 of one kv head. */
+PD_INLINE void all_dots(const enum pd_kv_type as, const struct tile *t, int64_t row, int64_t n_rows,
+                        int64_t n, const void *k, int64_t at, float *s)
+{
+    const int64_t ldk = t->a->ldk;
+    for (int64_t h = 0, nh; h < n_rows; h += nh) {
+        const float *q = t->q + (row + h) * t->D;
+        const int16_t *words = t->words + (row + h) * t->ldw;
+        float *to = s + h * KEYS;
         int64_t j = 0;
-        nh = together(G, h);
+        nh = together(n_rows, h);
         switch (nh) {
+#define SOME(nh, nk)                                                                               \
+    if (as == PD_KV_INT8)                                                                          \
+        word_dots(nh, nk, t->D, words, t->ldw, (const int8_t *)k + at + j * ldk, ldk, to + j);     \
+    else                                                                                           \
+        dots(as, nh, nk, t->D, q, k, at + j * ldk, ldk, to + j);
 #define HEADS(x)                                                                                   \
     case x:                                                                                        \
         for (; j + DOTS <= n; j += DOTS)                                                           \
-            dots(half, x, DOTS, D, qh, k, at + j * ldk, ldk, sh + j, lds);                         \
+            SOME(x, DOTS)                                                                          \
         for (; j < n; j++)                                                                         \
-            dots(half, x, 1, D, qh, k, at + j * ldk, ldk, sh + j, lds);                            \
+            SOME(x, 1)                                                                             \
         break;
             HEADS_TOGETHER(HEADS)
 #undef HEADS
+#undef SOME
         }
     }
 }
 
 /* o[h][d] += sum over n values of s[h][j] v_j[d], for nh heads and nv vectors of d. */
-PD_INLINE void mix(const bool half, const int nh, const int nv, int64_t n, int64_t D,
+PD_INLINE void mix(const enum pd_kv_type as, const int nh, const int nv, int64_t n, int64_t D,
                    const float *s, int64_t lds, const void *v, int64_t at, int64_t ldv, float *o)
 {
     vf acc[TOGETHER][4];
@@ -132,7 +178,7 @@ PD_INLINE void mix(const bool half, const int nh, const int nv, int64_t n, int64
             x[h] = v_set(s[h * lds + j]);
 #pragma GCC unroll 4
         for (int i = 0; i < nv; i++) {
-            const vf kv = kv_load(half, v, at + j * ldv + i * PD_LANES);
+            const vf kv = kv_load(as, v, at + j * ldv + i * PD_LANES);
 #pragma GCC unroll 4
             for (int h = 0; h < nh; h++)
                 acc[h][i] += x[h] * kv;
@@ -145,22 +191,23 @@ PD_INLINE void mix(const bool half, const int nh, const int nv, int64_t n, int64
             v_store(o + h * D + i * PD_LANES, acc[h][i]);
 }
 
-PD_INLINE void mix_heads(const bool half, const int nh, int64_t n, int64_t D, const float *s,
-                         int64_t lds, const void *v, int64_t at, int64_t ldv, float *o)
+PD_INLINE void mix_heads(const enum pd_kv_type as, const int nh, int64_t n, int64_t D,
+                         const float *s, int64_t lds, const void *v, int64_t at, int64_t ldv,
+                         float *o)
 {
     enum { LOT = 4 * PD_LANES };
     int64_t d = 0;
     for (; d + LOT <= D; d += LOT)
-        mix(half, nh, 4, n, D, s, lds, v, at + d, ldv, o + d);
+        mix(as, nh, 4, n, D, s, lds, v, at + d, ldv, o + d);
     for (; d + PD_LANES <= D; d += PD_LANES)
-        mix(half, nh, 1, n, D, s, lds, v, at + d, ldv, o + d);
+        mix(as, nh, 1, n, D, s, lds, v, at + d, ldv, o + d);
     for (; d < D; d++)
         for (int h = 0; h < nh; h++)
             for (int64_t j = 0; j < n; j++)
-                o[h * D + d] += s[h * lds + j] * kv_one(half, v, at + j * ldv + d);
+                o[h * D + d] += s[h * lds + j] * kv_one(as, v, at + j * ldv + d);
 }
 
-PD_INLINE void all_mix(const bool half, int64_t G, int64_t n, int64_t D, const float *s,
+PD_INLINE void all_mix(const enum pd_kv_type as, int64_t G, int64_t n, int64_t D, const float *s,
                        int64_t lds, const void *v, int64_t at, int64_t ldv, float *o)
 {
     for (int64_t h = 0, nh; h < G; h += nh) {
@@ -168,7 +215,7 @@ PD_INLINE void all_mix(const bool half, int64_t G, int64_t n, int64_t D, const f
         switch (nh) {
 #define HEADS(x)                                                                                   \
     case x:                                                                                        \
-        mix_heads(half, x, n, D, s + h * lds, lds, v, at, ldv, o + h * D);                         \
+        mix_heads(as, x, n, D, s + h * lds, lds, v, at, ldv, o + h * D);                           \
         break;
             HEADS_TOGETHER(HEADS)
 #undef HEADS
@@ -242,17 +289,12 @@ static inline int64_t steps_of(const struct keys *k)
 
 enum { LINE = 64 };
 
-static inline int64_t kv_size(const struct pd_attn *a)
-{
-    return a->kv == PD_DTYPE_F32 ? 4 : 2;
-}
-
 /* meanwhile: what is worked on. */
 static inline void ahead_begin(struct ahead *f, const struct tile *t, const struct keys *meanwhile,
                                int kvh, int n_kv)
 {
     const int64_t steps = n_kv * steps_of(meanwhile) + 1;
-    const int64_t lines = 2 * f->keys.n * (n_kv * t->D * kv_size(t->a) / LINE + 1);
+    const int64_t lines = 2 * f->keys.n * (n_kv * t->D * pd_kv_value_bytes(t->a->kv) / LINE + 1);
     /* nothing, unless the heads of a row stand side by side */
     f->piece = t->a->hsk == t->D ? 0 : f->keys.n_pieces;
     f->values = false;
@@ -263,14 +305,23 @@ static inline void ahead_begin(struct ahead *f, const struct tile *t, const stru
     f->per = (lines + steps - 1) / steps;
 }
 
+static inline void ahead_scales(const struct ahead *f, const struct tile *t, const struct piece *p)
+{
+    const float *scale = f->values ? p->span->v_scale : p->span->k_scale;
+    for (int i = 0; i < f->n_heads; i++)
+        __builtin_prefetch(scale + (f->kvh + i) * t->a->ld_scale + p->first, 0, 2);
+}
+
 /* The next rows that follow each other; false when all are fetched. */
 static inline bool ahead_run(struct ahead *f, const struct tile *t)
 {
     if (f->piece == f->keys.n_pieces)
         return false;
     const struct piece *p = &f->keys.piece[f->piece];
-    const int64_t ld = t->a->ldk, width = f->n_heads * t->D, size = kv_size(t->a);
+    const int64_t ld = t->a->ldk, width = f->n_heads * t->D, size = pd_kv_value_bytes(t->a->kv);
     const int64_t rows = width == ld ? p->n : 1;
+    if (f->row == 0 && t->a->kv == PD_KV_INT8)
+        ahead_scales(f, t, p);
     const char *base = f->values ? p->span->v : p->span->k;
     const uintptr_t at = (uintptr_t)(base + ((p->first + f->row) * ld + f->kvh * t->D) * size);
     f->at = at - at % LINE;
@@ -315,21 +366,36 @@ static inline int64_t rows_of_kv(const struct tile *t, struct head_run h, int kv
     return (hi < h.n ? hi : h.n) - *row;
 }
 
+/* Scores of a piece's keys, or what its values weigh, times the scales of their bytes, and those of
+ * the rows. */
+static inline void scale_scores(const struct tile *t, const struct piece *p, const float *scales,
+                                const float *units, int64_t at, struct head_run h)
+{
+    for (int64_t r = 0; r < t->R; r++) {
+        const float *scale = scales + (h.first + r) / t->G * t->a->ld_scale + p->first;
+        float *s = t->s + r * KEYS + at;
+        const float unit = units ? units[r] : 1;
+        PD_FOR_LANES(x, m, p->n)
+        v_put(s + x, m, v_get(s + x, m) * (v_get(scale + x, m) * unit));
+    }
+}
+
 /* Scores of a piece's keys for all rows, from place `at` of their rows on: key by key through
  * memory, all heads of each. */
-PD_INLINE void decode_scores(const bool half, struct tile *t, const struct piece *p, int64_t at,
-                             struct head_run h, struct ahead *next)
+PD_INLINE void decode_scores(const enum pd_kv_type as, struct tile *t, const struct piece *p,
+                             int64_t at, struct head_run h, struct ahead *next)
 {
     const struct pd_attn *a = t->a;
     for (int64_t x = 0; x < p->n; x += DOTS)
         for (int kv = first_kv(t, h); kv < end_kv(t, h); kv++) {
             int64_t row;
             const int64_t rows = rows_of_kv(t, h, kv, &row);
-            all_dots(half, rows, p->n - x < DOTS ? p->n - x : DOTS, t->D, t->q + row * t->D,
-                     p->span->k, (p->first + x) * a->ldk + kv * a->hsk, a->ldk,
-                     t->s + row * KEYS + at + x, KEYS);
+            all_dots(as, t, row, rows, p->n - x < DOTS ? p->n - x : DOTS, p->span->k,
+                     (p->first + x) * a->ldk + kv * a->hsk, t->s + row * KEYS + at + x);
             ahead_some(next, t);
         }
+    if (as == PD_KV_INT8)
+        scale_scores(t, p, p->span->k_scale, t->unit, at, h);
     for (int64_t r = 0; r < t->R && a->alibi; r++)
         for (int64_t x = 0; x < p->n; x++) {
             const float pos = (float)(p->span->pos + p->first + x);
@@ -337,41 +403,57 @@ PD_INLINE void decode_scores(const bool half, struct tile *t, const struct piece
         }
 }
 
-PD_INLINE void decode_values(const bool half, struct tile *t, const struct piece *p, int64_t at,
-                             struct head_run h, struct ahead *next)
+PD_INLINE void decode_values(const enum pd_kv_type as, struct tile *t, const struct piece *p,
+                             int64_t at, struct head_run h, struct ahead *next)
 {
     const struct pd_attn *a = t->a;
+    if (as == PD_KV_INT8)
+        scale_scores(t, p, p->span->v_scale, NULL, at, h);
     for (int kv = first_kv(t, h); kv < end_kv(t, h); kv++)
         for (int64_t x = 0; x < p->n; x += MIXED) {
             int64_t row;
             const int64_t rows = rows_of_kv(t, h, kv, &row);
-            all_mix(half, rows, p->n - x < MIXED ? p->n - x : MIXED, t->D,
-                    t->s + row * KEYS + at + x, KEYS, p->span->v,
-                    (p->first + x) * a->ldk + kv * a->hsk, a->ldk, t->acc + row * t->D);
+            all_mix(as, rows, p->n - x < MIXED ? p->n - x : MIXED, t->D, t->s + row * KEYS + at + x,
+                    KEYS, p->span->v, (p->first + x) * a->ldk + kv * a->hsk, a->ldk,
+                    t->acc + row * t->D);
             ahead_some(next, t);
         }
 }
 
-PD_INLINE void decode_keys(const bool half, struct tile *t, const struct keys *k, struct head_run h,
-                           struct ahead *next)
+PD_INLINE void decode_keys(const enum pd_kv_type as, struct tile *t, const struct keys *k,
+                           struct head_run h, struct ahead *next)
 {
     int64_t at = 0;
     for (int i = 0; i < k->n_pieces; at += k->piece[i++].n)
-        decode_scores(half, t, &k->piece[i], at, h, next);
+        decode_scores(as, t, &k->piece[i], at, h, next);
     decode_softmax(t, k->n);
     ahead_some(next, t);
     at = 0;
     for (int i = 0; i < k->n_pieces; at += k->piece[i++].n)
-        decode_values(half, t, &k->piece[i], at, h, next);
+        decode_values(as, t, &k->piece[i], at, h, next);
 }
 
 static inline void decode_tile(struct tile *t, const struct keys *k, struct head_run h,
                                struct ahead *next)
 {
-    if (t->a->kv == PD_DTYPE_F32)
-        decode_keys(false, t, k, h, next);
-    else
-        decode_keys(true, t, k, h, next);
+    switch (t->a->kv) {
+    case PD_KV_F32:
+        decode_keys(PD_KV_F32, t, k, h, next);
+        break;
+    case PD_KV_F16:
+        decode_keys(PD_KV_F16, t, k, h, next);
+        break;
+    case PD_KV_INT8:
+        decode_keys(PD_KV_INT8, t, k, h, next);
+        break;
+    }
+}
+
+/* Row r's words, rotated; what they are worth. */
+static inline float query_words(const struct tile *t, int64_t r)
+{
+    rotate(t->D, t->q + r * t->D);
+    return to_integers(true, t->D, t->q + r * t->D, t->words + r * t->ldw);
 }
 
 /* One query token, h.n <= RP of its heads, for a tile of keys at a time, since what the heads see
@@ -388,6 +470,8 @@ static inline void decode(struct tile *t, struct token token, struct head_run h,
         const float *q = seg->q + token.i * a->ldq + (h.first + r) * a->hsq;
         for (int64_t d = 0; d < D; d++)
             t->q[r * D + d] = q[d] * a->scale;
+        if (a->kv == PD_KV_INT8)
+            t->unit[r] = query_words(t, r);
         t->m[r] = HIDDEN;
         t->l[r] = 0;
     }
@@ -412,6 +496,8 @@ static inline void decode(struct tile *t, struct token token, struct head_run h,
         const float inv = 1.0f / t->l[r];
         for (int64_t d = 0; d < D; d++)
             o[d] = t->acc[r * D + d] * inv;
+        if (a->kv == PD_KV_INT8)
+            rotate(D, o);
         if (seg->lse)
             seg->lse[token.i * a->heads + h.first + r] = t->m[r] + logf(t->l[r]);
     }

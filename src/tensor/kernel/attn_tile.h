@@ -2,7 +2,7 @@
 #ifndef PD_TENSOR_KERNEL_ATTN_TILE_H
 #define PD_TENSOR_KERNEL_ATTN_TILE_H
 
-#include "tensor/kernel/block.h"
+#include "tensor/kernel/attn_kv.h"
 #include "tensor/kernel/tile.h"
 
 enum { KEYS = PD_ATTN_KEYS };
@@ -23,6 +23,9 @@ struct tile {
     float *m, *l, *delta, *slope; /* (RP) */
     float *top, *shrink;          /* (RP) of one token: the new m, and what the old one is worth */
     int32_t *pos;                 /* (RP) position of the row's token; -1 when padding */
+    int16_t *words; /* (RP,ldw) of one token: q with keys of 8 bits, and what its words are worth */
+    float *unit;    /* (RP) */
+    int64_t ldw;
     float *kv; /* (KEYS,D) keys, then values, when they must be copied (kv_rows) */
 };
 
@@ -40,6 +43,9 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     t->s = p, p += kr;
     t->ds = p, p += kr;
     t->kv = p, p += (kd + 15) / 16 * 16;
+    t->ldw = pd_attn_word_row(t->D);
+    t->words = (int16_t *)p, p += t->RP * t->ldw / 2;
+    t->unit = p, p += t->RP;
     t->m = p, p += t->RP;
     t->l = p, p += t->RP;
     t->delta = p, p += t->RP;
@@ -92,22 +98,34 @@ static inline void next_keys(const struct pd_attn *a, struct reader *r, struct k
     }
 }
 
-/* n keys or values of this head from row j of a span on, as rows of fp32. */
-static inline void copy_rows(const struct tile *t, const void *base, int64_t j, int64_t n,
-                             float *to)
+/* A piece's keys or values of this head as rows of fp32. */
+PD_INLINE void copy_rows(const enum pd_kv_type kv, const struct tile *t, const struct piece *p,
+                         bool values, float *to)
 {
-    for (int64_t i = 0; i < n; i++, to += t->D) {
-        const int64_t at = (j + i) * t->a->ldk + t->kvh * t->a->hsk;
-        if (t->a->kv == PD_DTYPE_F32) {
-            memcpy(to, (const float *)base + at, (size_t)t->D * sizeof *to);
-            continue;
-        }
-        const uint16_t *from = (const uint16_t *)base + at;
+    const void *base = values ? p->span->v : p->span->k;
+    const float *scales = values ? p->span->v_scale : p->span->k_scale;
+    for (int64_t j = p->first; j < p->first + p->n; j++, to += t->D) {
+        const int64_t at = j * t->a->ldk + t->kvh * t->a->hsk;
+        const float scale = kv == PD_KV_INT8 ? scales[t->kvh * t->a->ld_scale + j] : 1.0f;
         int64_t d = 0;
         for (; d + PD_LANES <= t->D; d += PD_LANES)
-            v_store(to + d, floats_at(PD_DTYPE_F16, from + d));
+            v_store(to + d, kv_load(kv, base, at + d) * scale);
         for (; d < t->D; d++)
-            to[d] = pd_f16_to_f32(from[d]);
+            to[d] = kv_one(kv, base, at + d) * scale;
+    }
+}
+static inline void copy_piece(const struct tile *t, const struct piece *p, bool values, float *to)
+{
+    switch (t->a->kv) {
+    case PD_KV_F32:
+        copy_rows(PD_KV_F32, t, p, values, to);
+        break;
+    case PD_KV_F16:
+        copy_rows(PD_KV_F16, t, p, values, to);
+        break;
+    case PD_KV_INT8:
+        copy_rows(PD_KV_INT8, t, p, values, to);
+        break;
     }
 }
 
@@ -117,14 +135,14 @@ static inline const float *kv_rows(const struct tile *t, const struct keys *k, b
                                    float *buf, int64_t *ld)
 {
     const struct piece *p = k->piece;
-    if (t->a->kv == PD_DTYPE_F32 && k->n_pieces == 1) {
+    if (t->a->kv == PD_KV_F32 && k->n_pieces == 1) {
         *ld = t->a->ldk;
         return (const float *)(values ? p->span->v : p->span->k) + p->first * *ld +
                t->kvh * t->a->hsk;
     }
     float *to = buf;
     for (; p < k->piece + k->n_pieces; to += p++->n * t->D)
-        copy_rows(t, values ? p->span->v : p->span->k, p->first, p->n, to);
+        copy_piece(t, p, values, to);
     *ld = t->D;
     return buf;
 }

@@ -112,6 +112,12 @@ PD_INLINE vf v_swap(vf v, int n)
         to[i] = i ^ n;
     return v_shuffle(v, v, to);
 }
+/* Nearest integers, ties to even, of |x| < 2^22. */
+PD_INLINE vi v_round(vf x)
+{
+    const vf magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    return (vi)(x + magic) - (vi)magic;
+}
 PD_INLINE float v_sum(vf v)
 {
 #if PD_LANES >= 16

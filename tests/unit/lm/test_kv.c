@@ -10,7 +10,7 @@
 static void test_tree(void **state)
 {
     enum { PAGE = PD_KV_PAGE };
-    struct pd_kv_shape shape = {3, 8, PD_DTYPE_F32};
+    struct pd_kv_shape shape = {3, 2, 4, PD_KV_F32};
     struct pd_kv *kv;
     assert_int_equal(pd_kv_new(&shape, 6, &kv, NULL), PD_OK);
     struct pd_kv_node *root = pd_kv_node_new(NULL);

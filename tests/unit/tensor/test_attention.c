@@ -112,12 +112,12 @@ static int build(const struct problem *p, int64_t page, const float *q, const fl
             for (int64_t from = 0; from < p->t.len[chain[depth]]; from += page) {
                 const int64_t r = p->t.start[chain[depth]] + from;
                 const int64_t left = p->t.len[chain[depth]] - from;
-                spans[n++] = (struct pd_attn_span){k + r * p->a.ldk,
-                                                   v + r * p->a.ldk,
-                                                   dk ? dk + r * p->a.ldk : NULL,
-                                                   dv ? dv + r * p->a.ldk : NULL,
-                                                   left < page ? left : page,
-                                                   p->pos[r]};
+                spans[n++] = (struct pd_attn_span){.k = k + r * p->a.ldk,
+                                                   .v = v + r * p->a.ldk,
+                                                   .dk = dk ? dk + r * p->a.ldk : NULL,
+                                                   .dv = dv ? dv + r * p->a.ldk : NULL,
+                                                   .n = left < page ? left : page,
+                                                   .pos = p->pos[r]};
                 segs[s].n_spans++;
             }
     }
@@ -129,6 +129,8 @@ static int build(const struct problem *p, int64_t page, const float *q, const fl
 static void check_decoding(const struct problem *p, const struct pd_attn_seg *segs,
                            const double *want)
 {
+    /* with bytes a query between two words goes to either */
+    const double tolerance = p->a.kv == PD_KV_INT8 ? 3e-5 : 2e-6;
     const int64_t no = p->T * p->a.ldo;
     float *o = zeros(no), *few = zeros(2 * p->a.ldo);
     struct pd_attn_seg rows[MAX_ROWS];
@@ -144,7 +146,7 @@ static void check_decoding(const struct problem *p, const struct pd_attn_seg *se
         rows[i].n = 1;
     }
     pd_attn_forward(&p->a, rows, p->T);
-    near_all("decoded o", o, want, no, 2e-6);
+    near_all("decoded o", o, want, no, tolerance);
     const int64_t step = p->T > 40 ? 5 : 1;
     for (int64_t i = 0; i < p->T; i += step) {
         const int n = i + 1 < p->T ? 1 + (int)i / 5 % 2 : 1;
@@ -156,6 +158,78 @@ static void check_decoding(const struct problem *p, const struct pd_attn_seg *se
     }
     ok(pd_backend_init(threads, &err), &err);
     free(o), free(few);
+}
+
+/* x (n) times Hadamard matrices of the powers of two in n, the largest first. */
+static void rotate(int64_t n, double *x)
+{
+    double y[256];
+    for (int64_t m; n > 0; n -= m, x += m) {
+        for (m = 1; 2 * m <= n;)
+            m *= 2;
+        for (int64_t i = 0; i < m; i++) {
+            y[i] = 0;
+            for (int64_t j = 0; j < m; j++)
+                y[i] += __builtin_parityll((unsigned long long)(i & j)) ? -x[j] : x[j];
+        }
+        for (int64_t i = 0; i < m; i++)
+            x[i] = y[i] / sqrt((double)m);
+    }
+}
+
+/* Rows as a cache keeps them, which is all that it costs: what they read back as replaces `exact`.
+ */
+struct kept {
+    char *rows;
+    float *scales; /* (kv_heads, T) */
+};
+static struct kept keep(const struct problem *p, const float *x, double *exact)
+{
+    const struct pd_attn *a = &p->a;
+    struct kept k = {calloc((size_t)(p->T * a->ldk), 2), zeros(a->kv_heads * p->T)};
+    for (int64_t t = 0; t < p->T; t++) {
+        const int64_t at = t * a->ldk;
+        double rotated[MAX_HEADS * 24];
+        char *row = k.rows + at * pd_kv_value_bytes(a->kv);
+        pd_attn_store(a, x + at, row, k.scales + t);
+        for (int64_t i = 0; i < a->kv_heads * a->head_dim; i++) {
+            const float scale = k.scales[i / a->head_dim * p->T + t];
+            if (a->kv == PD_KV_F16) {
+                const uint16_t half = pd_f32_to_f16_1(x[at + i]);
+                assert_memory_equal(row + 2 * i, &half, sizeof half);
+                exact[at + i] = (double)pd_f16_to_f32(half);
+            } else {
+                rotated[i] = (double)x[at + i];
+                exact[at + i] = (double)scale * ((int8_t *)row)[i];
+            }
+        }
+        for (int64_t h = 0; h < a->kv_heads && a->kv == PD_KV_INT8; h++) {
+            double *was = rotated + h * a->head_dim, *is = exact + at + h * a->head_dim;
+            rotate(a->head_dim, was);
+            for (int64_t d = 0; d < a->head_dim; d++)
+                assert_true(fabs(is[d] - was[d]) <= 0.5001 * (double)k.scales[h * p->T + t]);
+            rotate(a->head_dim, is);
+        }
+    }
+    return k;
+}
+
+/* Queries as they are when they meet keys of 8 bits alone. */
+static void round_queries(struct problem *p, const float *q)
+{
+    const struct pd_attn *a = &p->a;
+    for (int64_t i = 0; i < p->T * a->heads; i++) {
+        const int64_t at = i / a->heads * a->ldq + i % a->heads * a->hsq;
+        double most = 0;
+        for (int64_t d = 0; d < a->head_dim; d++)
+            p->q[at + d] = (double)q[at + d];
+        rotate(a->head_dim, p->q + at);
+        for (int64_t d = 0; d < a->head_dim; d++)
+            most = fmax(most, fabs(p->q[at + d]));
+        for (int64_t d = 0; d < a->head_dim; d++)
+            p->q[at + d] = rint(p->q[at + d] * 16383 / most) * most / 16383;
+        rotate(a->head_dim, p->q + at);
+    }
 }
 
 enum bias_kind { PLAIN, ALIBI, ALIBI_BF16 };
@@ -180,7 +254,7 @@ static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t wi
                            .hsk = D,
                            .ldo = E,
                            .hso = D,
-                           .kv = PD_DTYPE_F32,
+                           .kv = PD_KV_F32,
                            .window = window,
                            .alibi = alibi ? slopes : NULL,
                            .alibi_bf16 = alibi == ALIBI_BF16};
@@ -221,26 +295,30 @@ static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t wi
     (void)build(&p, 3, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
     check_decoding(&p, segs, o2);
 
-    /* a cache in fp16: the keys and values rounded, nothing else */
-    uint16_t *kh = malloc((size_t)nk * 2), *vh = malloc((size_t)nk * 2);
-    pd_attn_store(nk, k, kh);
-    pd_attn_store(nk, v, vh);
-    for (int64_t i = 0; i < nk; i++) {
-        assert_int_equal(kh[i], pd_f32_to_f16_1(k[i]));
-        p.k[i] = (double)pd_f16_to_f32(kh[i]);
-        p.v[i] = (double)pd_f16_to_f32(vh[i]);
+    for (int kv = PD_KV_F16; kv <= PD_KV_INT8; kv++) {
+        p.a.kv = (enum pd_kv_type)kv;
+        p.a.ld_scale = T;
+        struct kept kk = keep(&p, k, p.k), kept_v = keep(&p, v, p.v);
+        (void)dense(&p, o2, NULL);
+        const int n = build(&p, 7, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
+        for (int s = 0; s < n; s++) {
+            const int64_t at = (const float *)spans[s].k - k;
+            const int64_t size = pd_kv_value_bytes(p.a.kv);
+            spans[s].k = kk.rows + at * size;
+            spans[s].v = kept_v.rows + at * size;
+            spans[s].k_scale = kk.scales + at / p.a.ldk;
+            spans[s].v_scale = kept_v.scales + at / p.a.ldk;
+        }
+        pd_attn_forward(&p.a, segs, t->n);
+        /* with bytes a tile of one row rounds its query */
+        near_all("o of a cache", o, o2, no, kv == PD_KV_INT8 ? 1e-4 : 2e-6);
+        if (kv == PD_KV_INT8)
+            round_queries(&p, q);
+        (void)dense(&p, o2, NULL);
+        check_decoding(&p, segs, o2);
+        free(kk.rows), free(kk.scales), free(kept_v.rows), free(kept_v.scales);
     }
-    (void)dense(&p, o2, NULL);
-    p.a.kv = PD_DTYPE_F16;
-    const int n = build(&p, 7, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
-    for (int s = 0; s < n; s++) {
-        spans[s].k = kh + ((const float *)spans[s].k - k);
-        spans[s].v = vh + ((const float *)spans[s].v - v);
-    }
-    pd_attn_forward(&p.a, segs, t->n);
-    near_all("fp16 o", o, o2, no, 2e-6);
-    check_decoding(&p, segs, o2);
-    free(kh), free(vh), free(spans), free(o2), free(lse2);
+    free(spans), free(o2), free(lse2);
     free(q), free(k), free(v), free(c), free(o), free(lse), free(dq), free(dk), free(dv);
     free(p.q), free(p.k), free(p.v), free(p.c);
 }
@@ -300,8 +378,8 @@ static void test_extremes(void **state)
                               .hsk = 2,
                               .ldo = 2,
                               .hso = 2,
-                              .kv = PD_DTYPE_F32};
-    struct pd_attn_span span = {k, v, NULL, NULL, 2, 0};
+                              .kv = PD_KV_F32};
+    struct pd_attn_span span = {.k = k, .v = v, .n = 2};
     struct pd_attn_seg seg = {
         .q = q, .o = o, .lse = &lse, .n = 1, .pos = 1, .spans = &span, .n_spans = 1};
     pd_attn_forward(&a, &seg, 1);
@@ -309,6 +387,51 @@ static void test_extremes(void **state)
     k[2] = NAN;
     pd_attn_forward(&a, &seg, 1);
     assert_true(isnan(o[0]));
+}
+
+/* Eight bits: a head with a value that is not finite reads back as NaN, one too small for its
+ * scale's inverse as 0, what is large as it is; and NaN in a query comes through. */
+static void extremes_of_bytes(void)
+{
+    enum { D = 20, HEADS = 6 };
+    static const float odd[HEADS] = {NAN, INFINITY, -INFINITY, 1e-38f, 1e38f, 0};
+    const struct pd_attn a = {.heads = HEADS,
+                              .kv_heads = HEADS,
+                              .head_dim = D,
+                              .scale = 1,
+                              .ldq = HEADS * D,
+                              .hsq = D,
+                              .ldk = HEADS * D,
+                              .hsk = D,
+                              .ldo = HEADS * D,
+                              .hso = D,
+                              .kv = PD_KV_INT8,
+                              .ld_scale = 1};
+    for (int at = 0; at < D; at++) {
+        float x[HEADS * D], q[HEADS * D], o[HEADS * D], scale[HEADS];
+        int8_t kept[HEADS * D];
+        for (int i = 0; i < HEADS * D; i++) {
+            const float other = i / D >= 3 ? 0 : 1;
+            x[i] = i % D == at ? odd[i / D] : other;
+            q[i] = 0.25f;
+        }
+        pd_attn_store(&a, x, kept, scale);
+        assert_true(isnan(scale[0]) && isnan(scale[1]) && isnan(scale[2]));
+        assert_true(scale[3] == 0 && scale[5] == 0);
+        q[5 * D + at] = NAN;
+        struct pd_attn_span span = {
+            .k = kept, .v = kept, .k_scale = scale, .v_scale = scale, .n = 1};
+        struct pd_attn_seg seg = {.q = q, .o = o, .n = 1, .spans = &span, .n_spans = 1};
+        pd_attn_forward(&a, &seg, 1);
+        for (int d = 0; d < D; d++) {
+            assert_true(isnan(o[d]) && isnan(o[D + d]) && isnan(o[2 * D + d]) && o[3 * D + d] == 0);
+            assert_true(fabsf(o[4 * D + d] - x[4 * D + d]) <= 1e36f && isnan(o[5 * D + d]));
+        }
+    }
+}
+static void test_extremes_of_bytes(void **state)
+{
+    everywhere(extremes_of_bytes);
 }
 
 /* Dense rows of q, k, v and o. */
@@ -324,7 +447,7 @@ static struct pd_attn dense_rows(int heads, int kv_heads, int D)
                             .hsk = D,
                             .ldo = heads * D,
                             .hso = D,
-                            .kv = PD_DTYPE_F32};
+                            .kv = PD_KV_F32};
 }
 
 /* The same bits for any number of threads. */
@@ -421,8 +544,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_dense), cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_extremes),      cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_few_items),
+        cmocka_unit_test(test_extremes),      cmocka_unit_test(test_extremes_of_bytes),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_few_items),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }
