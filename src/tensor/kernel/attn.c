@@ -25,7 +25,7 @@ static void gather(const struct tile *t, const float *x, int64_t ld, int64_t hs,
             for (int64_t d = 0; d < t->D; d++)
                 row[d] = src[d] * scale;
             if (t->a->kv == PD_KV_INT8)
-                rotate(t->D, row);
+                rotate(t->D, row, row);
             for (int64_t d = 0; d < t->D; d++)
                 cols[d * t->RP + r] = row[d];
         }
@@ -69,8 +69,7 @@ static void store_halves(int64_t n, const float *x, uint16_t *to)
 static float store_bytes(int64_t D, const float *x, int8_t *to)
 {
     float rotated[PD_KV_INT8_DIM];
-    memcpy(rotated, x, (size_t)D * sizeof *x);
-    rotate(D, rotated);
+    rotate(D, x, rotated);
     return to_integers(false, D, rotated, to);
 }
 
@@ -184,7 +183,7 @@ static void forward_tile(struct tile *t)
         for (int64_t d = 0; d < t->D; d++)
             o[d] = t->acc[r * t->D + d] * inv;
         if (t->a->kv == PD_KV_INT8)
-            rotate(t->D, o);
+            rotate(t->D, o, o);
         if (seg->lse)
             seg->lse[i * t->a->heads + h] = t->m[r] + logf(t->l[r]);
     }

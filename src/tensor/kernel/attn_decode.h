@@ -452,8 +452,9 @@ static inline void decode_tile(struct tile *t, const struct keys *k, struct head
 /* Row r's words, rotated; what they are worth. */
 static inline float query_words(const struct tile *t, int64_t r)
 {
-    rotate(t->D, t->q + r * t->D);
-    return to_integers(true, t->D, t->q + r * t->D, t->words + r * t->ldw);
+    float *q = t->q + r * t->D;
+    rotate(t->D, q, q);
+    return to_integers(true, t->D, q, t->words + r * t->ldw);
 }
 
 /* One query token, h.n <= RP of its heads, for a tile of keys at a time, since what the heads see
@@ -497,7 +498,7 @@ static inline void decode(struct tile *t, struct token token, struct head_run h,
         for (int64_t d = 0; d < D; d++)
             o[d] = t->acc[r * D + d] * inv;
         if (a->kv == PD_KV_INT8)
-            rotate(D, o);
+            rotate(D, o, o);
         if (seg->lse)
             seg->lse[token.i * a->heads + h.first + r] = t->m[r] + logf(t->l[r]);
     }

@@ -66,8 +66,8 @@ PD_INLINE void add_and_subtract(vf *a, vf *b)
     *b = *a - *b;
     *a = sum;
 }
-/* x, of so many vectors, times the Hadamard matrix, but for its norm, and times by. */
-PD_INLINE void hadamard_of(const int vectors, float *x, vf by)
+/* y = x, of so many vectors, times the Hadamard matrix, but for its norm, and times by. */
+PD_INLINE void hadamard_of(const int vectors, const float *x, vf by, float *y)
 {
     vf v[8];
 #pragma GCC unroll 8
@@ -81,49 +81,41 @@ PD_INLINE void hadamard_of(const int vectors, float *x, vf by)
                 add_and_subtract(&v[i], &v[i + h]);
 #pragma GCC unroll 8
     for (int i = 0; i < vectors; i++)
-        v_store(x + i * PD_LANES, v[i]);
+        v_store(y + i * PD_LANES, v[i]);
 }
-/* x (m, a power of two) times the Hadamard matrix, which is its own inverse. */
-static inline void hadamard(int64_t m, float *x)
+/* y = x (m, a power of two) times the Hadamard matrix, which is its own inverse. */
+static inline void hadamard(int64_t m, const float *x, float *y)
 {
     enum { MOST = 8 * PD_LANES };
     const float norm = 1 / sqrtf((float)m);
-    int64_t h = MOST;
+    int64_t h = m < PD_LANES ? 1 : MOST; /* done before */
     if (m < PD_LANES)
         for (int64_t i = 0; i < m; i++)
-            x[i] *= norm;
-    switch (m / PD_LANES) {
-    case 0:
-        h = 1;
-        break;
-    case 1:
-        hadamard_of(1, x, v_set(norm));
-        break;
-    case 2:
-        hadamard_of(2, x, v_set(norm));
-        break;
-    case 4:
-        hadamard_of(4, x, v_set(norm));
-        break;
-    default:
+            y[i] = x[i] * norm;
+    else if (m == PD_LANES)
+        hadamard_of(1, x, v_set(norm), y);
+    else if (m == 2 * PD_LANES)
+        hadamard_of(2, x, v_set(norm), y);
+    else if (m == 4 * PD_LANES)
+        hadamard_of(4, x, v_set(norm), y);
+    else
         for (int64_t i = 0; i < m; i += MOST)
-            hadamard_of(8, x + i, v_set(norm));
-    }
+            hadamard_of(8, x + i, v_set(norm), y + i);
     for (; h < m; h *= 2)
         for (int64_t i = 0; i < m; i++)
             if (!(i & h)) {
-                const float a = x[i], b = x[i + h];
-                x[i] = a + b;
-                x[i + h] = a - b;
+                const float a = y[i], b = y[i + h];
+                y[i] = a + b;
+                y[i + h] = a - b;
             }
 }
-/* x (n), the powers of two in n one by one, the largest first. */
-static inline void rotate(int64_t n, float *x)
+/* y = x (n) rotated: the powers of two in n one by one, the largest first. y may be x. */
+static inline void rotate(int64_t n, const float *x, float *y)
 {
-    for (int64_t m; n > 0; n -= m, x += m) {
+    for (int64_t m; n > 0; n -= m, x += m, y += m) {
         for (m = 1; 2 * m <= n;)
             m *= 2;
-        hadamard(m, x);
+        hadamard(m, x, y);
     }
 }
 

@@ -14,109 +14,12 @@
  * A tile of up to ROWS rows and a panel of outputs goes through all inputs with its sums in
  * registers, whatever the number of rows. */
 #include "base/err.h"
-#include "tensor/kernel/panel.h"
+#include "tensor/kernel/vec.h"
 
 #if PD_LANES >= 8
+#include "tensor/kernel/rows.h"
 
-enum {
-    STEPS = 8, /* of four bytes a row, in 32 bytes */
-    ROWS = 6,  /* of a tile, for each of which there are two groups of sums */
-    SUMS_IN_REGISTERS = PD_LANES >= 16,
-};
-enum form { BYTES, SPLIT, WORDS };
-
-/* Bytes of a block of a row. */
-PD_INLINE int64_t form_size(const enum form f)
-{
-    return f == BYTES ? 32 : 64;
-}
-
-static enum form form_of(const struct pd_wmul_call *c)
-{
-    const enum pd_dtype t = c->m->part[0].dtype;
-    if (is_float(t) || (t == PD_DTYPE_Q8_0 && !HAS_VNNI))
-        return WORDS;
-    return c->bytes ? BYTES : SPLIT;
-}
-
-/* ---- rows as integers ---- */
-
-/* A tile of rows, in the order in which they are multiplied: q[block][step][row][4 bytes], for
- * SPLIT the steps of the high bytes first; then [block][row]. A tile of one row is a row. */
-struct tile {
-    int8_t *q;
-    float *scale, *sum;
-    int32_t *count; /* -8 times the sum of q_x */
-    /* With a table: the scale's octave, and where its quarter stands among those of a block. */
-    float *octave;
-    int32_t *place;
-    int64_t t0, rows;
-};
-
-/* Tile i of n, which are cut evenly. */
-static struct tile tile_at(const struct pd_wmul_call *c, enum form f, int64_t i, int64_t n)
-{
-    const int64_t t0 = i * c->T / n, at = t0 * c->blocks;
-    return (struct tile){.q = (int8_t *)c->q + form_size(f) * at,
-                         .scale = c->scale + at,
-                         .sum = c->sum + at,
-                         .count = c->count + at,
-                         .octave = c->octave + at,
-                         .place = c->place + at,
-                         .t0 = t0,
-                         .rows = (i + 1) * c->T / n - t0};
-}
-
-/* Block b of a row as integers. */
-PD_INLINE void quantise_block(const enum form f, float limit, const float *x, const struct tile *t,
-                              int64_t r, int64_t b)
-{
-    const int64_t i = b * t->rows + r, every = 4 * t->rows;
-    struct rounded32 q;
-    if (f == BYTES) {
-        const struct byte_scale s = scale_bytes(top_float(x));
-        q = rounded(x, s.scale, s.up);
-        if (HAS_VNNI) {
-            t->octave[i] = s.octave;
-            t->place[i] = s.quarter * WIDTH;
-        }
-    } else {
-        q = round32(x, limit);
-    }
-    t->scale[i] = q.scale;
-    t->sum[i] = q.scale * (float)q.sum;
-    t->count[i] = (int32_t)(-8 * (uint32_t)q.sum); /* wraps, where x is NaN */
-    int8_t *to = t->q + b * form_size(f) * t->rows + 4 * r, *second = to + STEPS * every;
-    if (f == BYTES) {
-        const __m256i bytes = bytes_of(q.lo, q.hi);
-        spread(&bytes, every, to);
-    } else if (f == SPLIT) {
-        const i16x16 lo_high = (q.lo + 128) >> 8, hi_high = (q.hi + 128) >> 8;
-        const __m256i high = bytes_of(lo_high, hi_high);
-        const __m256i low = bytes_of(q.lo - (lo_high << 8), q.hi - (hi_high << 8));
-        spread(&high, every, to);
-        spread(&low, every, second);
-    } else {
-        spread(&q.lo, every, to);
-        spread(&q.hi, every, second);
-    }
-}
-
-PD_INLINE void quantise(const enum form f, const struct pd_wmul_call *c, const struct tile *t)
-{
-    const float limit = f == BYTES ? 127.0f : c->limit;
-    for (int64_t r = 0; r < t->rows; r++) {
-        const float *x = c->x + (t->t0 + r) * c->ldx;
-        const int64_t whole = c->m->in / 32, left = c->m->in % 32;
-        for (int64_t b = 0; b < whole; b++)
-            quantise_block(f, limit, x + 32 * b, t, r, b);
-        if (left) {
-            float some[32] = {0};
-            memcpy(some, x + 32 * whole, (size_t)left * sizeof *x);
-            quantise_block(f, limit, some, t, r, whole);
-        }
-    }
-}
+enum { SUMS_IN_REGISTERS = PD_LANES >= 16 };
 
 /* ---- products ---- */
 

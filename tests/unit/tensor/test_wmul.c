@@ -634,13 +634,62 @@ static void test_places(void **state)
     everywhere(places_body);
 }
 
+/* Largest values around those at which a row's scale becomes the next one, or nothing. */
+static void edges_of_scales(struct fixture *f)
+{
+    static const float edges[] = {127.0f, 151.02921f, 179.60512f, 213.5879f, 1e-25f};
+    for (int64_t t = 0; t < MOST; t++)
+        for (int64_t b = 0; b < f->in / 32; b++) {
+            const int64_t edge = t % 8 == 4 ? 4 : b % 5; /* small ones among themselves */
+            float *x = f->x + t * f->ldx + 32 * b, m = edges[edge];
+            for (int64_t i = 0; i < 2 * (t % 12); i++)
+                m = nextafterf(m, t % 24 < 12 ? 0 : INFINITY);
+            if (edge < 4)
+                m = ldexpf(m, (int)t / 4 - 25);
+            for (int64_t k = 0; k < 32; k++)
+                x[k] = k == t % 32 ? (b % 2 ? -m : m) : m * (float)uniform();
+        }
+}
+
+/* One way to write bytes or another, the same bits. */
+static void test_edges(void **state)
+{
+    static const enum pd_dtype types[] = {PD_DTYPE_Q4_0, PD_DTYPE_Q4_1};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        struct pd_err err;
+        float *y[2] = {zeros(MOST * OUT), zeros(MOST * OUT)};
+        int ran = 0;
+        fixture_init(&f, types[i], types[i], 192, PD_WMUL_BYTE);
+        edges_of_scales(&f);
+        f.m.bias = NULL; /* beside which small rows are nothing */
+        for (int vnni = 0; vnni < 2; vnni++) {
+            struct pd_wmul panels = {0};
+            setenv("PD_ISA", vnni ? "vnni" : "avx2", 1);
+            if (pd_backend_init(2, &err) != PD_OK)
+                continue;
+            ran++;
+            assert_true(pack(&f.m, &panels));
+            ok(pd_wmul_run(&panels, 0, OUT, MOST, f.x, f.ldx, y[vnni], OUT, false, &err), &err);
+            unpack(&panels);
+        }
+        if (ran == 2)
+            same_bits("y", y[0], y[1], MOST * OUT);
+        unsetenv("PD_ISA");
+        free(y[0]), free(y[1]);
+        fixture_release(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_int),    cmocka_unit_test(test_f32),
         cmocka_unit_test(test_byte),   cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_bounds), cmocka_unit_test(test_nonfinite),
-        cmocka_unit_test(test_places), cmocka_unit_test(test_wide)};
+        cmocka_unit_test(test_places), cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_edges)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pd_backend_release();
     return failed;
