@@ -259,8 +259,8 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("batch", PD_OPT_I64, &a.o.batch, "N", "answers at once; 0 = 128", .min = 0,
                    .max = 4096),
         PD_OPT_ROW("kv-dtype", PD_OPT_CHOICE, &a.o.cache, "T",
-                   "how keys and values are kept (auto: fp32 with --dtype fp32, int8 with weights "
-                   "of 4 bits, else f16)",
+                   "how keys and values are kept (auto: fp32 with --dtype fp32, int8 where weights "
+                   "of 4 bits meet activations of 8, else f16)",
                    .choices = PD_CACHE_CHOICES),
         PD_OPT_ROW("kv-memory", PD_OPT_BYTES, &a.memory, "BYTES",
                    "for keys and values at most; 0 = a quarter of the machine's"),

@@ -24,7 +24,8 @@ static char *partial_head(const struct pd__job *j)
     pd_jw_kstrz(&w, "model", j->opts->model_name);
     pd_jw_kstrz(&w, "path", j->where);
     pd_jw_kstrz(&w, "dtype", j->model ? j->opts->dtype : NULL);
-    pd_jw_kstrz(&w, "kv_dtype", j->model ? j->opts->cache : NULL);
+    if (j->model)
+        pd_jw_kstrz(&w, "kv_dtype", j->opts->cache);
     pd_jw_key(&w, "params");
     pd_jw_raw(&w, pd_buf_str(&j->settings));
     pd_jw_ki64(&w, "seed", (int64_t)j->opts->seed);

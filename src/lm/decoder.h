@@ -26,8 +26,9 @@ struct pd_kv;
 struct pd_kv_node;
 struct pd_kv_shape;
 
-/* How inference keeps keys and values. AUTO: fp32 with PD_COMPUTE_F32; int8 where the products are
- * those of weights of 4 bits, whose error is far larger; else halves. */
+/* How inference keeps keys and values. AUTO: fp32 with PD_COMPUTE_F32; int8 where products round
+ * activations to 8 bits, which costs far more (4-bit weights in panels); else halves. Heads of more
+ * than PD_KV_INT8_DIM are halves where int8 is asked for. */
 enum pd_cache { PD_CACHE_AUTO, PD_CACHE_F32, PD_CACHE_F16, PD_CACHE_INT8 };
 #define PD_CACHE_CHOICES "auto|fp32|f16|int8"
 PD_CHECKED enum pd_rc pd_cache_parse(const char *text, enum pd_cache *out, struct pd_err *err);

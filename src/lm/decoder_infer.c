@@ -44,19 +44,11 @@ enum pd_rc pd_cache_parse(const char *text, enum pd_cache *out, struct pd_err *e
                    text);
 }
 
-/* Whether the products are those of weights of 4 bits, for the most part. */
-static bool four_bits(const struct pd_decoder *dec)
+/* Whether a block's products round activations to 8 bits, which costs four times what keys and
+ * values of 8 bits do (docs/models.md). Not of a decoder that is only planned with. */
+static bool rounds_to_bytes(const struct pd_decoder *dec)
 {
-    const struct pd_params *params = &dec->model->params;
-    size_t all = 0, four = 0;
-    for (size_t i = 0; i < params->n; i++) {
-        const enum pd_dtype t = params->v[i].dtype;
-        all += params->v[i].n;
-        if (t == PD_DTYPE_Q4_0 || t == PD_DTYPE_Q4_1 || t == PD_DTYPE_Q4_K)
-            four += params->v[i].n;
-    }
-    return dec->opts.compute == PD_COMPUTE_Q4_0 ||
-           (dec->opts.compute == PD_COMPUTE_AUTO && four > all / 2);
+    return dec->layers && pd_linear_in_byte_panels(&dec->layers[0].up);
 }
 
 static enum pd_kv_type kv_type(const struct pd_decoder *dec)
@@ -68,7 +60,7 @@ static enum pd_kv_type kv_type(const struct pd_decoder *dec)
         return dec->opts.cache == PD_CACHE_INT8 && fits ? PD_KV_INT8 : PD_KV_F16;
     if (dec->opts.compute == PD_COMPUTE_F32)
         return PD_KV_F32;
-    return fits && four_bits(dec) ? PD_KV_INT8 : PD_KV_F16;
+    return fits && rounds_to_bytes(dec) ? PD_KV_INT8 : PD_KV_F16;
 }
 
 struct pd_kv_shape pd_decoder_kv_shape(const struct pd_decoder *dec)
@@ -181,13 +173,11 @@ static void plan_infer(struct pd_decoder *dec, struct infer *in)
     plan->n_spans = spans;
 }
 
-/* x, a token's keys or values, as row t of those that begin at first. */
-static void store_row(const struct infer *in, const struct pd_attn *a, const float *x, void *first,
-                      int64_t t)
+/* x, a token's keys or values, as row t. */
+static void store_row(const struct pd_attn *a, const float *x, struct pd_kv_rows to, int64_t t)
 {
-    float *scales = pd_kv_scales(in->kv, first);
-    pd_attn_store(a, x, (char *)first + t * a->ldk * pd_kv_value_bytes(a->kv),
-                  scales ? scales + t : NULL);
+    pd_attn_store(a, x, (char *)to.first + t * a->ldk * pd_kv_value_bytes(a->kv),
+                  to.scales ? to.scales + t : NULL);
 }
 
 /* The new keys and values of part i, a layer's, into those of their pages that are thread me's. */
@@ -200,8 +190,8 @@ static void store_part(const struct pd_decoder *dec, const struct infer *in,
         const int page = p->node->pages[t / PD_KV_PAGE];
         if (page % threads != me)
             continue;
-        store_row(in, a, k, pd_kv_keys(in->kv, layer, page), t % PD_KV_PAGE);
-        store_row(in, a, k + a->ldk, pd_kv_values(in->kv, layer, page), t % PD_KV_PAGE);
+        store_row(a, k, pd_kv_keys(in->kv, layer, page), t % PD_KV_PAGE);
+        store_row(a, k + a->ldk, pd_kv_values(in->kv, layer, page), t % PD_KV_PAGE);
     }
 }
 
@@ -221,11 +211,11 @@ static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *
     const struct infer *in = ctx;
     struct pd__attn_plan *plan = &dec->plan;
     for (int64_t i = 0; i < plan->n_spans; i++) {
+        const struct pd_kv_rows k = pd_kv_keys(in->kv, layer, in->span_page[i]);
+        const struct pd_kv_rows v = pd_kv_values(in->kv, layer, in->span_page[i]);
         struct pd_attn_span *s = &plan->spans[i];
-        s->k = pd_kv_keys(in->kv, layer, in->span_page[i]);
-        s->v = pd_kv_values(in->kv, layer, in->span_page[i]);
-        s->k_scale = pd_kv_scales(in->kv, s->k);
-        s->v_scale = pd_kv_scales(in->kv, s->v);
+        s->k = k.first, s->k_scale = k.scales;
+        s->v = v.first, s->v_scale = v.scales;
     }
     int64_t row = 0;
     for (int i = 0; i < in->n_parts; i++) {

@@ -112,19 +112,22 @@ enum pd_kv_type pd_kv_type(const struct pd_kv *kv)
     return kv->shape.type;
 }
 
-void *pd_kv_keys(const struct pd_kv *kv, int layer, int page)
+/* Keys, or values, of a page and layer: half 0 or 1. */
+static struct pd_kv_rows rows(const struct pd_kv *kv, int layer, int page, int half)
 {
     PD_ASSERT(page >= 0 && page < kv->n_pages && layer >= 0 && layer < kv->shape.n_layers);
-    return kv->slab + (size_t)page * kv->page_bytes + 2 * (size_t)layer * kv->half_bytes;
+    const size_t at = (2 * (size_t)layer + (size_t)half) * kv->half_bytes;
+    char *first = kv->slab + (size_t)page * kv->page_bytes + at;
+    float *scales = (float *)(void *)(first + rows_bytes(&kv->shape));
+    return (struct pd_kv_rows){first, kv->shape.type == PD_KV_INT8 ? scales : NULL};
 }
 
-void *pd_kv_values(const struct pd_kv *kv, int layer, int page)
+struct pd_kv_rows pd_kv_keys(const struct pd_kv *kv, int layer, int page)
 {
-    return (char *)pd_kv_keys(kv, layer, page) + kv->half_bytes;
+    return rows(kv, layer, page, 0);
 }
 
-float *pd_kv_scales(const struct pd_kv *kv, const void *first_row)
+struct pd_kv_rows pd_kv_values(const struct pd_kv *kv, int layer, int page)
 {
-    char *behind = (char *)(uintptr_t)first_row + rows_bytes(&kv->shape);
-    return kv->shape.type == PD_KV_INT8 ? (float *)(void *)behind : NULL;
+    return rows(kv, layer, page, 1);
 }

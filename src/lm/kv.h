@@ -1,11 +1,11 @@
 /* Paged KV cache: a pool of pages, and nodes that own some of them.
  *
- * A page holds PD_KV_PAGE consecutive tokens of one node, for all layers: per layer the keys
- * (rotated, as attention reads them) then the values, row-major (token, kv_heads * head_dim), of 8
- * bits each followed by their scales (kv_heads, PD_KV_PAGE). A node is a run of tokens after its
- * parent's; a prompt is a node, its n answers are children, so the prompt's pages stand once. Nodes
- * are counted: a child holds its parent, and pages go back to the pool when the last holder is
- * gone.
+ * A page holds PD_KV_PAGE consecutive tokens of one node, for all layers: per layer the keys (with
+ * their positions' rotation) then the values, row-major (token, kv_heads * head_dim), as
+ * pd_attn_store writes them; with INT8 the scales (kv_heads, PD_KV_PAGE) follow either. A node is a
+ * run of tokens after its parent's; a prompt is a node, its n answers are children, so the prompt's
+ * pages stand once. Nodes are counted: a child holds its parent, and pages go back to the pool when
+ * the last holder is gone.
  *
  *      prompt [page 4][page 9 (12 of 16 rows)]
  *        |-- answer 0 [page 11]
@@ -52,9 +52,12 @@ void pd_kv_node_unref(struct pd_kv *kv, struct pd_kv_node *node); /* accepts NUL
 PD_CHECKED bool pd_kv_node_reserve(struct pd_kv *kv, struct pd_kv_node *node, int64_t n);
 
 enum pd_kv_type pd_kv_type(const struct pd_kv *kv);
-/* First row of a page's keys or values; the scales that belong to it, NULL where there are none. */
-void *pd_kv_keys(const struct pd_kv *kv, int layer, int page);
-void *pd_kv_values(const struct pd_kv *kv, int layer, int page);
-float *pd_kv_scales(const struct pd_kv *kv, const void *first_row);
+/* A page's keys or values. */
+struct pd_kv_rows {
+    void *first;
+    float *scales; /* of the first row, PD_KV_PAGE apart; NULL but for INT8 */
+};
+struct pd_kv_rows pd_kv_keys(const struct pd_kv *kv, int layer, int page);
+struct pd_kv_rows pd_kv_values(const struct pd_kv *kv, int layer, int page);
 
 #endif

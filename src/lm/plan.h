@@ -10,8 +10,9 @@
  *   moments      8 bytes for each of them (AdamW)
  *   activations  what a pass over a micro batch works in and, training, keeps (lm/decoder.h); the
  *                logits of the answers that run
- *   cache        whole pages of keys and values of every answer that runs (lm/kv.h): halves, 8 bits
- *                with weights of 4, fp32 where a trainer samples or fp32 is asked for
+ *   cache        whole pages of keys and values of every answer that runs (lm/kv.h): halves, but
+ *                fp32 where a trainer samples or fp32 is asked for (generating from 4-bit weights
+ *                it is 8 bits as a rule, about half of that)
  *
  * PPO adds up: the policy trains (and a critic with `--value-head model`), reference and reward
  * model are asked, answers are generated.

@@ -53,6 +53,7 @@ void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, in
 
 void pd_attn_store(const struct pd_attn *a, const float *x, void *to, float *scale)
 {
+    check(a);
     pd_kernels()->attn_store(a, x, to, scale);
 }
 

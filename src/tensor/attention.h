@@ -14,11 +14,13 @@
  * [q k v], or a cache laid out head by head (hs > ld).
  *
  * Scores are q.k * scale + alibi[h] * (key position), or as Falcon has it (alibi_bf16)
- * (q.k + bf16(alibi[h] * (key position))) * scale. One query row's products with keys of 8 bits are
- * sums of integers: q in 15 bits, a scale for each head. Softmax in fp32 with the running maximum
- * (Milakov & Gimelshein 2018); backward recomputes probabilities from the saved log-sum-exp (Dao
- * et al. 2022, algorithm 4). Parallel over (segment tile, some heads); backward over (tree, kv
- * head), each worked in list order, so the result is the same for any number of threads. */
+ * (q.k + bf16(alibi[h] * (key position))) * scale. Products of keys of 8 bits with a tile
+ * of one query row (a segment's only one or its last, or any where a group has many heads) are sums
+ * of integers: q rounded to 15 bits with its sign, a scale for each head. Softmax in fp32 with the
+ * running maximum (Milakov & Gimelshein 2018); backward recomputes probabilities from the saved
+ * log-sum-exp (Dao et al. 2022, algorithm 4). Parallel over (segment tile, some heads); backward
+ * over (tree, kv head), each worked in list order, so the result is the same for any number of
+ * threads. */
 #ifndef PD_TENSOR_ATTENTION_H
 #define PD_TENSOR_ATTENTION_H
 
@@ -76,8 +78,9 @@ struct pd_attn_seg {
 void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, int64_t n_segs);
 /* A row x (kv_heads * head_dim) as a cache keeps it: row `to`, its scales at scale[h * ld_scale].
  * Of `a` its kv, kv_heads, head_dim and ld_scale count. F16 rounds to nearest even, what is larger
- * than the largest finite half becomes that. INT8: scale = max |x| / 127 of a head once rotated,
- * all of which reads back as NaN where a value is not finite. */
+ * than the largest finite half becomes that. INT8: scale = max |x| / 127 of a head once rotated;
+ * all of it reads back as NaN where a value is not finite or rotation overflows (above 4e37), as 0
+ * where none is above 1e-30. */
 void pd_attn_store(const struct pd_attn *a, const float *x, void *to, float *scale);
 /* dq set; dk, dv add: zero them first. */
 PD_CHECKED enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *segs,

@@ -417,6 +417,11 @@ bool pd_linear_in_panels(const struct pd_linear *l)
     return l->pack && l->pack->wmul.packed;
 }
 
+bool pd_linear_in_byte_panels(const struct pd_linear *l)
+{
+    return l->pack && pd_wmul_in_byte_panels(&l->pack->wmul);
+}
+
 static enum pd_rc place_weights(const struct pd_linear *l, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;

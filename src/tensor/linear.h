@@ -49,6 +49,8 @@ PD_CHECKED enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear
 /* Whether all weights were copied into panels: the linear reads the parameters' data no more, but
  * to be packed again. */
 bool pd_linear_in_panels(const struct pd_linear *l);
+/* And whether these have 4 bits a weight, for which x is rounded to 8. */
+bool pd_linear_in_byte_panels(const struct pd_linear *l);
 void pd_linear_release(struct pd_linear *l); /* accepts a zeroed struct */
 /* Pack again from the parameters' present data. */
 PD_CHECKED enum pd_rc pd_linear_repack(struct pd_linear *l, struct pd_err *err);

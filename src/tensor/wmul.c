@@ -28,6 +28,11 @@ static bool in_bytes(const struct pd_wmul *m)
     return all;
 }
 
+bool pd_wmul_in_byte_panels(const struct pd_wmul *m)
+{
+    return m->packed && in_bytes(m);
+}
+
 static enum pd_rc reserve(struct pd_wmul_call *c, struct pd_err *err)
 {
     const size_t threads = (size_t)pd_backend_threads();

@@ -60,6 +60,9 @@ size_t pd_wmul_packed_bytes(const struct pd_wmul *m, int i);
  * inside. */
 void pd_wmul_pack(const struct pd_wmul *m, int i, uint8_t *to);
 
+/* Whether it is over panels of 4-bit weights, for which rows of x have 8 bits. */
+bool pd_wmul_in_byte_panels(const struct pd_wmul *m);
+
 /* y (T, n; ldy) = or += x (T, in; ldx) W^T + b for outputs first..first+n-1. */
 PD_CHECKED enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_t T,
                                   const float *x, int64_t ldx, float *y, int64_t ldy, bool add,

@@ -334,12 +334,10 @@ def test_precisions_stay_near_fp32(podium, tmp_path, smollm2):
     """Over 4-bit weights `auto` rounds activations to 8 bits, at most, and keys and values; `bf16` to 16 or to bf16, and to halves: what
     that costs a token's log-prob."""
     given, out, lp = write_jsonl(tmp_path / "p.jsonl", make_prompts(8)), tmp_path / "a.jsonl", tmp_path / "lp.jsonl"
-    peaks = {}
     for dtype, kept, least, limit in (("auto", "auto", 0, 0.15), ("bf16", "auto", 0, 0.15), ("fp32", "auto", 0, 1e-3), ("fp32", "f16", 1e-5, 5e-3),
                                       ("fp32", "int8", 1e-3, 0.05)):
-        summary = podium("generate", "--model", smollm2, "--prompts", given, "--out", out, "--n", 1, "--max-new-tokens", 12, "--chat", "off", "--top-k", 10,
-               "--resample", 0, "--logprobs", "--dtype", dtype, "--kv-dtype", kept, "--quiet", "--json")
-        peaks[dtype, kept] = json.loads(summary)["peak_kv_bytes"]
+        podium("generate", "--model", smollm2, "--prompts", given, "--out", out, "--n", 1, "--max-new-tokens", 12, "--chat", "off", "--top-k", 10,
+               "--resample", 0, "--logprobs", "--dtype", dtype, "--kv-dtype", kept)
         rows, got = [], []
         for row in read_jsonl(out):
             prompt = json.loads(podium("tokenize", "--model", smollm2, stdin=json.dumps(row["prompt"]) + "\n"))
@@ -349,12 +347,30 @@ def test_precisions_stay_near_fp32(podium, tmp_path, smollm2):
         want = [p for r, given_row in zip(read_jsonl(lp), rows) for p in r["logprobs"][given_row["prompt_len"]:]]
         assert len(want) == len(got) > 8
         assert least <= sum(abs(a - b) for a, b in zip(got, want)) / len(want) < limit, (dtype, kept)
-    fp32, halves, eight = (2 * 30 * 3 * 16 * (n + scale) for n, scale in ((256, 0), (128, 0), (64, 4)))  # bytes of a page
-    assert all(peaks["fp32", kept] % page == 0 for kept, page in (("auto", fp32), ("f16", halves), ("int8", eight)))
-    assert peaks["auto", "auto"] % eight == 0 and peaks["bf16", "auto"] % halves == 0
     podium("logprobs", "--model", smollm2, "--in", tmp_path / "in.jsonl", "--out", lp, "--dtype", "q8_0")
     eight = [p for r, given_row in zip(read_jsonl(lp), rows) for p in r["logprobs"][given_row["prompt_len"]:]]
     assert 0 < sum(abs(a - b) for a, b in zip(eight, want)) / len(want) < 0.15
+
+
+def test_cache_that_auto_takes(podium, tmp_path, smollm2, monkeypatch):
+    """8 bits where weights of 4 meet activations of 8: with AVX2, and in panels with AVX-512 VNNI."""
+    given, ran = write_jsonl(tmp_path / "p.jsonl", make_prompts(2)), 0
+
+    def peak(dtype, kept):
+        done = run("generate", "--model", smollm2, "--prompts", given, "--out", tmp_path / "a.jsonl", "--greedy", "--n", 1, "--max-new-tokens", 1,
+                   "--chat", "off", "--dtype", dtype, "--kv-dtype", kept, "--quiet", "--json")
+        return json.loads(done.stdout)["peak_kv_bytes"] if done.returncode == 0 else None
+
+    for isa, coarse in (("ref", False), ("avx2", True), ("avx512", False), ("vnni", True)):
+        monkeypatch.setenv("PD_ISA", isa)
+        whole = peak("fp32", "auto")
+        if whole is None:
+            continue  # not of this CPU
+        ran += 1
+        for dtype, eight in (("auto", coarse), ("q8_0", coarse), ("q4_0", coarse), ("bf16", False)):
+            assert peak(dtype, "auto") * 256 == whole * (68 if eight else 128), (isa, dtype)
+        assert peak("auto", "f16") * 2 == whole and peak("fp32", "int8") * 256 == whole * 68
+    assert ran >= 1
 
 
 def test_training_refuses_few_bits(tmp_path):

@@ -3,8 +3,8 @@
  * A tile is up to PD_ATTN_ROWS query rows of one kv head: row r = i * G + h is query head h (of the
  * G that share this kv head) of token i, so every key and value loaded serves all of them. Scores
  * are kept transposed, S[j][r] with r contiguous: queries are transposed once per tile, keys and
- * values are read where they lie, or copied side by side where they are halves or lie in several
- * spans, and the softmax runs along j with one query row per vector lane, without a single
+ * values are read where they lie, or copied side by side where they are not fp32 or lie in
+ * several spans, and the softmax runs along j with one query row per vector lane, without a single
  * horizontal sum. Rows are padded to a multiple of 16 with rows that see nothing.
  *
  * Decoding one token has too few rows for that; it takes dot products instead (attn_decode.h). */

@@ -129,7 +129,7 @@ PD_INLINE void put_integers(const bool words, vi q, const int64_t m, void *to)
     else
         memcpy(to, &b, (size_t)m);
 }
-/* x (n) = scale * integers of 15 bits and their sign, or of 7: the scale, NaN where a value is not
+/* x (n) = scale * integers of 15 bits with their sign, or of 8: the scale, NaN where a value is not
  * finite. */
 PD_INLINE float to_integers(const bool words, int64_t n, const float *x, void *to)
 {

@@ -307,6 +307,47 @@ static void test_infer(void **state)
     }
 }
 
+static enum pd_kv_type kept(struct pd_model *m, bool train, enum pd_compute compute,
+                            enum pd_cache cache)
+{
+    const struct pd_decoder_opts opts = {.train = train, .compute = compute, .cache = cache};
+    struct pd_decoder *dec;
+    struct pd_err err;
+    if (pd_decoder_new(m, &opts, &dec, &err) != PD_OK)
+        fail_msg("%s", err.msg);
+    const enum pd_kv_type type = pd_decoder_kv_shape(dec).type;
+    pd_decoder_free(dec);
+    return type;
+}
+
+/* What is asked for, but fp32 in training; what `auto` makes of floats. (Of 4-bit weights:
+ * tests/system/test_generate.py.) */
+static void test_cache(void **state)
+{
+    static const struct {
+        const char *name;
+        enum pd_cache cache;
+        enum pd_kv_type of_f32, of_bf16;
+    } rows[] = {{"auto", PD_CACHE_AUTO, PD_KV_F32, PD_KV_F16},
+                {"fp32", PD_CACHE_F32, PD_KV_F32, PD_KV_F32},
+                {"f16", PD_CACHE_F16, PD_KV_F16, PD_KV_F16},
+                {"int8", PD_CACHE_INT8, PD_KV_INT8, PD_KV_INT8}};
+    struct pd_model *m = tiny_make(&tiny_specs[0], 5);
+    struct pd_err err;
+    enum pd_cache cache;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pd_cache_parse(rows[i].name, &cache, &err), PD_OK);
+        assert_int_equal(cache, rows[i].cache);
+        assert_int_equal(kept(m, false, PD_COMPUTE_F32, cache), rows[i].of_f32);
+        assert_int_equal(kept(m, false, PD_COMPUTE_BF16, cache), rows[i].of_bf16);
+        assert_int_equal(kept(m, false, PD_COMPUTE_AUTO, cache), rows[i].of_bf16);
+        assert_int_equal(kept(m, true, PD_COMPUTE_F32, cache), PD_KV_F32);
+    }
+    assert_int_equal(pd_cache_parse("q8_0", &cache, &err), PD_INVALID);
+    assert_non_null(strstr(err.msg, "int8"));
+    tiny_free(m);
+}
+
 static void test_bad_input(void **state)
 {
     struct pd_model *m = tiny_make(&tiny_specs[3], 5); /* learned positions */
@@ -331,9 +372,9 @@ static void test_bad_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),   cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_frozen),    cmocka_unit_test(test_infer),
-        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_forward), cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_frozen),  cmocka_unit_test(test_infer),
+        cmocka_unit_test(test_cache),   cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

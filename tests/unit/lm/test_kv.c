@@ -32,14 +32,14 @@ static void test_tree(void **state)
     for (int i = 0; i < 5; i++)
         for (int l = 0; l < 3; l++)
             for (int t = 0; t < PD_KV_PAGE * 8; t++) {
-                ((float *)pd_kv_keys(kv, l, all[i]))[t] = (float)(1000 * i + l);
-                ((float *)pd_kv_values(kv, l, all[i]))[t] = (float)(1000 * i + l + 100);
+                ((float *)pd_kv_keys(kv, l, all[i]).first)[t] = (float)(1000 * i + l);
+                ((float *)pd_kv_values(kv, l, all[i]).first)[t] = (float)(1000 * i + l + 100);
             }
     for (int i = 0; i < 5; i++)
         for (int l = 0; l < 3; l++)
             for (int t = 0; t < PD_KV_PAGE * 8; t++) {
-                assert_true(((float *)pd_kv_keys(kv, l, all[i]))[t] == (float)(1000 * i + l));
-                assert_true(((float *)pd_kv_values(kv, l, all[i]))[t] ==
+                assert_true(((float *)pd_kv_keys(kv, l, all[i]).first)[t] == (float)(1000 * i + l));
+                assert_true(((float *)pd_kv_values(kv, l, all[i]).first)[t] ==
                             (float)(1000 * i + l + 100));
             }
 
@@ -52,8 +52,27 @@ static void test_tree(void **state)
     pd_kv_free(kv);
 }
 
+/* Keys, their scales, values and theirs, one behind the other, layer by layer, page by page. */
+static void test_scales(void **state)
+{
+    const struct pd_kv_shape shape = {2, 3, 5, PD_KV_INT8};
+    const int64_t rows = PD_KV_PAGE * 3 * 5, half = rows + PD_KV_PAGE * 3 * 4;
+    struct pd_kv *kv;
+    assert_int_equal(pd_kv_page_bytes(&shape), 4 * half);
+    assert_int_equal(pd_kv_new(&shape, 4, &kv, NULL), PD_OK);
+    const char *slab = pd_kv_keys(kv, 0, 0).first;
+    for (int at = 0; at < 16; at++) {
+        const int page = at / 4, layer = at / 2 % 2;
+        const struct pd_kv_rows r =
+            at % 2 ? pd_kv_values(kv, layer, page) : pd_kv_keys(kv, layer, page);
+        assert_ptr_equal(r.first, slab + at * half);
+        assert_ptr_equal(r.scales, slab + at * half + rows);
+    }
+    pd_kv_free(kv);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tree)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tree), cmocka_unit_test(test_scales)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
