@@ -1,5 +1,6 @@
 """llama.cpp as a peer: built by bench/peers/llama-cpp, driven by its own benchmark programs, with its defaults
-(flash attention where it chooses so, f16 KV cache, weights repacked at load, llamafile's matmuls)."""
+(flash attention where it chooses so, weights repacked at load, llamafile's matmuls); batched decoding with keys and values in f16, its
+default, or in q8_0."""
 import json
 import pathlib
 import sys
@@ -38,14 +39,14 @@ class LlamaCpp:
         out = run([self.tool("llama-bench"), "-m", gguf, "-t", self.threads, "-p", prompt, "-n", new, "-r", repeat, "-o", "json"])
         return max(json.loads(out.stdout)[0]["samples_ts"]), out
 
-    def batched(self, gguf, prompt, new, answers, at_once, of=None):
+    def batched(self, gguf, prompt, new, answers, at_once, of=None, cache="f16"):
         """`at_once` sequences in step, each with its own prompt. -> generated tokens a second of a job with `answers` answers a prompt:
         as this program has no shared prompts, its prompt time is divided by `answers`, as if it had. It draws no tokens either
         (they are given), and no sequence ends early: both are to its advantage. `of`: new tokens of the real job, when `new` are only
         a sample of them."""
         cells = at_once * (prompt + new)
         out = run([self.tool("llama-batched-bench"), "-m", gguf, "-t", self.threads, "-tb", self.threads, "-c", cells, "-b", 2048,
-                   "-npp", prompt, "-ntg", new, "-npl", at_once, "--output-format", "jsonl"])
+                   "-npp", prompt, "-ntg", new, "-npl", at_once, "-ctk", cache, "-ctv", cache, "--output-format", "jsonl"])
         row = next(json.loads(line) for line in reversed(out.stdout.split("\n")) if line.startswith("{"))
         of = of or new
         return at_once * of / (row["t_pp"] / answers + row["t_tg"] * of / new), out
