@@ -10,6 +10,7 @@
 #include "tensor/kernel/block.h"
 
 typedef int8_t vb __attribute__((vector_size(PD_LANES)));
+typedef int8_t vb2 __attribute__((vector_size(PD_LANES * 2)));
 typedef int16_t vh __attribute__((vector_size(PD_LANES * 2)));
 typedef int16_t vw __attribute__((vector_size(PD_LANES * 4)));
 
@@ -167,10 +168,9 @@ PD_INLINE vw words_of_bytes(const int8_t *p, const int64_t m)
 #if PD_LANES == 8
     return (vw)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)all));
 #else
-    vw v;
-    for (int i = 0; i < 2 * PD_LANES; i++)
-        v[i] = all[i];
-    return v;
+    vb2 bytes;
+    memcpy(&bytes, all, sizeof bytes);
+    return __builtin_convertvector(bytes, vw);
 #endif
 #endif
 }
