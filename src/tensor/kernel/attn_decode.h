@@ -436,17 +436,9 @@ PD_INLINE void decode_keys(const enum pd_kv_type as, struct tile *t, const struc
 static inline void decode_tile(struct tile *t, const struct keys *k, struct head_run h,
                                struct ahead *next)
 {
-    switch (t->a->kv) {
-    case PD_KV_F32:
-        decode_keys(PD_KV_F32, t, k, h, next);
-        break;
-    case PD_KV_F16:
-        decode_keys(PD_KV_F16, t, k, h, next);
-        break;
-    case PD_KV_INT8:
-        decode_keys(PD_KV_INT8, t, k, h, next);
-        break;
-    }
+#define CALL(kv) decode_keys(kv, t, k, h, next)
+    PD_BY_KV(t->a->kv, CALL)
+#undef CALL
 }
 
 /* Row r's words, rotated; what they are worth. */

@@ -41,6 +41,14 @@ PD_INLINE float kv_one(const enum pd_kv_type kv, const void *p, int64_t i)
                              : ((const float *)p)[i];
 }
 
+/* A switch that calls with the type as a constant: CALL(kv). */
+#define PD_BY_KV(kv, CALL)                                                                         \
+    switch (kv) {                                                                                  \
+        PD_CASE(PD_KV_F32, CALL)                                                                   \
+        PD_CASE(PD_KV_F16, CALL)                                                                   \
+        PD_CASE(PD_KV_INT8, CALL)                                                                  \
+    }
+
 /* Sums and differences of lanes h apart. */
 PD_INLINE vf butterflies(vf v, const int h)
 {

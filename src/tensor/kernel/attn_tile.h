@@ -116,17 +116,9 @@ PD_INLINE void copy_rows(const enum pd_kv_type kv, const struct tile *t, const s
 }
 static inline void copy_piece(const struct tile *t, const struct piece *p, bool values, float *to)
 {
-    switch (t->a->kv) {
-    case PD_KV_F32:
-        copy_rows(PD_KV_F32, t, p, values, to);
-        break;
-    case PD_KV_F16:
-        copy_rows(PD_KV_F16, t, p, values, to);
-        break;
-    case PD_KV_INT8:
-        copy_rows(PD_KV_INT8, t, p, values, to);
-        break;
-    }
+#define CALL(kv) copy_rows(kv, t, p, values, to)
+    PD_BY_KV(t->a->kv, CALL)
+#undef CALL
 }
 
 /* Keys, or their values, of this head as rows of fp32, *ld floats apart: where they lie, or copied

@@ -156,6 +156,11 @@ PD_INLINE struct rounded32 round32(const float *x, float limit)
 enum { QUARTERS = PD_WMUL_QUARTERS };
 static const float quarters[QUARTERS] = {1.0f, 1.1892071f, 1.4142135f, 1.6817929f};
 static const float per_quarter[QUARTERS] = {1.0f, 0.84089642f, 0.70710678f, 0.59460356f};
+static const int32_t mantissas[QUARTERS] = {0, 0x1837f0, 0x3504f3, 0x5744fd}; /* of quarters */
+/* Values up to this are nothing beside fp32 sums. With the smallest half as the weights' scale no
+ * product is denormal: but for that it could be rounded in another way, added to the exponent or
+ * multiplied. */
+#define NO_SCALE 1e-25f
 struct byte_scale {
     float scale, up; /* up: 1 / scale */
     float octave;
@@ -164,15 +169,11 @@ struct byte_scale {
 /* The least for values up to m. */
 PD_INLINE struct byte_scale scale_bytes(float m)
 {
-    /* Nothing beside fp32 sums. With the smallest half as the weights' scale no product is
-     * denormal: but for that it could be rounded in another way, added to the exponent or
-     * multiplied. */
-    const bool nothing = m <= 1e-25f;
+    const bool nothing = m <= NO_SCALE;
     const uint32_t least = float_bits(m * (1.0f / 127.0f));
     const __m128i over = _mm_cmpgt_epi32(_mm_set1_epi32((int)(least & 0x7fffff)),
-                                         _mm_setr_epi32(0, 0x1837f0, 0x3504f3, 0x5744fd));
-    const int above = /* of the mantissas of quarters */
-        __builtin_popcount((unsigned)_mm_movemask_ps(_mm_castsi128_ps(over)));
+                                         _mm_loadu_si128((const __m128i *)(const void *)mantissas));
+    const int above = __builtin_popcount((unsigned)_mm_movemask_ps(_mm_castsi128_ps(over)));
     const uint32_t e = (least >> 23) + (uint32_t)(above == QUARTERS);
     const int quarter = above % QUARTERS;
     struct byte_scale s = {

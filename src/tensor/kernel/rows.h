@@ -9,6 +9,8 @@ enum {
     STEPS = 8, /* of four bytes a row, in 32 bytes */
     ROWS = 6,  /* of a tile, for each of which there are two groups of sums */
 };
+/* X for each number of rows that a tile may have: a case of a switch, so that each is unrolled. */
+#define ROW_COUNTS(X) X(6) X(5) X(4) X(3) X(2) X(1)
 enum form { BYTES, SPLIT, WORDS };
 
 /* Bytes of a block of a row. */
@@ -130,11 +132,13 @@ PD_INLINE struct byte_scales scales_by_row(by_row magnitude)
 {
     const by_row odd = magnitude >= 0x7f800000;
     const floats_by_row m = (floats_by_row)magnitude;
-    const by_row nothing = m <= 1e-25f;
+    const by_row nothing = m <= NO_SCALE;
     const by_row least = (by_row)(m * (1.0f / 127.0f));
     const by_row mantissa = least & 0x7fffff;
-    const by_row above =
-        -((mantissa > 0) + (mantissa > 0x1837f0) + (mantissa > 0x3504f3) + (mantissa > 0x5744fd));
+    by_row above = {0};
+#pragma GCC unroll 4
+    for (int k = 0; k < QUARTERS; k++)
+        above -= mantissa > mantissas[k];
     const by_row e = (least >> 23) + (above >> 2);
     struct byte_scales s = {.quarter = above & 3};
     s.scale = pick(quarters, s.quarter) * (floats_by_row)(e << 23);
@@ -225,12 +229,7 @@ PD_INLINE void quantise_together(const struct pd_wmul_call *c, const struct tile
         if (left)                                                                                  \
             bytes_together(n, some[0], 32, t, whole);                                              \
         break;
-        TILE(6)
-        TILE(5)
-        TILE(4)
-        TILE(3)
-        TILE(2)
-        TILE(1)
+        ROW_COUNTS(TILE)
 #undef TILE
     }
 }

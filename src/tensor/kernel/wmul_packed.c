@@ -221,12 +221,7 @@ PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool ta
     case mr:                                                                                       \
         micro(t, f, tabled, mr, blocks, x, w, table, to);                                          \
         break;
-        TILE(6)
-        TILE(5)
-        TILE(4)
-        TILE(3)
-        TILE(2)
-        TILE(1)
+        ROW_COUNTS(TILE)
 #undef TILE
     }
 }

@@ -412,18 +412,10 @@ static void extremes_of_bytes(void)
 {
     enum { D = 20, HEADS = 6 };
     static const float odd[HEADS] = {NAN, INFINITY, -INFINITY, 1e-38f, 1e38f, 0};
-    const struct pd_attn a = {.heads = HEADS,
-                              .kv_heads = HEADS,
-                              .head_dim = D,
-                              .scale = 1,
-                              .ldq = HEADS * D,
-                              .hsq = D,
-                              .ldk = HEADS * D,
-                              .hsk = D,
-                              .ldo = HEADS * D,
-                              .hso = D,
-                              .kv = PD_KV_INT8,
-                              .ld_scale = 1};
+    struct pd_attn a = dense_rows(HEADS, HEADS, D);
+    a.scale = 1;
+    a.kv = PD_KV_INT8;
+    a.ld_scale = 1;
     for (int at = 0; at < D; at++) {
         float x[HEADS * D], q[HEADS * D], o[HEADS * D], scale[HEADS];
         int8_t kept[HEADS * D];
