@@ -41,15 +41,16 @@ static float *floats(int64_t n)
 
 static struct pd_attn attention(const struct shape *s, enum pd_kv_type cache)
 {
-    const int64_t q = (int64_t)s->heads * s->head_dim, kv = (int64_t)s->kv_heads * s->head_dim;
+    const int64_t q = (int64_t)s->heads * s->head_dim;
+    const int64_t kept = pd_kv_head_values(cache, s->head_dim);
     return (struct pd_attn){.heads = s->heads,
                             .kv_heads = s->kv_heads,
                             .head_dim = s->head_dim,
                             .scale = 1 / sqrtf((float)s->head_dim),
                             .ldq = q,
                             .hsq = s->head_dim,
-                            .ldk = kv,
-                            .hsk = s->head_dim,
+                            .ldk = s->kv_heads * kept,
+                            .hsk = kept,
                             .ldo = q,
                             .hso = s->head_dim,
                             .kv = cache,
@@ -116,7 +117,8 @@ static void sequence(const struct shape *s, const struct limits *most, int64_t T
 static void decode(const struct shape *s, const struct limits *most, enum pd_kv_type type,
                    const void *cache, int64_t n, int64_t L)
 {
-    const int64_t q = (int64_t)s->heads * s->head_dim, kv = (int64_t)s->kv_heads * s->head_dim;
+    const int64_t q = (int64_t)s->heads * s->head_dim;
+    const int64_t kv = s->kv_heads * pd_kv_head_values(type, s->head_dim);
     static const char *const name[] = {"fp32", "f16", "int8"};
     const int64_t scales = type == PD_KV_INT8 ? 4 * PAGE * s->kv_heads : 0;
     const int64_t rows = PAGE * kv * pd_kv_value_bytes(type), half = rows + scales;
@@ -174,6 +176,8 @@ int main(int argc, char **argv)
             sequence(s, &most, T);
         for (int64_t L = 64; L <= 4096; L *= 4) {
             for (int kv = PD_KV_F32; kv <= PD_KV_INT8; kv++) {
+                if (kv == PD_KV_INT8 && s->head_dim > PD_KV_INT8_DIM)
+                    continue;
                 decode(s, &most, (enum pd_kv_type)kv, cache, 1, L);
                 decode(s, &most, (enum pd_kv_type)kv, cache, 32, L);
             }

@@ -173,13 +173,6 @@ static void plan_infer(struct pd_decoder *dec, struct infer *in)
     plan->n_spans = spans;
 }
 
-/* x, a token's keys or values, as row t. */
-static void store_row(const struct pd_attn *a, const float *x, struct pd_kv_rows to, int64_t t)
-{
-    pd_attn_store(a, x, (char *)to.first + t * a->ldk * pd_kv_value_bytes(a->kv),
-                  to.scales ? to.scales + t : NULL);
-}
-
 /* The new keys and values of part i, a layer's, into those of their pages that are thread me's. */
 static void store_part(const struct pd_decoder *dec, const struct infer *in,
                        const struct pd_attn *a, int layer, int i, int me, int threads)
@@ -190,8 +183,11 @@ static void store_part(const struct pd_decoder *dec, const struct infer *in,
         const int page = p->node->pages[t / PD_KV_PAGE];
         if (page % threads != me)
             continue;
-        store_row(a, k, pd_kv_keys(in->kv, layer, page), t % PD_KV_PAGE);
-        store_row(a, k + a->ldk, pd_kv_values(in->kv, layer, page), t % PD_KV_PAGE);
+        const struct pd_kv_rows to = pd_kv_keys(in->kv, layer, page);
+        const struct pd_kv_rows to_v = pd_kv_values(in->kv, layer, page);
+        pd_attn_store(a, PD_KV_KEYS, t % PD_KV_PAGE, k, to.first, to.scales);
+        pd_attn_store(a, PD_KV_VALUES, t % PD_KV_PAGE, k + dec->K * dec->D, to_v.first,
+                      to_v.scales);
     }
 }
 
@@ -224,8 +220,9 @@ static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *
         row += in->parts[i].n;
     }
     struct pd_attn shape = pd__attn_shape(dec, layer);
-    shape.ldk = dec->K * dec->D;
     shape.kv = pd_kv_type(in->kv);
+    shape.hsk = pd_kv_head_values(shape.kv, dec->D);
+    shape.ldk = dec->K * shape.hsk;
     shape.ld_scale = PD_KV_PAGE;
     store_kv(dec, in, &shape, layer);
     pd_attn_forward(&shape, plan->segs, plan->n_segs);

@@ -11,7 +11,7 @@ struct pd_kv {
 
 static int64_t rows_bytes(const struct pd_kv_shape *shape)
 {
-    const int64_t row = (int64_t)shape->kv_heads * shape->head_dim;
+    const int64_t row = shape->kv_heads * pd_kv_head_values(shape->type, shape->head_dim);
     return PD_KV_PAGE * row * pd_kv_value_bytes(shape->type);
 }
 

@@ -1,11 +1,11 @@
 /* Paged KV cache: a pool of pages, and nodes that own some of them.
  *
  * A page holds PD_KV_PAGE consecutive tokens of one node, for all layers: per layer the keys (with
- * their positions' rotation) then the values, row-major (token, kv_heads * head_dim), as
- * pd_attn_store writes them; with INT8 the scales (kv_heads, PD_KV_PAGE) follow either. A node is a
- * run of tokens after its parent's; a prompt is a node, its n answers are children, so the prompt's
- * pages stand once. Nodes are counted: a child holds its parent, and pages go back to the pool when
- * the last holder is gone.
+ * their positions' rotation) then the values, as pd_attn_store writes them: row-major (token,
+ * kv_heads * head_dim), or quads of tokens with INT8, and then the scales (kv_heads, PD_KV_PAGE)
+ * follow either. A node is a run of tokens after its parent's; a prompt is a node, its n answers
+ * are children, so the prompt's pages stand once. Nodes are counted: a child holds its parent, and
+ * pages go back to the pool when the last holder is gone.
  *
  *      prompt [page 4][page 9 (12 of 16 rows)]
  *        |-- answer 0 [page 11]
@@ -19,6 +19,7 @@
 #include "tensor/attention.h"
 
 enum { PD_KV_PAGE = 16 };
+_Static_assert(PD_KV_PAGE % PD_KV_QUAD == 0, "a page holds whole quads");
 
 struct pd_kv_shape {
     int n_layers;
@@ -55,7 +56,7 @@ enum pd_kv_type pd_kv_type(const struct pd_kv *kv);
 /* A page's keys or values. */
 struct pd_kv_rows {
     void *first;
-    float *scales; /* of the first row, PD_KV_PAGE apart; NULL but for INT8 */
+    float *scales; /* head h's at h * PD_KV_PAGE; NULL but for INT8 */
 };
 struct pd_kv_rows pd_kv_keys(const struct pd_kv *kv, int layer, int page);
 struct pd_kv_rows pd_kv_values(const struct pd_kv *kv, int layer, int page);

@@ -7,13 +7,14 @@ static int64_t floats_per_thread(const struct pd_attn *a)
 {
     const int64_t rp = pd_attn_padded_rows(a->heads / a->kv_heads), d = a->head_dim;
     const int64_t keys = PD_ATTN_KEYS;
-    const int64_t words = rp * pd_attn_word_row(d) / 2;
-    return 5 * (rp * d + 16) + 2 * keys * rp + (keys * d + 16) + words + 8 * rp + 64;
+    const int64_t words = rp * pd_kv_head_values(PD_KV_INT8, d) / 2;
+    return 5 * (rp * d + 16) + 2 * keys * rp + (keys * d + 16) + words + 10 * rp + 64;
 }
 
 static void check(const struct pd_attn *a)
 {
-    PD_ASSERT(a->kv != PD_KV_INT8 || a->head_dim <= PD_KV_INT8_DIM);
+    PD_ASSERT(a->kv != PD_KV_INT8 || (a->head_dim <= PD_KV_INT8_DIM && a->ldk % PD_KV_LOT == 0 &&
+                                      a->hsk % PD_KV_LOT == 0));
     PD_ASSERT(a->heads > 0 && a->kv_heads > 0 && a->heads % a->kv_heads == 0 && a->head_dim > 0);
 }
 
@@ -51,10 +52,11 @@ void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, in
     pd_kernels()->attn_forward(a, segs, items, n, mem, floats_per_thread(a));
 }
 
-void pd_attn_store(const struct pd_attn *a, const float *x, void *to, float *scale)
+void pd_attn_store(const struct pd_attn *a, enum pd_kv_half half, int64_t j, const float *x,
+                   void *rows, float *scales)
 {
     check(a);
-    pd_kernels()->attn_store(a, x, to, scale);
+    pd_kernels()->attn_store(a, half, j, x, rows, scales);
 }
 
 enum pd_rc pd_attn_backward(const struct pd_attn *a, const struct pd_attn_seg *segs, int64_t n_segs,

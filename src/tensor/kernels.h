@@ -61,7 +61,8 @@ struct pd_attn_item {
     X(attn_backward,                                                                               \
       (const struct pd_attn *a, const struct pd_attn_seg *segs, const struct pd_attn_item *items,  \
        int64_t n_items, float *scratch, int64_t per_thread))                                       \
-    X(attn_store, (const struct pd_attn *a, const float *x, void *to, float *scale))               \
+    X(attn_store, (const struct pd_attn *a, enum pd_kv_half half, int64_t j, const float *x,       \
+                   void *rows, float *scales))                                                     \
     X(transpose,                                                                                   \
       (int64_t rows, int64_t cols, const float *a, int64_t lda, float *to, int64_t ldt))           \
     X(wmul_int, (const struct pd_wmul_call *c))                                                    \
@@ -115,12 +116,6 @@ static inline int64_t pd_attn_tile_rows(int64_t group) /* tokens of a tile */
 static inline int64_t pd_attn_padded_rows(int64_t group)
 {
     return (pd_attn_tile_rows(group) * group + 15) / 16 * 16;
-}
-
-/* Words of a query row of head_dim D, whole vectors. */
-static inline int64_t pd_attn_word_row(int64_t D)
-{
-    return (D + 31) / 32 * 32;
 }
 
 /* Below this many floats a parallel region costs more than it brings. */

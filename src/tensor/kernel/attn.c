@@ -65,24 +65,36 @@ static void store_halves(int64_t n, const float *x, uint16_t *to)
         to[i] = pd_f32_to_f16_1(x[i] > most ? most : x[i] < -most ? -most : x[i]);
 }
 
-/* D values, rotated; returns their scale. */
-static float store_bytes(int64_t D, const float *x, int8_t *to)
+/* A head's values, rotated, as a token of a quad; returns their scale. */
+static float store_bytes(int64_t D, const float *x, enum pd_kv_half half, int64_t token,
+                         uint8_t *quad)
 {
     float rotated[PD_KV_INT8_DIM];
+    int16_t words[PD_KV_INT8_DIM];
+    const int64_t all = pd_kv_head_values(PD_KV_INT8, D);
     rotate(D, x, rotated);
-    return to_integers(false, D, rotated, to);
+    const float scale = to_words(BYTE_MOST, D, rotated, words);
+    memset(words + D, 0, (size_t)(all - D) * sizeof *words); /* bytes that nothing meets */
+    if (half == PD_KV_KEYS)
+        put_key(all, words, token, quad);
+    else
+        put_value(all, words, token, quad);
+    return scale;
 }
 
-void PD_KERNEL(attn_store)(const struct pd_attn *a, const float *x, void *to, float *scale)
+void PD_KERNEL(attn_store)(const struct pd_attn *a, enum pd_kv_half half, int64_t j, const float *x,
+                           void *rows, float *scales)
 {
     const int64_t D = a->head_dim, n = a->kv_heads * D;
     if (a->kv == PD_KV_F32)
-        memcpy(to, x, (size_t)n * sizeof *x);
+        memcpy((float *)rows + j * a->ldk, x, (size_t)n * sizeof *x);
     else if (a->kv == PD_KV_F16)
-        store_halves(n, x, to);
+        store_halves(n, x, (uint16_t *)rows + j * a->ldk);
     else
         for (int64_t h = 0; h < a->kv_heads; h++)
-            scale[h * a->ld_scale] = store_bytes(D, x + h * D, (int8_t *)to + h * D);
+            scales[h * a->ld_scale + j] =
+                store_bytes(D, x + h * D, half, j % QUAD,
+                            (uint8_t *)rows + QUAD * (j / QUAD * a->ldk + h * a->hsk));
 }
 
 /* Whether all rows see all of a piece. */
@@ -170,10 +182,10 @@ static void forward_tile(struct tile *t)
     struct keys keys;
     for (next_keys(t->a, &all, &keys); keys.n > 0; next_keys(t->a, &all, &keys)) {
         int64_t ld;
-        const float *k = kv_rows(t, &keys, false, t->kv, &ld);
+        const float *k = kv_rows(t, &keys, PD_KV_KEYS, t->kv, &ld);
         scores(t, k, ld, &keys);
         softmax_step(t, keys.n);
-        const float *v = kv_rows(t, &keys, true, t->kv, &ld);
+        const float *v = kv_rows(t, &keys, PD_KV_VALUES, t->kv, &ld);
         tile_mm(t->R, t->D, keys.n, t->s, 1, t->RP, v, ld, t->acc, t->D, true);
     }
     for (int64_t r = 0; r < t->R; r++) {
@@ -205,14 +217,15 @@ static int heads_at_a_time(const struct tile *t, const struct pd_attn_item *item
 
 /* The tokens of an item; of several only kv heads whose first head is among h. */
 static void forward_item(struct tile *t, const struct pd_attn_seg *seg,
-                         const struct pd_attn_item *it, struct head_run h, struct token following)
+                         const struct pd_attn_item *it, const struct head_run *h,
+                         struct token following)
 {
     const int G = (int)t->G;
     if (it->n == 1) {
         decode(t, (struct token){seg, it->first}, h, following);
         return;
     }
-    for (int kv = (h.first + G - 1) / G; kv * G < h.first + h.n; kv++) {
+    for (int kv = (h->first + G - 1) / G; kv * G < h->first + h->n; kv++) {
         tile_begin(t, seg, it->first, it->n, kv);
         forward_tile(t);
     }
@@ -225,7 +238,7 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
 #pragma omp parallel
     {
         struct tile t;
-        (void)tile_init(&t, a, scratch + omp_get_thread_num() * per_thread);
+        PD_ASSERT(tile_init(&t, a, scratch + omp_get_thread_num() * per_thread) <= per_thread);
         const int per = heads_at_a_time(&t, items, n_items), threads = omp_get_num_threads();
         /* items that follow each other, so that a thread knows what it will read next */
         int64_t chunk = per == a->heads ? n_items / (8 * threads) : 1;
@@ -233,13 +246,14 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
 #pragma omp for schedule(dynamic, chunk) collapse(2)
         for (int64_t n = 0; n < n_items; n++)
             for (int h0 = 0; h0 < a->heads; h0 += per) {
-                const struct head_run h = {h0, a->heads - h0 < per ? a->heads - h0 : per};
+                const struct head_run h =
+                    head_run(h0, a->heads - h0 < per ? a->heads - h0 : per, (int)t.G);
                 const bool mine = per == a->heads && ((n + 1) % chunk || threads == 1);
                 const bool more = mine && n + 1 < n_items && items[n + 1].n == 1;
                 struct token following = {NULL, 0};
                 if (more)
                     following = (struct token){&segs[items[n + 1].seg], items[n + 1].first};
-                forward_item(&t, &segs[items[n].seg], &items[n], h, following);
+                forward_item(&t, &segs[items[n].seg], &items[n], &h, following);
             }
     }
 }

@@ -9,36 +9,15 @@
 
 #include "tensor/kernel/block.h"
 
-typedef int8_t vb __attribute__((vector_size(PD_LANES)));
-typedef int8_t vb2 __attribute__((vector_size(PD_LANES * 2)));
-typedef int16_t vh __attribute__((vector_size(PD_LANES * 2)));
-typedef int16_t vw __attribute__((vector_size(PD_LANES * 4)));
-
-PD_INLINE vf floats_of_bytes(const void *p)
-{
-#if PD_LANES == 16
-    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-#elif PD_LANES == 8
-    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
-#else
-    vb v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, vf);
-#endif
-}
-
-/* PD_LANES values from value i on, bytes without their scale; one. */
+/* PD_LANES values from value i on, of keys or values that are not bytes; one. */
 PD_INLINE vf kv_load(const enum pd_kv_type kv, const void *p, int64_t i)
 {
     const char *at = (const char *)p + i * pd_kv_value_bytes(kv);
-    return kv == PD_KV_INT8 ? floats_of_bytes(at)
-                            : floats_at(kv == PD_KV_F16 ? PD_DTYPE_F16 : PD_DTYPE_F32, at);
+    return floats_at(kv == PD_KV_F16 ? PD_DTYPE_F16 : PD_DTYPE_F32, at);
 }
 PD_INLINE float kv_one(const enum pd_kv_type kv, const void *p, int64_t i)
 {
-    return kv == PD_KV_INT8  ? ((const int8_t *)p)[i]
-           : kv == PD_KV_F16 ? pd_f16_to_f32(((const uint16_t *)p)[i])
-                             : ((const float *)p)[i];
+    return kv == PD_KV_F16 ? pd_f16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 
 /* A switch that calls with the type as a constant: CALL(kv). */
@@ -128,75 +107,40 @@ static inline void rotate(int64_t n, const float *x, float *y)
     }
 }
 
-/* The first m lanes as words, or as bytes. */
-PD_INLINE void put_integers(const bool words, vi q, const int64_t m, void *to)
+/* What makes the largest magnitude `most`, as an integer; what a step of those is worth: 0 where
+ * all are too small for it, NaN where one is not finite. */
+struct steps {
+    float by, unit;
+};
+PD_INLINE struct steps steps_to(float most, vi top)
 {
-    const vh w = __builtin_convertvector(q, vh);
-    const vb b = __builtin_convertvector(q, vb);
-    if (words)
-        memcpy(to, &w, (size_t)m * 2);
-    else
-        memcpy(to, &b, (size_t)m);
+    const float largest = v_htop(top);
+    if (largest > 1e-30f) /* below that its inverse overflows */
+        return (struct steps){most / largest, largest / most};
+    return (struct steps){0, isnan(largest) ? NAN : 0};
 }
-/* x (n) = scale * integers of 15 bits with their sign, or of 8: the scale, NaN where a value is not
- * finite. */
-PD_INLINE float to_integers(const bool words, int64_t n, const float *x, void *to)
+
+/* x (n) = the unit that this returns * words, at most `most` with their sign. */
+static inline float to_words(float most, int64_t n, const float *x, int16_t *to)
 {
-    const float most = words ? 16383 : 127;
-    const int size = words ? 2 : 1;
-    vf top = {0}, bad = {0};
+    typedef int16_t words __attribute__((vector_size(PD_LANES * 2)));
+    vi top = {0};
+    PD_FOR_LANES(i, m, n)
+    top = v_top(v_get(x + i, m), top);
+    const struct steps s = steps_to(most, top);
+    if (s.by == 0) { /* NaN times 0 could be any word */
+        memset(to, 0, (size_t)n * sizeof *to);
+        return s.unit;
+    }
     PD_FOR_LANES(i, m, n)
     {
-        const vf v = v_get(x + i, m);
-        top = v_max((vf)((vi)v & INT32_MAX), top);
-        bad += v * 0.0f;
+        const words w = __builtin_convertvector(v_round(v_get(x + i, m) * s.by), words);
+        if (m == PD_LANES)
+            memcpy(to + i, &w, sizeof w);
+        else
+            memcpy(to + i, &w, (size_t)m * sizeof *to);
     }
-    const float largest = v_hmax(top);
-    const bool some = largest > 1e-30f; /* below that its inverse overflows */
-    const vf by = v_set(some ? most / largest : 0);
-    int64_t i = 0;
-    for (; i + PD_LANES <= n; i += PD_LANES)
-        put_integers(words, v_round(v_load(x + i) * by), PD_LANES, (char *)to + i * size);
-    if (i < n)
-        put_integers(words, v_round(v_load_part(x + i, n - i, 0) * by), n - i,
-                     (char *)to + i * size);
-    return v_sum(bad) != 0 ? NAN : some ? largest / most : 0;
-}
-
-/* m bytes, at most 2 PD_LANES, as words, then zeros. */
-PD_INLINE vw words_of_bytes(const int8_t *p, const int64_t m)
-{
-#if PD_LANES == 16
-    const __m256i b = m == 32 ? _mm256_loadu_si256((const __m256i *)(const void *)p)
-                              : _mm256_maskz_loadu_epi8((1U << m) - 1, p);
-    return (vw)_mm512_cvtepi8_epi16(b);
-#else
-    int8_t all[2 * PD_LANES] = {0};
-    memcpy(all, p, (size_t)m);
-#if PD_LANES == 8
-    return (vw)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)all));
-#else
-    vb2 bytes;
-    memcpy(&bytes, all, sizeof bytes);
-    return __builtin_convertvector(bytes, vw);
-#endif
-#endif
-}
-
-/* sum + the products of words, by neighbours. */
-PD_INLINE vi add_products(vi sum, vw a, vw b)
-{
-#if PD_LANES == 16 && defined(__AVX512VNNI__)
-    return (vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
-#elif PD_LANES == 16
-    return sum + (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
-#elif PD_LANES == 8
-    return sum + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
-#else
-    for (int i = 0; i < PD_LANES; i++)
-        sum[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
-    return sum;
-#endif
+    return s.unit;
 }
 
 #endif

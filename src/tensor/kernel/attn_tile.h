@@ -2,7 +2,7 @@
 #ifndef PD_TENSOR_KERNEL_ATTN_TILE_H
 #define PD_TENSOR_KERNEL_ATTN_TILE_H
 
-#include "tensor/kernel/attn_kv.h"
+#include "tensor/kernel/attn_bytes.h"
 #include "tensor/kernel/tile.h"
 
 enum { KEYS = PD_ATTN_KEYS };
@@ -23,10 +23,13 @@ struct tile {
     float *m, *l, *delta, *slope; /* (RP) */
     float *top, *shrink;          /* (RP) of one token: the new m, and what the old one is worth */
     int32_t *pos;                 /* (RP) position of the row's token; -1 when padding */
-    int16_t *words; /* (RP,ldw) of one token: q with keys of 8 bits, and what its words are worth */
-    float *unit;    /* (RP) */
-    int64_t ldw;
-    float *kv; /* (KEYS,D) keys, then values, when they must be copied (kv_rows) */
+    /* Of one token, with keys and values of 8 bits. */
+    int16_t *words;          /* (RP,ldw) q as it meets keys */
+    int64_t ldw;             /* D rounded up to lots */
+    int16_t *weights;        /* (RP,KEYS) probabilities as they meet values; where ds is */
+    float *unit, *unit_of_w; /* (RP) what a step of theirs is worth */
+    int32_t *excess;         /* (RP) put_query's */
+    float *kv;               /* (KEYS,D) keys, then values, when they must be copied (kv_rows) */
 };
 
 static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *mem)
@@ -43,9 +46,12 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     t->s = p, p += kr;
     t->ds = p, p += kr;
     t->kv = p, p += (kd + 15) / 16 * 16;
-    t->ldw = pd_attn_word_row(t->D);
+    t->ldw = pd_kv_head_values(PD_KV_INT8, t->D);
     t->words = (int16_t *)p, p += t->RP * t->ldw / 2;
+    t->weights = (int16_t *)t->ds;
     t->unit = p, p += t->RP;
+    t->unit_of_w = p, p += t->RP;
+    t->excess = (int32_t *)p, p += t->RP;
     t->m = p, p += t->RP;
     t->l = p, p += t->RP;
     t->delta = p, p += t->RP;
@@ -56,15 +62,18 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     return p - mem;
 }
 
-/* Keys that follow each other in what rows see, up to KEYS of them, wherever they lie: fewer where
- * spans are so short that PIECES of them do not make KEYS. */
+/* Keys that follow each other in what rows see, up to KEYS places for them, wherever they lie:
+ * fewer where spans are so short that PIECES of them do not make KEYS. */
 enum { PIECES = 16 };
 struct keys {
-    int64_t n;
+    int64_t n; /* places */
     int n_pieces;
     struct piece {
         const struct pd_attn_span *span;
         int64_t first, n;
+        /* Scores have a place for each key; by quads, for those of the quads whose keys they are:
+         * `before` places before the first, and places after the last, belong to none. */
+        int64_t before, places;
     } piece[PIECES];
 };
 /* Goes through all keys that some row at one of the positions first..last sees. seg NULL: none. */
@@ -72,6 +81,7 @@ struct reader {
     const struct pd_attn_seg *seg;
     int64_t first, last;
     bool apart; /* keys of one span at a time */
+    bool quads;
     int span;
     int64_t at; /* in it */
 };
@@ -85,11 +95,15 @@ static inline void next_keys(const struct pd_attn *a, struct reader *r, struct k
         const struct pd_attn_span *sp = &r->seg->spans[r->span];
         const int64_t end = r->last - sp->pos + 1 < sp->n ? r->last - sp->pos + 1 : sp->n;
         const int64_t past = a->window > 0 ? r->first - a->window + 1 - sp->pos : 0;
-        const int64_t first = past > r->at ? past : r->at, room = KEYS - to->n;
+        const int64_t first = past > r->at ? past : r->at;
+        const int64_t before = r->quads ? first % QUAD : 0, room = KEYS - to->n - before;
         const int64_t n = end - first < room ? end - first : room;
-        if (n > 0)
-            to->piece[to->n_pieces++] = (struct piece){sp, first, n};
-        to->n += n > 0 ? n : 0;
+        const int64_t after = r->quads ? -(before + n) & (QUAD - 1) : 0;
+        if (n > 0) {
+            const int64_t places = before + n + after;
+            to->piece[to->n_pieces++] = (struct piece){sp, first, n, before, places};
+            to->n += places;
+        }
         r->at = first + n;
         if (r->at < end)
             continue;
@@ -100,41 +114,58 @@ static inline void next_keys(const struct pd_attn *a, struct reader *r, struct k
 
 /* A piece's keys or values of this head as rows of fp32. */
 PD_INLINE void copy_rows(const enum pd_kv_type kv, const struct tile *t, const struct piece *p,
-                         bool values, float *to)
+                         enum pd_kv_half half, float *to)
 {
-    const void *base = values ? p->span->v : p->span->k;
-    const float *scales = values ? p->span->v_scale : p->span->k_scale;
+    const void *base = half == PD_KV_VALUES ? p->span->v : p->span->k;
     for (int64_t j = p->first; j < p->first + p->n; j++, to += t->D) {
         const int64_t at = j * t->a->ldk + t->kvh * t->a->hsk;
-        const float scale = kv == PD_KV_INT8 ? scales[t->kvh * t->a->ld_scale + j] : 1.0f;
         int64_t d = 0;
         for (; d + PD_LANES <= t->D; d += PD_LANES)
-            v_store(to + d, kv_load(kv, base, at + d) * scale);
+            v_store(to + d, kv_load(kv, base, at + d));
         for (; d < t->D; d++)
-            to[d] = kv_one(kv, base, at + d) * scale;
+            to[d] = kv_one(kv, base, at + d);
     }
 }
-static inline void copy_piece(const struct tile *t, const struct piece *p, bool values, float *to)
+PD_INLINE void copy_quads(const struct tile *t, const struct piece *p, const enum pd_kv_half half,
+                          float *to)
 {
-#define CALL(kv) copy_rows(kv, t, p, values, to)
-    PD_BY_KV(t->a->kv, CALL)
-#undef CALL
+    const struct pd_attn *a = t->a;
+    const uint8_t *base = half == PD_KV_VALUES ? p->span->v : p->span->k;
+    const float *scales = half == PD_KV_VALUES ? p->span->v_scale : p->span->k_scale;
+    for (int64_t j = p->first; j < p->first + p->n; j++, to += t->D) {
+        const uint8_t *quad = base + QUAD * (j / QUAD * a->ldk + t->kvh * a->hsk);
+        const float scale = scales[t->kvh * a->ld_scale + j];
+        PD_FOR_LANES(d, m, t->D)
+        v_put(to + d, m, quad_load(half, quad, j % QUAD, d) * scale);
+    }
+}
+static inline void copy_piece(const struct tile *t, const struct piece *p, enum pd_kv_half half,
+                              float *to)
+{
+    if (t->a->kv == PD_KV_F32)
+        copy_rows(PD_KV_F32, t, p, half, to);
+    else if (t->a->kv == PD_KV_F16)
+        copy_rows(PD_KV_F16, t, p, half, to);
+    else if (half == PD_KV_KEYS)
+        copy_quads(t, p, PD_KV_KEYS, to);
+    else
+        copy_quads(t, p, PD_KV_VALUES, to);
 }
 
 /* Keys, or their values, of this head as rows of fp32, *ld floats apart: where they lie, or copied
  * into buf (KEYS,D). */
-static inline const float *kv_rows(const struct tile *t, const struct keys *k, bool values,
+static inline const float *kv_rows(const struct tile *t, const struct keys *k, enum pd_kv_half half,
                                    float *buf, int64_t *ld)
 {
     const struct piece *p = k->piece;
     if (t->a->kv == PD_KV_F32 && k->n_pieces == 1) {
         *ld = t->a->ldk;
-        return (const float *)(values ? p->span->v : p->span->k) + p->first * *ld +
+        return (const float *)(half == PD_KV_VALUES ? p->span->v : p->span->k) + p->first * *ld +
                t->kvh * t->a->hsk;
     }
     float *to = buf;
     for (; p < k->piece + k->n_pieces; to += p++->n * t->D)
-        copy_piece(t, p, values, to);
+        copy_piece(t, p, half, to);
     *ld = t->D;
     return buf;
 }

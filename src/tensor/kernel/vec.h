@@ -8,6 +8,7 @@
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -80,17 +81,25 @@ PD_INLINE vf v_min(vf a, vf b)
 /* The first m < PD_LANES floats; the rest is fill. */
 PD_INLINE vf v_load_part(const float *p, int64_t m, float fill)
 {
+#ifdef __AVX512F__
+    return (vf)_mm512_mask_loadu_ps((__m512)v_set(fill), (__mmask16)((1U << m) - 1), p);
+#else
     float t[PD_LANES];
     for (int i = 0; i < PD_LANES; i++)
         t[i] = fill;
     memcpy(t, p, (size_t)m * sizeof *p);
     return v_load(t);
+#endif
 }
 PD_INLINE void v_store_part(float *p, int64_t m, vf v)
 {
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(p, (__mmask16)((1U << m) - 1), (__m512)v);
+#else
     float t[PD_LANES];
     v_store(t, v);
     memcpy(p, t, (size_t)m * sizeof *p);
+#endif
 }
 /* Lane i of the result is lane to[i] of a and b side by side. clang has no such builtin. */
 PD_INLINE vf v_shuffle(vf a, vf b, vi to)
@@ -132,9 +141,43 @@ PD_INLINE float v_sum(vf v)
 }
 PD_INLINE float v_hmax(vf v)
 {
-    for (int n = PD_LANES / 2; n > 0; n /= 2)
-        v = v_max(v, v_swap(v, n));
+#if PD_LANES >= 16
+    v = v_max(v, v_swap(v, 8));
+#endif
+#if PD_LANES >= 8
+    v = v_max(v, v_swap(v, 4));
+#endif
+    v = v_max(v, v_swap(v, 2));
+    v = v_max(v, v_swap(v, 1));
     return v[0];
+}
+
+/* What is larger of x without its sign and `top`: infinity and then NaN more than all numbers. */
+PD_INLINE vi v_top(vf x, vi top)
+{
+    const vi a = (vi)x & INT32_MAX;
+#if defined(__AVX512F__)
+    return (vi)_mm512_max_epi32((__m512i)a, (__m512i)top);
+#elif defined(__AVX2__)
+    return (vi)_mm256_max_epi32((__m256i)a, (__m256i)top);
+#else
+    const vi more = a > top;
+    return (a & more) | (top & ~more);
+#endif
+}
+/* The largest of all lanes; NaN where one is not finite. */
+PD_INLINE float v_htop(vi top)
+{
+#if PD_LANES >= 16
+    top = v_top(v_swap((vf)top, 8), top);
+#endif
+#if PD_LANES >= 8
+    top = v_top(v_swap((vf)top, 4), top);
+#endif
+    top = v_top(v_swap((vf)top, 2), top);
+    top = v_top(v_swap((vf)top, 1), top);
+    const float largest = ((vf)top)[0];
+    return largest <= FLT_MAX ? largest : NAN;
 }
 
 /* e^x to about 1 ulp over the normal range; below -87.3 it is 0 within 1e-38, above 88.3 +inf-like

@@ -177,41 +177,79 @@ static void rotate(int64_t n, double *x)
     }
 }
 
-/* Rows as a cache keeps them, which is all that it costs: what they read back as replaces `exact`.
- */
+/* Rows as a cache keeps them. */
 struct kept {
-    char *rows;
-    float *scales; /* (kv_heads, T) */
+    char *rows;    /* of all spans, one behind the other */
+    float *scales; /* (kv_heads, rows) of each */
 };
-static struct kept keep(const struct problem *p, const float *x, double *exact)
+
+/* Value d of head h of row j of a span, but for its scale. */
+static double kept_value(const struct pd_attn *a, enum pd_kv_half half, const char *rows, int64_t j,
+                         int64_t h, int64_t d)
+{
+    const char *quad = rows + 4 * (j / 4 * a->ldk + h * a->hsk);
+    if (a->kv == PD_KV_F16) {
+        uint16_t x;
+        memcpy(&x, rows + 2 * (j * a->ldk + h * a->hsk + d), sizeof x);
+        return (double)pd_f16_to_f32(x);
+    }
+    return half == PD_KV_KEYS ? (uint8_t)quad[d / 16 * 64 + j % 4 * 16 + d % 16] - 128
+                              : (int8_t)quad[4 * d + j % 4];
+}
+
+/* Row j of a span, x (kv_heads * D): what it reads back as, which is all that keeping it costs. */
+static void check_kept(const struct pd_attn *a, enum pd_kv_half half, const char *rows,
+                       const float *scales, int64_t j, const float *x, double *exact)
+{
+    const int64_t D = a->head_dim;
+    for (int64_t h = 0; h < a->kv_heads; h++) {
+        const bool bytes = a->kv == PD_KV_INT8;
+        const double scale = bytes ? (double)scales[h * a->ld_scale + j] : 1;
+        double was[1024], *is = exact + h * D;
+        for (int64_t d = 0; d < D; d++) {
+            const float half_of_x = pd_f16_to_f32(pd_f32_to_f16_1(x[h * D + d]));
+            was[d] = (double)(bytes ? x[h * D + d] : half_of_x);
+            is[d] = scale * kept_value(a, half, rows, j, h, d);
+        }
+        if (bytes)
+            rotate(D, was);
+        for (int64_t d = 0; d < D; d++)
+            assert_true(fabs(is[d] - was[d]) <= (bytes ? 0.5001 * scale : 0));
+        if (bytes)
+            rotate(D, is);
+    }
+}
+
+/* Rows of all spans, which begin at k or v, for which p->k or p->v becomes what they read back as.
+ */
+static struct kept keep(const struct problem *p, enum pd_kv_half half, const float *x,
+                        double *exact, int64_t ldx, struct pd_attn_span *spans, int n)
 {
     const struct pd_attn *a = &p->a;
-    struct kept k = {calloc((size_t)(p->T * a->ldk), 2), zeros(a->kv_heads * p->T)};
-    for (int64_t t = 0; t < p->T; t++) {
-        const int64_t at = t * a->ldk;
-        double rotated[MAX_HEADS * 24];
-        char *row = k.rows + at * pd_kv_value_bytes(a->kv);
-        pd_attn_store(a, x + at, row, k.scales + t);
-        for (int64_t i = 0; i < a->kv_heads * a->head_dim; i++) {
-            const float scale = k.scales[i / a->head_dim * p->T + t];
-            if (a->kv == PD_KV_F16) {
-                const uint16_t half = pd_f32_to_f16_1(x[at + i]);
-                assert_memory_equal(row + 2 * i, &half, sizeof half);
-                exact[at + i] = (double)pd_f16_to_f32(half);
-            } else {
-                rotated[i] = (double)x[at + i];
-                exact[at + i] = (double)scale * ((int8_t *)row)[i];
-            }
-        }
-        for (int64_t h = 0; h < a->kv_heads && a->kv == PD_KV_INT8; h++) {
-            double *was = rotated + h * a->head_dim, *is = exact + at + h * a->head_dim;
-            rotate(a->head_dim, was);
-            for (int64_t d = 0; d < a->head_dim; d++)
-                assert_true(fabs(is[d] - was[d]) <= 0.5001 * (double)k.scales[h * p->T + t]);
-            rotate(a->head_dim, is);
-        }
+    int64_t rows = 0;
+    for (int s = 0; s < n; s++)
+        rows += (spans[s].n + 3) / 4 * 4;
+    const size_t bytes = (size_t)(rows * a->ldk * pd_kv_value_bytes(a->kv));
+    struct kept all = {malloc(bytes), zeros(a->kv_heads * a->ld_scale)};
+    char *to = all.rows;
+    memset(to, 0x5a, bytes); /* in places of no token */
+    float *scales = all.scales;
+    for (int s = 0; s < n; s++) {
+        const float *from = half == PD_KV_KEYS ? spans[s].k : spans[s].v;
+        for (int64_t j = 0; j < spans[s].n; j++)
+            pd_attn_store(a, half, j, from + j * ldx, to, scales);
+        for (int64_t j = spans[s].n - 1; j >= 0; j -= 3) /* again: the others stay as they are */
+            pd_attn_store(a, half, j, from + j * ldx, to, scales);
+        for (int64_t j = 0; j < spans[s].n; j++)
+            check_kept(a, half, to, scales, j, from + j * ldx, exact + (from - x) + j * ldx);
+        if (half == PD_KV_KEYS)
+            spans[s].k = to, spans[s].k_scale = scales;
+        else
+            spans[s].v = to, spans[s].v_scale = scales;
+        to += (spans[s].n + 3) / 4 * 4 * a->ldk * pd_kv_value_bytes(a->kv);
+        scales += spans[s].n;
     }
-    return k;
+    return all;
 }
 
 /* Queries as they are when they meet keys of 8 bits alone. */
@@ -272,6 +310,7 @@ static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t wi
     float *o = zeros(no), *lse = zeros(T * heads), *dq = zeros(nq), *dk = zeros(nk),
           *dv = zeros(nk);
     double *o2 = malloc((size_t)no * 8), *lse2 = malloc((size_t)(T * heads) * 8);
+    double *q2 = doubles(q, nq);
     p.q = doubles(q, nq), p.k = doubles(k, nk), p.v = doubles(v, nk), p.c = doubles(c, no);
     struct pd_attn_seg segs[MAX_SEGS];
     struct pd_attn_span *spans = calloc(512, sizeof *spans);
@@ -295,30 +334,30 @@ static void run(const struct tree *t, int heads, int kv_heads, int D, int64_t wi
     (void)build(&p, 3, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
     check_decoding(&p, segs, o2);
 
-    for (int kv = PD_KV_F16; kv <= PD_KV_INT8; kv++) {
-        p.a.kv = (enum pd_kv_type)kv;
-        p.a.ld_scale = T;
-        struct kept kk = keep(&p, k, p.k), kept_v = keep(&p, v, p.v);
+    for (int i = 0; i < (D > PD_KV_INT8_DIM ? 1 : 3); i++) { /* the last: whole segments */
+        const int64_t ldx = nk / T;
+        const int n =
+            build(&p, i < 2 ? 7 : 1000, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
+        struct problem of = p;
+        of.a.kv = i ? PD_KV_INT8 : PD_KV_F16;
+        for (int s = 0; s < n; s++)
+            of.a.ld_scale += spans[s].n;
+        of.a.hsk = pd_kv_head_values(of.a.kv, D);
+        of.a.ldk = kv_heads * of.a.hsk + 16;
+        memcpy(p.q, q2, (size_t)nq * sizeof *q2);
+        struct kept kk = keep(&of, PD_KV_KEYS, k, p.k, ldx, spans, n);
+        struct kept kept_v = keep(&of, PD_KV_VALUES, v, p.v, ldx, spans, n);
         (void)dense(&p, o2, NULL);
-        const int n = build(&p, 7, q, k, v, o, lse, NULL, NULL, NULL, NULL, segs, spans);
-        for (int s = 0; s < n; s++) {
-            const int64_t at = (const float *)spans[s].k - k;
-            const int64_t size = pd_kv_value_bytes(p.a.kv);
-            spans[s].k = kk.rows + at * size;
-            spans[s].v = kept_v.rows + at * size;
-            spans[s].k_scale = kk.scales + at / p.a.ldk;
-            spans[s].v_scale = kept_v.scales + at / p.a.ldk;
-        }
-        pd_attn_forward(&p.a, segs, t->n);
+        pd_attn_forward(&of.a, segs, t->n);
         /* with bytes a tile of one row rounds its query */
-        near_all("o of a cache", o, o2, no, kv == PD_KV_INT8 ? 4e-4 : 2e-6);
-        if (kv == PD_KV_INT8)
+        near_all("o of a cache", o, o2, no, i ? 4e-4 : 2e-6);
+        if (i)
             round_queries(&p, q);
         (void)dense(&p, o2, NULL);
-        check_decoding(&p, segs, o2);
+        check_decoding(&of, segs, o2);
         free(kk.rows), free(kk.scales), free(kept_v.rows), free(kept_v.scales);
     }
-    free(spans), free(o2), free(lse2);
+    free(spans), free(o2), free(lse2), free(q2);
     free(q), free(k), free(v), free(c), free(o), free(lse), free(dq), free(dk), free(dv);
     free(p.q), free(p.k), free(p.v), free(p.c);
 }
@@ -406,30 +445,38 @@ static struct pd_attn dense_rows(int heads, int kv_heads, int D)
                             .kv = PD_KV_F32};
 }
 
+static void of_bytes(struct pd_attn *a, int64_t ld_scale)
+{
+    a->kv = PD_KV_INT8;
+    a->hsk = pd_kv_head_values(a->kv, a->head_dim);
+    a->ldk = a->kv_heads * a->hsk;
+    a->ld_scale = ld_scale;
+}
+
 /* Eight bits: a head with a value that is not finite reads back as NaN, one too small for its
  * scale's inverse as 0, what is large as it is; and NaN in a query comes through. */
 static void extremes_of_bytes(void)
 {
-    enum { D = 20, HEADS = 6 };
-    static const float odd[HEADS] = {NAN, INFINITY, -INFINITY, 1e-38f, 1e38f, 0};
+    enum { D = 20, HEADS = 7 };
+    static const float odd[HEADS] = {NAN, INFINITY, -INFINITY, 1e-38f, 1e38f, 0, 1e-25f};
     struct pd_attn a = dense_rows(HEADS, HEADS, D);
     a.scale = 1;
-    a.kv = PD_KV_INT8;
-    a.ld_scale = 1;
+    of_bytes(&a, 1);
     for (int at = 0; at < D; at++) {
-        float x[HEADS * D], q[HEADS * D], o[HEADS * D], scale[HEADS];
-        int8_t kept[HEADS * D];
+        float x[HEADS * D], q[HEADS * D], o[HEADS * D], scale[HEADS], scale_v[HEADS];
+        uint8_t k[4 * HEADS * 32], v[4 * HEADS * 32];
         for (int i = 0; i < HEADS * D; i++) {
             const float other = i / D >= 3 ? 0 : 1;
             x[i] = i % D == at ? odd[i / D] : other;
             q[i] = 0.25f;
         }
-        pd_attn_store(&a, x, kept, scale);
+        pd_attn_store(&a, PD_KV_KEYS, 0, x, k, scale);
+        pd_attn_store(&a, PD_KV_VALUES, 0, x, v, scale_v);
+        assert_memory_equal(scale, scale_v, sizeof scale);
         assert_true(isnan(scale[0]) && isnan(scale[1]) && isnan(scale[2]));
-        assert_true(scale[3] == 0 && scale[5] == 0);
+        assert_true(scale[3] == 0 && scale[5] == 0 && scale[6] > 0);
         q[5 * D + at] = NAN;
-        struct pd_attn_span span = {
-            .k = kept, .v = kept, .k_scale = scale, .v_scale = scale, .n = 1};
+        struct pd_attn_span span = {.k = k, .v = v, .k_scale = scale, .v_scale = scale, .n = 1};
         struct pd_attn_seg seg = {.q = q, .o = o, .n = 1, .spans = &span, .n_spans = 1};
         pd_attn_forward(&a, &seg, 1);
         for (int d = 0; d < D; d++) {
@@ -444,24 +491,29 @@ static void full_bytes(void)
     enum { D = PD_KV_INT8_DIM, KEYS = 5 };
     const float one = 1.0f / 127;
     static float q[D], o[D];
-    static int8_t k[KEYS * D];
+    static uint8_t k[8 * D];
+    static int8_t v[8 * D];
     float scales[KEYS] = {one, one, one, one, one};
     struct pd_attn a = dense_rows(1, 1, D);
     a.scale = 1;
-    a.kv = PD_KV_INT8;
-    a.ld_scale = KEYS;
-    for (int sign = -1; sign <= 1; sign += 2) {
-        q[0] = 32; /* rotated: 1 everywhere */
-        for (int i = 0; i < KEYS * D; i++)
-            k[i] = (int8_t)(sign * 127);
+    of_bytes(&a, KEYS);
+    for (int signs = 0; signs < 4; signs++) {
+        const int of_q = signs / 2 ? -1 : 1, of_kv = signs % 2 ? -1 : 1;
+        q[0] = (float)of_q * sqrtf(D); /* rotated: 1 everywhere */
+        for (int i = 0; i < 8 * D; i++) {
+            v[i] = (int8_t)(of_kv * 127);
+            k[i] = (uint8_t)(v[i] + 128);
+        }
         for (int n = 1; n <= KEYS; n++) {
             float lse;
             struct pd_attn_span span = {
-                .k = k, .v = k, .k_scale = scales, .v_scale = scales, .n = n};
+                .k = k, .v = v, .k_scale = scales, .v_scale = scales, .n = n};
             struct pd_attn_seg seg = {
                 .q = q, .o = o, .lse = &lse, .n = 1, .pos = n - 1, .spans = &span, .n_spans = 1};
             pd_attn_forward(&a, &seg, 1);
-            near1("lse", n, (double)lse, sign * D + log(n), 1e-6);
+            near1("lse", n, (double)lse, of_q * of_kv * D + log(n), 1e-6);
+            for (int d = 0; d < D; d++)
+                near1("o", d, (double)o[d], d ? 0 : of_kv * sqrt(D), 1e-4);
         }
     }
 }
