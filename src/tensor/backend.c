@@ -50,6 +50,15 @@ static bool has_vnni(void)
 #endif
 }
 
+size_t pd_backend_ahead(void)
+{
+#ifdef PD_HAVE_X86_KERNELS
+    return __builtin_cpu_is("intel") ? 4096 : 0;
+#else
+    return 0;
+#endif
+}
+
 enum { MOST_ISAS = 4 };
 
 /* Best first. */

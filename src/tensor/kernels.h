@@ -89,6 +89,11 @@ extern const struct pd_kernels pd_kernels_vnni; /* and AVX-512 VNNI */
 
 const struct pd_kernels *pd_kernels(void); /* the chosen one */
 
+/* How many bytes ahead of the one row of weights that it reads a thread should ask for, with
+ * vectors of 512 bits; 0: nothing. Intel's prefetchers stop at the end of each page of 4 kB; Zen
+ * 4's do best left alone. */
+size_t pd_backend_ahead(void);
+
 /* Scratch memory kept between calls, one slot per purpose so that nested users do not collide; at
  * least n floats, 64-byte aligned, contents undefined. NULL when memory is gone. */
 enum pd_scratch_slot {

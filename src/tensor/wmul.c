@@ -75,6 +75,7 @@ enum pd_rc pd_wmul_run(const struct pd_wmul *m, int64_t first, int64_t n, int64_
         return PD_OK;
     const struct pd_kernels *k = pd_kernels();
     c.bytes = in_bytes(m);
+    c.ahead = pd_backend_ahead();
     const enum pd_rc rc = reserve(&c, err);
     if (rc != PD_OK)
         return rc;

@@ -91,6 +91,7 @@ struct pd_wmul_call {
     /* (T, blocks), of bytes over panels: the scale's octave, and its quarter's place in a table */
     float *octave;
     int32_t *place;
+    size_t ahead;   /* pd_backend_ahead() */
     float limit;    /* largest integer that x may become, for sums within 32 bits */
     float *scratch; /* room floats a thread: PD_WMUL_SCRATCH, or more for a panel's scales */
     int64_t room;

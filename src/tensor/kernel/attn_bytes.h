@@ -88,8 +88,8 @@ static inline int32_t put_query(int64_t D, const int16_t *words, int16_t *to)
     return (int32_t)(KEY_MORE * (uint32_t)sum);
 }
 
-/* PD_LANES weights as integers, in the form in which they meet values: a word each, or two digits.
- * The second of them KEYS bytes behind the first, where `to` is that of a place. */
+/* PD_LANES weights from place x on, as they meet values, into a row of KEYS words: a word each; or
+ * two digits, the high ones of all places first. */
 PD_INLINE void put_weights(vi w, int64_t x, int16_t *to)
 {
 #ifdef __AVX512VNNI__
