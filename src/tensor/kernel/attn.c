@@ -74,7 +74,6 @@ static float store_bytes(int64_t D, const float *x, enum pd_kv_half half, int64_
     const int64_t all = pd_kv_head_values(PD_KV_INT8, D);
     rotate(D, x, rotated);
     const float scale = to_words(BYTE_MOST, D, rotated, words);
-    memset(words + D, 0, (size_t)(all - D) * sizeof *words); /* bytes that nothing meets */
     if (half == PD_KV_KEYS)
         put_key(all, words, token, quad);
     else
@@ -93,8 +92,7 @@ void PD_KERNEL(attn_store)(const struct pd_attn *a, enum pd_kv_half half, int64_
     else
         for (int64_t h = 0; h < a->kv_heads; h++)
             scales[h * a->ld_scale + j] =
-                store_bytes(D, x + h * D, half, j % QUAD,
-                            (uint8_t *)rows + QUAD * (j / QUAD * a->ldk + h * a->hsk));
+                store_bytes(D, x + h * D, half, j % QUAD, (uint8_t *)rows + quad_at(a, j, h));
 }
 
 /* Whether all rows see all of a piece. */
@@ -238,7 +236,7 @@ void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *
 #pragma omp parallel
     {
         struct tile t;
-        PD_ASSERT(tile_init(&t, a, scratch + omp_get_thread_num() * per_thread) <= per_thread);
+        tile_init(&t, a, scratch + omp_get_thread_num() * per_thread, per_thread);
         const int per = heads_at_a_time(&t, items, n_items), threads = omp_get_num_threads();
         /* items that follow each other, so that a thread knows what it will read next */
         int64_t chunk = per == a->heads ? n_items / (8 * threads) : 1;
@@ -322,7 +320,7 @@ void PD_KERNEL(attn_backward)(const struct pd_attn *a, const struct pd_attn_seg 
 #pragma omp parallel
     {
         struct tile t;
-        (void)tile_init(&t, a, scratch + omp_get_thread_num() * per_thread);
+        tile_init(&t, a, scratch + omp_get_thread_num() * per_thread, per_thread);
         const int64_t step = pd_attn_tile_rows(t.G);
 #pragma omp for schedule(dynamic) collapse(2)
         for (int64_t n = 0; n < n_items; n++)

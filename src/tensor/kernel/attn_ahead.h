@@ -40,6 +40,15 @@ PD_INLINE int64_t some_heads(int64_t n, const int64_t most)
     return n == most + 1 ? (most + 2) / 2 : n < most ? n : most;
 }
 
+/* CALL(nh) for heads h .. h + nh - 1 of n, by groups of nh, a constant of a case. */
+#define PD_BY_HEADS(h, n, most, CASES, CALL)                                                       \
+    for (int64_t h = 0, some; h < (n); h += some) {                                                \
+        some = some_heads((n)-h, most);                                                            \
+        switch (some) {                                                                            \
+            CASES(CALL)                                                                            \
+        }                                                                                          \
+    }
+
 /* Places of a piece that scores are made of at a time; that values are summed of. */
 PD_INLINE int64_t score_places(const enum pd_kv_type kv)
 {

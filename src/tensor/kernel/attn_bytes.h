@@ -24,8 +24,14 @@ enum {
     WEIGHT_MOST = 127 * 256 + 255, /* a high digit of 127, a low one of 0 to 255 */
     HEADS_OF_BYTES = 3,            /* whose sums fill the registers */
 };
-/* X for each number of heads at a time. */
-#define BYTE_HEADS(X) X(3) X(2) X(1)
+/* Cases of PD_BY_HEADS. */
+#define HEADS_BY_BYTES(CALL) PD_CASE(3, CALL) PD_CASE(2, CALL) PD_CASE(1, CALL)
+
+/* Where the quad of row j and kv head h begins. */
+PD_INLINE int64_t quad_at(const struct pd_attn *a, int64_t j, int64_t h)
+{
+    return QUAD * (j / QUAD * a->ldk + h * a->hsk);
+}
 
 /* ---- to bytes and back ---- */
 
@@ -106,7 +112,7 @@ PD_INLINE void put_weights(vi w, int64_t x, int16_t *to)
  * left of the last vector is 0. */
 static inline float row_weights(int64_t n, const float *w, int16_t *to)
 {
-    vi top = {0};
+    vf top = {0};
     for (int64_t x = 0; x < n; x += PD_LANES)
         top = v_top(v_load(w + x), top);
     const struct steps s = steps_to(WEIGHT_MOST, top);

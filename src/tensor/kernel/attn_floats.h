@@ -18,23 +18,18 @@ PD_INLINE void sum4(const vf *v, float *to)
     const vf ab = v_shuffle(v[0], v[1], lo) + v_shuffle(v[0], v[1], hi);
     const vf cd = v_shuffle(v[2], v[3], lo) + v_shuffle(v[2], v[3], hi);
     vf sum = v_shuffle(ab, cd, first) + v_shuffle(ab, cd, second);
-#if PD_LANES >= 16
-    sum += v_swap(sum, 8);
-#endif
-#if PD_LANES >= 8
-    sum += v_swap(sum, 4);
-#endif
+    PD_FOLD_QUARTERS(sum, v_plus);
     memcpy(to, &sum, 4 * sizeof *to);
 }
 
 /* Query heads that go together over a key: with four keys, or with four vectors of a value, their
- * sums fill the registers. X for each number of them. */
+ * sums fill the registers. */
 #if PD_LANES >= 16
 enum { TOGETHER = 4 };
-#define HEADS_TOGETHER(X) X(4) X(3) X(2) X(1)
+#define HEADS_TOGETHER(CALL) PD_CASE(4, CALL) PD_CASE(3, CALL) PD_CASE(2, CALL) PD_CASE(1, CALL)
 #else
 enum { TOGETHER = 3 };
-#define HEADS_TOGETHER(X) X(3) X(2) X(1)
+#define HEADS_TOGETHER(CALL) PD_CASE(3, CALL) PD_CASE(2, CALL) PD_CASE(1, CALL)
 #endif
 enum { DOTS = 4 }; /* keys of a head at a time, whose products sum4 adds */
 
@@ -74,28 +69,23 @@ PD_INLINE void dots(const enum pd_kv_type as, const int nh, const int nk, int64_
     }
 }
 
-/* Scores s of n keys, at most DOTS, for rows of one kv head. */
-PD_INLINE void all_dots(const enum pd_kv_type as, const struct tile *t, int64_t row, int64_t n_rows,
-                        int64_t n, const void *k, int64_t at, float *s)
+/* Scores of n keys, at most DOTS, for nh heads: DOTS at once, or one by one. */
+PD_INLINE void some_dots(const enum pd_kv_type as, const int nh, int64_t n, int64_t D,
+                         const float *q, const void *k, int64_t at, int64_t ldk, float *s)
 {
-    const int64_t ldk = t->a->ldk;
-    for (int64_t h = 0, nh; h < n_rows; h += nh) {
-        const float *q = t->q + (row + h) * t->D;
-        float *to = s + h * KEYS;
-        nh = some_heads(n_rows - h, TOGETHER);
-        switch (nh) {
-#define HEADS(x)                                                                                   \
-    case x:                                                                                        \
-        if (n == DOTS)                                                                             \
-            dots(as, x, DOTS, t->D, q, k, at, ldk, to);                                            \
-        else                                                                                       \
-            for (int64_t j = 0; j < n; j++)                                                        \
-                dots(as, x, 1, t->D, q, k, at + j * ldk, ldk, to + j);                             \
-        break;
-            HEADS_TOGETHER(HEADS)
-#undef HEADS
-        }
-    }
+    if (n == DOTS)
+        dots(as, nh, DOTS, D, q, k, at, ldk, s);
+    else
+        for (int64_t j = 0; j < n; j++)
+            dots(as, nh, 1, D, q, k, at + j * ldk, ldk, s + j);
+}
+
+/* The same for rows of one kv head. */
+PD_INLINE void all_dots(const enum pd_kv_type as, const struct tile *t, int64_t row, int64_t n_rows,
+                        int64_t n, const void *k, int64_t at, float *s){
+#define CALL(nh) some_dots(as, nh, n, t->D, t->q + (row + h) * t->D, k, at, t->a->ldk, s + h * KEYS)
+    PD_BY_HEADS(h, n_rows, TOGETHER, HEADS_TOGETHER, CALL)
+#undef CALL
 }
 
 /* o[h][d] += sum over n values of s[h][j] v_j[d], for nh heads and nv vectors of d. */
@@ -145,19 +135,10 @@ PD_INLINE void mix_heads(const enum pd_kv_type as, const int nh, int64_t n, int6
 }
 
 PD_INLINE void all_mix(const enum pd_kv_type as, int64_t G, int64_t n, int64_t D, const float *s,
-                       int64_t lds, const void *v, int64_t at, int64_t ldv, float *o)
-{
-    for (int64_t h = 0, nh; h < G; h += nh) {
-        nh = some_heads(G - h, TOGETHER);
-        switch (nh) {
-#define HEADS(x)                                                                                   \
-    case x:                                                                                        \
-        mix_heads(as, x, n, D, s + h * lds, lds, v, at, ldv, o + h * D);                           \
-        break;
-            HEADS_TOGETHER(HEADS)
-#undef HEADS
-        }
-    }
+                       int64_t lds, const void *v, int64_t at, int64_t ldv, float *o){
+#define CALL(nh) mix_heads(as, nh, n, D, s + h * lds, lds, v, at, ldv, o + h * D)
+    PD_BY_HEADS(h, G, TOGETHER, HEADS_TOGETHER, CALL)
+#undef CALL
 }
 
 /* Keys of a piece: scores of all rows, from place `at` of theirs on, key by key through memory, all

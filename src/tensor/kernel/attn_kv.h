@@ -112,7 +112,7 @@ static inline void rotate(int64_t n, const float *x, float *y)
 struct steps {
     float by, unit;
 };
-PD_INLINE struct steps steps_to(float most, vi top)
+PD_INLINE struct steps steps_to(float most, vf top)
 {
     const float largest = v_htop(top);
     if (largest > 1e-30f) /* below that its inverse overflows */
@@ -120,14 +120,16 @@ PD_INLINE struct steps steps_to(float most, vi top)
     return (struct steps){0, isnan(largest) ? NAN : 0};
 }
 
-/* x (n) = the unit that this returns * words, at most `most` with their sign. */
+/* x (n) = the unit that this returns * words, at most `most` with their sign; then zeros up to a
+ * whole lot of them. */
 static inline float to_words(float most, int64_t n, const float *x, int16_t *to)
 {
     typedef int16_t words __attribute__((vector_size(PD_LANES * 2)));
-    vi top = {0};
+    vf top = {0};
     PD_FOR_LANES(i, m, n)
     top = v_top(v_get(x + i, m), top);
     const struct steps s = steps_to(most, top);
+    memset(to + n, 0, (size_t)(pd_kv_head_values(PD_KV_INT8, n) - n) * sizeof *to);
     if (s.by == 0) { /* NaN times 0 could be any word */
         memset(to, 0, (size_t)n * sizeof *to);
         return s.unit;

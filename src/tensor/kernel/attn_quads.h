@@ -11,7 +11,6 @@ static inline void byte_query(const struct tile *t, int64_t r)
     int16_t words[PD_KV_INT8_DIM];
     rotate(t->D, q, q);
     t->unit[r] = to_words(QUERY_MOST, t->D, q, words);
-    memset(words + t->D, 0, (size_t)(t->ldw - t->D) * sizeof *words);
     t->excess[r] = put_query(t->ldw, words, t->words + r * t->ldw);
 }
 
@@ -20,23 +19,17 @@ static inline void all_quad_dots(const struct tile *t, int64_t row, int64_t n_ro
                                  const uint8_t *k, int64_t at)
 {
     const int64_t every = QUAD * t->a->ldk, D = t->ldw;
-    for (int64_t end = row + n_rows, nh; row < end; row += nh) {
-        const int16_t *q = t->words + row * D;
-        const int32_t *excess = t->excess + row;
-        int32_t *s = (int32_t *)(void *)(t->s + row * KEYS + at);
-        nh = some_heads(end - row, HEADS_OF_BYTES);
-        switch (nh) {
-#define HEADS(x)                                                                                   \
-    case x:                                                                                        \
-        if (nq == 2)                                                                               \
-            quad_dots(x, 2, D, q, D, excess, k, every, s, KEYS);                                   \
-        else                                                                                       \
-            quad_dots(x, 1, D, q, D, excess, k, every, s, KEYS);                                   \
-        break;
-            BYTE_HEADS(HEADS)
-#undef HEADS
-        }
-    }
+    const int16_t *q = t->words + row * D;
+    const int32_t *excess = t->excess + row;
+    int32_t *s = (int32_t *)(void *)(t->s + row * KEYS + at);
+#define TWO(nh) quad_dots(nh, 2, D, q + h * D, D, excess + h, k, every, s + h * KEYS, KEYS)
+#define ONE(nh) quad_dots(nh, 1, D, q + h * D, D, excess + h, k, every, s + h * KEYS, KEYS)
+    if (nq == 2)
+        PD_BY_HEADS(h, n_rows, HEADS_OF_BYTES, HEADS_BY_BYTES, TWO)
+    else
+        PD_BY_HEADS(h, n_rows, HEADS_OF_BYTES, HEADS_BY_BYTES, ONE)
+#undef TWO
+#undef ONE
 }
 
 /* Sums become scores; places that are no key's are hidden. */
@@ -69,13 +62,13 @@ static inline void byte_scores(struct tile *t, const struct piece *p, int64_t at
                                const struct head_run *h, struct ahead *next)
 {
     const struct pd_attn *a = t->a;
-    const uint8_t *k = (const uint8_t *)p->span->k + (p->first - p->before) * a->ldk;
+    const int64_t first = p->first - p->before;
     for (int64_t x = 0; x < p->places; x += 2 * QUAD)
         for (int kv = h->kv; kv < h->kv_end; kv++) {
             int64_t row;
             const int64_t rows = rows_of_kv(t, h, kv, &row);
             all_quad_dots(t, row, rows, p->places - x > QUAD ? 2 : 1,
-                          k + x * a->ldk + QUAD * kv * a->hsk, at + x);
+                          (const uint8_t *)p->span->k + quad_at(a, first + x, kv), at + x);
             ahead_some(next, t);
         }
 }
@@ -100,44 +93,41 @@ static inline void weigh(const struct tile *t, const struct keys *k, const struc
     }
 }
 
+/* o[h] += the values of nq quads, as weights w from place `at` on weigh them, for nh heads. */
+PD_INLINE void mix_quads(const int nh, int64_t nq, int64_t D, const int16_t *w, int64_t at,
+                         const float *unit, const uint8_t *v, int64_t every, float *o)
+{
+    enum { MANY = VALUE_LOTS * LOT };
+    int64_t d = 0;
+    for (; d + MANY <= D; d += MANY)
+        quad_mix(nh, VALUE_LOTS, nq, w, at, unit, v + QUAD * d, every, o + d, D, LOT);
+    for (; d < D; d += LOT)
+        quad_mix(nh, 1, nq, w, at, unit, v + QUAD * d, every, o + d, D, D - d < LOT ? D - d : LOT);
+}
+
 static inline void all_quad_mix(const struct tile *t, int64_t row, int64_t n_rows, int64_t nq,
                                 const uint8_t *v, int64_t at)
 {
     const int64_t every = QUAD * t->a->ldk, D = t->D;
-    for (int64_t end = row + n_rows, nh; row < end; row += nh) {
-        const int16_t *w = t->weights + row * KEYS;
-        const float *unit = t->unit_of_w + row;
-        float *o = t->acc + row * D;
-        nh = some_heads(end - row, HEADS_OF_BYTES);
-        for (int64_t d = 0, m; d < D; d += m) {
-            const bool many = D - d >= VALUE_LOTS * LOT;
-            m = many ? VALUE_LOTS * LOT : D - d < LOT ? D - d : LOT;
-            switch (nh) {
-#define HEADS(x)                                                                                   \
-    case x:                                                                                        \
-        if (many)                                                                                  \
-            quad_mix(x, VALUE_LOTS, nq, w, at, unit, v + QUAD * d, every, o + d, D, LOT);          \
-        else                                                                                       \
-            quad_mix(x, 1, nq, w, at, unit, v + QUAD * d, every, o + d, D, m);                     \
-        break;
-                BYTE_HEADS(HEADS)
-#undef HEADS
-            }
-        }
-    }
+    const int16_t *w = t->weights + row * KEYS;
+    float *o = t->acc + row * D;
+#define CALL(nh) mix_quads(nh, nq, D, w + h * KEYS, at, t->unit_of_w + row + h, v, every, o + h * D)
+    PD_BY_HEADS(h, n_rows, HEADS_OF_BYTES, HEADS_BY_BYTES, CALL)
+#undef CALL
 }
 
 static inline void byte_values(struct tile *t, const struct piece *p, int64_t at,
                                const struct head_run *h, struct ahead *next)
 {
     const struct pd_attn *a = t->a;
-    const uint8_t *v = (const uint8_t *)p->span->v + (p->first - p->before) * a->ldk;
+    const int64_t first = p->first - p->before;
     for (int kv = h->kv; kv < h->kv_end; kv++)
         for (int64_t x = 0; x < p->places; x += MIXED) {
             int64_t row;
             const int64_t rows = rows_of_kv(t, h, kv, &row);
             const int64_t places = p->places - x < MIXED ? p->places - x : MIXED;
-            all_quad_mix(t, row, rows, places / QUAD, v + x * a->ldk + QUAD * kv * a->hsk, at + x);
+            all_quad_mix(t, row, rows, places / QUAD,
+                         (const uint8_t *)p->span->v + quad_at(a, first + x, kv), at + x);
             ahead_some(next, t);
         }
 }

@@ -32,7 +32,8 @@ struct tile {
     float *kv;               /* (KEYS,D) keys, then values, when they must be copied (kv_rows) */
 };
 
-static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *mem)
+/* In n floats of mem. */
+static inline void tile_init(struct tile *t, const struct pd_attn *a, float *mem, int64_t n)
 {
     *t = (struct tile){.a = a, .G = a->heads / a->kv_heads, .D = a->head_dim};
     t->RP = pd_attn_padded_rows(t->G);
@@ -59,7 +60,7 @@ static inline int64_t tile_init(struct tile *t, const struct pd_attn *a, float *
     t->top = p, p += t->RP;
     t->shrink = p, p += t->RP;
     t->pos = (int32_t *)p, p += t->RP;
-    return p - mem;
+    PD_ASSERT(p - mem <= n);
 }
 
 /* Keys that follow each other in what rows see, up to KEYS places for them, wherever they lie:
@@ -133,7 +134,7 @@ PD_INLINE void copy_quads(const struct tile *t, const struct piece *p, const enu
     const uint8_t *base = half == PD_KV_VALUES ? p->span->v : p->span->k;
     const float *scales = half == PD_KV_VALUES ? p->span->v_scale : p->span->k_scale;
     for (int64_t j = p->first; j < p->first + p->n; j++, to += t->D) {
-        const uint8_t *quad = base + QUAD * (j / QUAD * a->ldk + t->kvh * a->hsk);
+        const uint8_t *quad = base + quad_at(a, j, t->kvh);
         const float scale = scales[t->kvh * a->ld_scale + j];
         PD_FOR_LANES(d, m, t->D)
         v_put(to + d, m, quad_load(half, quad, j % QUAD, d) * scale);

@@ -173,15 +173,8 @@ PD_INLINE vf floats_at(const enum pd_dtype t, const void *row)
 #endif
 }
 
-PD_INLINE i16x16 max16(i16x16 a, i16x16 b)
-{
-#ifdef __AVX2__
-    return (i16x16)_mm256_max_epi16((__m256i)a, (__m256i)b);
-#else
-    const i16x16 more = a > b;
-    return (a & more) | (b & ~more);
-#endif
-}
+PD_LARGER(max16, i16x16, __m256i, _mm256_max_epi16)
+PD_LARGER(max32, i32x8, __m256i, _mm256_max_epi32)
 /* The largest of 16 words that are not negative. */
 PD_INLINE uint32_t top_word(i16x16 v)
 {
@@ -195,15 +188,6 @@ PD_INLINE uint32_t top_word(i16x16 v)
     for (int i = 0; i < 16; i++)
         top = v[i] > top ? v[i] : top;
     return (uint32_t)top;
-#endif
-}
-PD_INLINE i32x8 max32(i32x8 a, i32x8 b)
-{
-#ifdef __AVX2__
-    return (i32x8)_mm256_max_epi32((__m256i)a, (__m256i)b);
-#else
-    const i32x8 more = a > b;
-    return (a & more) | (b & ~more);
 #endif
 }
 /* The largest of 8. */

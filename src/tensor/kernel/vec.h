@@ -78,6 +78,26 @@ PD_INLINE vf v_min(vf a, vf b)
 {
     return PD_EITHER(min, a, <, b);
 }
+/* name(a, b): the larger of each lane of integers, by AVX2's instruction or a wider one. */
+#ifdef __AVX2__
+#define PD_LARGER(name, vector, raw, instruction)                                                  \
+    PD_INLINE vector name(vector a, vector b)                                                      \
+    {                                                                                              \
+        return (vector)instruction((raw)a, (raw)b);                                                \
+    }
+#else
+#define PD_LARGER(name, vector, raw, instruction)                                                  \
+    PD_INLINE vector name(vector a, vector b)                                                      \
+    {                                                                                              \
+        const vector more = a > b;                                                                 \
+        return (a & more) | (b & ~more);                                                           \
+    }
+#endif
+#ifdef __AVX512F__
+PD_LARGER(v_larger, vi, __m512i, _mm512_max_epi32)
+#else
+PD_LARGER(v_larger, vi, __m256i, _mm256_max_epi32)
+#endif
 /* The first m < PD_LANES floats; the rest is fill. */
 PD_INLINE vf v_load_part(const float *p, int64_t m, float fill)
 {
@@ -127,57 +147,50 @@ PD_INLINE vi v_round(vf x)
     const vf magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     return (vi)(x + magic) - (vi)magic;
 }
+/* v = both(v, v with lanes n apart exchanged): for those of different 128-bit quarters; for all, so
+ * that each has what all make together. Written out, since gcc unrolls no such loop, and would make
+ * the shuffles at run time. */
+#define PD_FOLD(v, n, both) v = both(v, v_swap(v, n))
+#if PD_LANES >= 16
+#define PD_FOLD_QUARTERS(v, both)                                                                  \
+    PD_FOLD(v, 8, both);                                                                           \
+    PD_FOLD(v, 4, both)
+#elif PD_LANES >= 8
+#define PD_FOLD_QUARTERS(v, both) PD_FOLD(v, 4, both)
+#else
+#define PD_FOLD_QUARTERS(v, both) (void)0
+#endif
+#define PD_FOLD_LANES(v, both)                                                                     \
+    PD_FOLD_QUARTERS(v, both);                                                                     \
+    PD_FOLD(v, 2, both);                                                                           \
+    PD_FOLD(v, 1, both)
+
+PD_INLINE vf v_plus(vf a, vf b)
+{
+    return a + b;
+}
 PD_INLINE float v_sum(vf v)
 {
-#if PD_LANES >= 16
-    v += v_swap(v, 8);
-#endif
-#if PD_LANES >= 8
-    v += v_swap(v, 4);
-#endif
-    v += v_swap(v, 2);
-    v += v_swap(v, 1);
+    PD_FOLD_LANES(v, v_plus);
     return v[0];
 }
 PD_INLINE float v_hmax(vf v)
 {
-#if PD_LANES >= 16
-    v = v_max(v, v_swap(v, 8));
-#endif
-#if PD_LANES >= 8
-    v = v_max(v, v_swap(v, 4));
-#endif
-    v = v_max(v, v_swap(v, 2));
-    v = v_max(v, v_swap(v, 1));
+    PD_FOLD_LANES(v, v_max);
     return v[0];
 }
 
-/* What is larger of x without its sign and `top`: infinity and then NaN more than all numbers. */
-PD_INLINE vi v_top(vf x, vi top)
+/* What is larger of x without its sign and `top`, which has none: infinity and then NaN more than
+ * all numbers. */
+PD_INLINE vf v_top(vf x, vf top)
 {
-    const vi a = (vi)x & INT32_MAX;
-#if defined(__AVX512F__)
-    return (vi)_mm512_max_epi32((__m512i)a, (__m512i)top);
-#elif defined(__AVX2__)
-    return (vi)_mm256_max_epi32((__m256i)a, (__m256i)top);
-#else
-    const vi more = a > top;
-    return (a & more) | (top & ~more);
-#endif
+    return (vf)v_larger((vi)x & INT32_MAX, (vi)top);
 }
-/* The largest of all lanes; NaN where one is not finite. */
-PD_INLINE float v_htop(vi top)
+/* The largest of all lanes of such tops; NaN where one is not finite. */
+PD_INLINE float v_htop(vf top)
 {
-#if PD_LANES >= 16
-    top = v_top(v_swap((vf)top, 8), top);
-#endif
-#if PD_LANES >= 8
-    top = v_top(v_swap((vf)top, 4), top);
-#endif
-    top = v_top(v_swap((vf)top, 2), top);
-    top = v_top(v_swap((vf)top, 1), top);
-    const float largest = ((vf)top)[0];
-    return largest <= FLT_MAX ? largest : NAN;
+    PD_FOLD_LANES(top, v_top);
+    return top[0] <= FLT_MAX ? top[0] : NAN;
 }
 
 /* e^x to about 1 ulp over the normal range; below -87.3 it is 0 within 1e-38, above 88.3 +inf-like
