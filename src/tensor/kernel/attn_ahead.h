@@ -61,7 +61,7 @@ enum { MIXED = 16 };
 struct ahead {
     struct keys keys;
     int piece;
-    bool values; /* of the piece, after its keys */
+    enum pd_kv_half half; /* of the piece: its keys, then its values */
     int64_t row;
     uintptr_t at, end; /* what lies together before that */
     int kv, n_kv;
@@ -89,7 +89,7 @@ static inline void ahead_begin(struct ahead *f, const struct tile *t, const stru
     const int64_t lines = 2 * f->keys.n * (width / LINE + 1);
     /* nothing, unless the heads of a row stand side by side */
     f->piece = a->hsk == pd_kv_head_values(a->kv, t->D) ? 0 : f->keys.n_pieces;
-    f->values = false;
+    f->half = PD_KV_KEYS;
     f->row = 0;
     f->at = f->end = 0;
     f->kv = h->kv;
@@ -99,7 +99,7 @@ static inline void ahead_begin(struct ahead *f, const struct tile *t, const stru
 
 static inline void ahead_scales(const struct ahead *f, const struct tile *t, const struct piece *p)
 {
-    const float *scale = f->values ? p->span->v_scale : p->span->k_scale;
+    const float *scale = span_scales(p->span, f->half);
     for (int i = 0; i < f->n_kv; i++)
         __builtin_prefetch(scale + (f->kv + i) * t->a->ld_scale + p->first, 0, 2);
 }
@@ -115,7 +115,7 @@ static inline bool ahead_run(struct ahead *f, const struct tile *t)
     const int64_t rows = width == a->ldk ? p->places : together;
     if (f->row == 0 && a->kv == PD_KV_INT8)
         ahead_scales(f, t, p);
-    const char *base = f->values ? p->span->v : p->span->k;
+    const char *base = span_rows(p->span, f->half);
     const int64_t row = p->first - p->before + f->row;
     const int64_t from = row * a->ldk + together * f->kv * a->hsk;
     const uintptr_t at = (uintptr_t)(base + from * pd_kv_value_bytes(a->kv));
@@ -125,8 +125,8 @@ static inline bool ahead_run(struct ahead *f, const struct tile *t)
     if (f->row < p->places)
         return true;
     f->row = 0;
-    f->piece += f->values;
-    f->values = !f->values;
+    f->piece += f->half == PD_KV_VALUES;
+    f->half = f->half == PD_KV_KEYS ? PD_KV_VALUES : PD_KV_KEYS;
     return true;
 }
 

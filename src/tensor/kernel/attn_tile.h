@@ -113,11 +113,20 @@ static inline void next_keys(const struct pd_attn *a, struct reader *r, struct k
     }
 }
 
+static inline const void *span_rows(const struct pd_attn_span *s, enum pd_kv_half half)
+{
+    return half == PD_KV_VALUES ? s->v : s->k;
+}
+static inline const float *span_scales(const struct pd_attn_span *s, enum pd_kv_half half)
+{
+    return half == PD_KV_VALUES ? s->v_scale : s->k_scale;
+}
+
 /* A piece's keys or values of this head as rows of fp32. */
 PD_INLINE void copy_rows(const enum pd_kv_type kv, const struct tile *t, const struct piece *p,
                          enum pd_kv_half half, float *to)
 {
-    const void *base = half == PD_KV_VALUES ? p->span->v : p->span->k;
+    const void *base = span_rows(p->span, half);
     for (int64_t j = p->first; j < p->first + p->n; j++, to += t->D) {
         const int64_t at = j * t->a->ldk + t->kvh * t->a->hsk;
         int64_t d = 0;
@@ -131,8 +140,8 @@ PD_INLINE void copy_quads(const struct tile *t, const struct piece *p, const enu
                           float *to)
 {
     const struct pd_attn *a = t->a;
-    const uint8_t *base = half == PD_KV_VALUES ? p->span->v : p->span->k;
-    const float *scales = half == PD_KV_VALUES ? p->span->v_scale : p->span->k_scale;
+    const uint8_t *base = span_rows(p->span, half);
+    const float *scales = span_scales(p->span, half);
     for (int64_t j = p->first; j < p->first + p->n; j++, to += t->D) {
         const uint8_t *quad = base + quad_at(a, j, t->kvh);
         const float scale = scales[t->kvh * a->ld_scale + j];
@@ -161,8 +170,7 @@ static inline const float *kv_rows(const struct tile *t, const struct keys *k, e
     const struct piece *p = k->piece;
     if (t->a->kv == PD_KV_F32 && k->n_pieces == 1) {
         *ld = t->a->ldk;
-        return (const float *)(half == PD_KV_VALUES ? p->span->v : p->span->k) + p->first * *ld +
-               t->kvh * t->a->hsk;
+        return (const float *)span_rows(p->span, half) + p->first * *ld + t->kvh * t->a->hsk;
     }
     float *to = buf;
     for (; p < k->piece + k->n_pieces; to += p++->n * t->D)
