@@ -12,20 +12,21 @@ from conftest import FIXTURES, podium_bin
 from serving import Server, wait_for
 from test_serve import judgment, make_dataset, new_id
 
-REWARD = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "freeze_layers": 0.0, "max_length": 128}
-LONG = {**REWARD, "epochs": 100, "batch_size": 1}  # thousands of steps
+REWARD = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "freeze_layers": 0.0, "max_length": 512}
+LONG = {**REWARD, "epochs": 100, "batch_size": 2}  # below the 2,000 steps from which on the server thins their rows
+lengthy = pytest.mark.parametrize("loop", [" and so on" * 30], indirect=True)  # and each takes its time
 IMPROVE = {"max_steps": 4, "rollout_batch": 4, "response_length": 8, "learning_rate": 1e-3}
 
 
 @pytest.fixture
-def loop(tmp_path):
-    """A server with its worker, a tiny model to choose, and a labeled dataset."""
+def loop(tmp_path, request):
+    """A server with its worker, a tiny model to choose, and a labeled dataset (its answers end in the parameter)."""
     models = tmp_path / "models"
     models.mkdir()
     shutil.copytree(FIXTURES / "models" / "tiny-llama", models / "tiny-llama")
     s = Server(tmp_path / "data", "--models", str(models)).start()
     s.ui_owner = s.owner()
-    s.dataset = make_dataset(s.ui_owner, "tiny", n=48)
+    s.dataset = make_dataset(s.ui_owner, "tiny", n=48, more=getattr(request, "param", ""))
     while tasks := s.ui_owner.post(f"/datasets/{s.dataset}/tasks", {"n": 16})["tasks"]:
         for t in tasks:
             s.ui_owner.post("/judgments", judgment(t, "b"), 201)
@@ -98,6 +99,7 @@ def test_train_improve_compare_send_back(loop):
     assert [r["id"] for r in ui.get(f"/runs?dataset={loop.dataset}")["runs"]] == [policy, reward]
 
 
+@lengthy
 def test_stop_and_resume(loop):
     ui = loop.ui_owner
     wait_for(lambda: ui.get(f"/datasets/{loop.dataset}/jobs/form?kind=train_reward")["blocked"] is None)
@@ -121,6 +123,7 @@ def children(pid):
     return {int(line.split()[0]): line.split(None, 1)[1] for line in out.splitlines()}
 
 
+@lengthy
 def test_killed_worker(loop):
     """Its trainer dies with it, the server starts another, and after 30 s of silence the job goes on."""
     ui = loop.ui_owner
@@ -141,6 +144,7 @@ def test_killed_worker(loop):
     ended(loop, run)
 
 
+@lengthy
 def test_worker_on_its_own_without_a_server(loop, tmp_path):
     ui = loop.ui_owner
     wait_for(lambda: ui.get(f"/datasets/{loop.dataset}/jobs/form?kind=train_reward")["blocked"] is None)

@@ -21,13 +21,13 @@ def new_id():
     return str(uuid.uuid4())
 
 
-def make_dataset(ui, name="pairs", template="pairwise", n=6, answers=None):
-    """A published dataset of n records; returns its id."""
+def make_dataset(ui, name="pairs", template="pairwise", n=6, answers=None, more=""):
+    """A published dataset of n records, whose answers end in `more`; returns its id."""
     body = {"id": new_id(), "name": name, "template": template}
     if answers:
         body["answers"] = answers
     ds = ui.post("/datasets", body, 201)
-    rows = [{"prompt": f"Question {i}?", "answers": [{"text": f"answer {c} of {i}" + "." * k, "model": "m"}
+    rows = [{"prompt": f"Question {i}?", "answers": [{"text": f"answer {c} of {i}" + "." * k + more, "model": "m"}
                                                       for k, c in enumerate("abcdefg"[:answers or 2])]} for i in range(n)]
     data = "".join(json.dumps(r) + "\n" for r in rows)
     if n:

@@ -1,7 +1,7 @@
 // Every key that works on this screen, from the table that makes them work, and the place to change them.
 import "../main.tsx"; // keeps what is shared in one chunk with the labeling screen: it packs smaller than many
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import strings from "../strings/en/help.json" with { type: "json" };
 import { messageOf, put } from "./api.ts";
 import { type CommandId, COMMANDS, type Scope } from "./commands.ts";
@@ -57,7 +57,7 @@ async function keepKeys(next: Keys): Promise<void> {
 function useChange(): Change {
   const [id, setId] = useState<CommandId | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
-  useEffect(() => {
+  useLayoutEffect(() => { // at once: between the paint and a later effect, Escape would still close the sheet
     if (!id) return;
     const hear = (e: KeyboardEvent): void => {
       if (e.isComposing || e.key === "Dead") return;
