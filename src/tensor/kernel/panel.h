@@ -339,74 +339,19 @@ PD_INLINE void turn(const vf *row, float *to, int64_t ld)
     }
 }
 
-/* ---- the threads' shares ---- */
+/* ---- the threads' shares ----
+ *
+ * Each thread goes through a run of panels of its own in order, since it fetches the next one
+ * ahead, and afterwards takes what is last in the longest run that is left: so all end together,
+ * but for a panel. */
 
-/* Panels that a thread takes at a time where there are many rows. It fetches the next one ahead, so
- * they should be many; but one that falls behind should not be waited for long. */
-static inline int panel_chunk(int64_t panels)
+/* Cuts panels into runs, one a thread; returns how many threads there should be. */
+static inline int share_out(const struct pd_wmul_call *c, int64_t panels)
 {
-    const int64_t n = panels / (8 * omp_get_num_threads());
-    return n < 1 ? 1 : n > 16 ? 16 : (int)n;
-}
-
-/* multiply(call, panel, first row of x, rows, room of the thread) for every panel and for all rows,
- * at most PD_WMUL_ROWS at a time; before that, where given, prepare(call, row) for every row. */
-PD_INLINE void by_panels(const struct pd_wmul_call *c,
-                         void (*const prepare)(const struct pd_wmul_call *, int64_t),
-                         void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
-                                                int64_t, int64_t, float *))
-{
-    const int64_t panels = count_panels(c);
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-    const int64_t each = (c->T + cuts - 1) / cuts;
-#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
-    {
-        float *mem = c->scratch + omp_get_thread_num() * c->room;
-        if (prepare) {
-#pragma omp for schedule(static)
-            for (int64_t t = 0; t < c->T; t++)
-                prepare(c, t);
-        }
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
-        for (int64_t k = 0; k < panels * cuts; k++) {
-            struct panel p;
-            panel_at(c, k % panels, &p);
-            const int64_t t0 = k / panels * each;
-            multiply(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
-        }
-    }
-}
-
-/* The same where rows of x are prepared in tiles of up to `tall` rows, which are cut evenly:
- * prepare(call, tile i of n) for every tile, then multiply(call, panel, tiles first .. end-1 of n,
- * room of the thread). */
-PD_INLINE void by_tiles(const struct pd_wmul_call *c, const int tall,
-                        void (*const prepare)(const struct pd_wmul_call *, int64_t, int64_t),
-                        void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
-                                               int64_t, int64_t, int64_t, float *))
-{
-    const int64_t panels = count_panels(c), tiles = (c->T + tall - 1) / tall;
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-#pragma omp parallel if (c->n * c->m->in > PD_PARALLEL_FLOATS)
-    {
-        float *mem = c->scratch + omp_get_thread_num() * c->room;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; i++)
-            prepare(c, i, tiles);
-#pragma omp for schedule(dynamic, panel_chunk(panels *cuts))
-        for (int64_t k = 0; k < panels * cuts; k++) {
-            struct panel p;
-            panel_at(c, k % panels, &p);
-            const int64_t i = k / panels;
-            multiply(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles, mem);
-        }
-    }
-}
-
-static inline void share_out(const struct pd_wmul_call *c, int n, int64_t panels)
-{
+    const int n = c->n * c->m->in > PD_PARALLEL_FLOATS ? omp_get_max_threads() : 1;
     for (int i = 0; i < n; i++)
         c->shares[i].run = (uint64_t)(panels * i / n) << 32 | (uint64_t)(panels * (i + 1) / n);
+    return n;
 }
 
 static inline int64_t run_first(uint64_t run)
@@ -459,20 +404,72 @@ static inline bool take_panels(const struct pd_wmul_call *c, int n, int me, int6
     }
 }
 
+/* multiply(call, panel, first row of x, rows, room of the thread) for every panel and for all rows,
+ * at most PD_WMUL_ROWS at a time; before that, where given, prepare(call, row) for every row. */
+PD_INLINE void by_panels(const struct pd_wmul_call *c,
+                         void (*const prepare)(const struct pd_wmul_call *, int64_t),
+                         void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
+                                                int64_t, int64_t, float *))
+{
+    const int64_t panels = count_panels(c);
+    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
+    const int64_t each = (c->T + cuts - 1) / cuts;
+    const int n = share_out(c, panels * cuts);
+#pragma omp parallel if (n > 1)
+    {
+        const int me = omp_get_thread_num();
+        float *mem = c->scratch + me * c->room;
+        if (prepare) {
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < c->T; t++)
+                prepare(c, t);
+        }
+        for (int64_t k, end; take_panels(c, n, me, 1, &k, &end);) {
+            struct panel p;
+            panel_at(c, k % panels, &p);
+            const int64_t t0 = k / panels * each;
+            multiply(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
+        }
+    }
+}
+
+/* The same where rows of x are prepared in tiles of up to `tall` rows, which are cut evenly:
+ * prepare(call, tile i of n) for every tile, then multiply(call, panel, tiles first .. end-1 of n,
+ * room of the thread). */
+PD_INLINE void by_tiles(const struct pd_wmul_call *c, const int tall,
+                        void (*const prepare)(const struct pd_wmul_call *, int64_t, int64_t),
+                        void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
+                                               int64_t, int64_t, int64_t, float *))
+{
+    const int64_t panels = count_panels(c), tiles = (c->T + tall - 1) / tall;
+    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
+    const int n = share_out(c, panels * cuts);
+#pragma omp parallel if (n > 1)
+    {
+        const int me = omp_get_thread_num();
+        float *mem = c->scratch + me * c->room;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < tiles; i++)
+            prepare(c, i, tiles);
+        for (int64_t k, end; take_panels(c, n, me, 1, &k, &end);) {
+            struct panel p;
+            panel_at(c, k % panels, &p);
+            const int64_t i = k / panels;
+            multiply(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles, mem);
+        }
+    }
+}
+
 /* multiply(call, panel, room of the thread) for every panel, for few rows. Memory is all that
- * counts then: each thread goes through a run of its own in order, and afterwards takes what is
- * last in the longest that is left; a lot of panels at a time, since the memory's work stands still
- * at every taking. */
+ * counts then: a lot of panels at a time, since its work stands still at every taking. */
 PD_INLINE void by_runs(const struct pd_wmul_call *c,
                        void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
                                               float *))
 {
     enum { LOT_BYTES = 32 * 1024 };
-    const bool parallel = c->n * c->m->in > PD_PARALLEL_FLOATS;
-    const int n = parallel ? omp_get_max_threads() : 1;
     const int64_t lot = 1 + LOT_BYTES / (WIDTH * (int64_t)c->m->part[0].row_bytes);
-    share_out(c, n, count_panels(c));
-#pragma omp parallel if (parallel)
+    const int n = share_out(c, count_panels(c));
+#pragma omp parallel if (n > 1)
     {
         const int me = omp_get_thread_num();
         for (int64_t k, end; take_panels(c, n, me, lot, &k, &end);)
