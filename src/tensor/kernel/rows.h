@@ -113,7 +113,8 @@ PD_LANES_BY_ROW(sums_by_row, _mm256_add_epi32)
  * the largest. */
 PD_INLINE by_row magnitudes(const float *x)
 {
-    const __m512i m = (__m512i)v_top(v_load(x), v_top(v_load(x + PD_LANES), (vf){0}));
+    const vf second = (vf)((vi)v_load(x + PD_LANES) & INT32_MAX);
+    const __m512i m = (__m512i)v_top(v_load(x), second);
     return (by_row)_mm256_max_epi32(_mm512_castsi512_si256(m), _mm512_extracti64x4_epi64(m, 1));
 }
 
