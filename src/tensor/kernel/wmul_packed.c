@@ -163,16 +163,38 @@ static inline void scale_table(enum pd_dtype t, int64_t blocks, const uint8_t *w
         }
 }
 
-/* to (mr, WIDTH) = a panel's outputs of a tile of mr rows. tabled: table has the panel's scales.
+/* Where a tile's outputs of a panel go: rows ld apart; bias (WIDTH) or NULL. */
+struct place {
+    float *y;
+    int64_t ld;
+    const float *bias;
+    bool add;
+};
+
+PD_INLINE void put_sums(const struct place *to, int64_t r, vf a, vf b)
+{
+    float *y = to->y + r * to->ld;
+    if (to->bias)
+        a += v_load(to->bias), b += v_load(to->bias + PD_LANES);
+    if (to->add)
+        a += v_load(y), b += v_load(y + PD_LANES);
+    v_store(y, a);
+    v_store(y + PD_LANES, b);
+}
+
+/* A panel's outputs of a tile of mr rows, to their place. tabled: table has the panel's scales.
  * The bits are the same either way: s * (quarter * 2^octave) = (s * quarter) * 2^octave. */
 PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled, const int mr,
                      int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
-                     float *to)
+                     const struct place *place)
 {
     vf y[ROWS][2];
+    float *to = place->y; /* (mr, WIDTH), where sums are not in registers */
 #pragma GCC unroll 6
     for (int r = 0; r < mr; r++) {
         y[r][0] = y[r][1] = (vf){0};
+        if (SUMS_IN_REGISTERS)
+            continue;
         v_store(to + r * WIDTH, y[r][0]);
         v_store(to + r * WIDTH + PD_LANES, y[r][1]);
     }
@@ -206,15 +228,13 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
             PD_HOLD_MEMORY;
     }
 #pragma GCC unroll 6
-    for (int r = 0; r < mr && SUMS_IN_REGISTERS; r++) {
-        v_store(to + r * WIDTH, y[r][0]);
-        v_store(to + r * WIDTH + PD_LANES, y[r][1]);
-    }
+    for (int r = 0; r < mr && SUMS_IN_REGISTERS; r++)
+        put_sums(place, r, y[r][0], y[r][1]);
 }
 
 PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool tabled,
                          int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
-                         float *to)
+                         const struct place *to)
 {
     switch (x->rows) {
 #define TILE(mr)                                                                                   \
@@ -228,7 +248,8 @@ PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool ta
 
 /* Floats differ no more once they are words. */
 PD_INLINE void tile_any(const enum form f, const bool tabled, enum pd_dtype t, int64_t blocks,
-                        const struct tile *x, const uint8_t *w, const float *table, float *to)
+                        const struct tile *x, const uint8_t *w, const float *table,
+                        const struct place *to)
 {
     if (f == WORDS && t != PD_DTYPE_Q8_0)
         tile_rows(PD_DTYPE_F32, f, false, blocks, x, w, table, to);
@@ -246,12 +267,20 @@ PD_INLINE void sweep(const enum form f, const bool tabled, const struct pd_wmul_
                      const float *table)
 {
     const uint8_t *w = packed_at(c, p);
+    const bool whole = SUMS_IN_REGISTERS && p->skip == 0 && p->n == WIDTH;
     float acc[ROWS * WIDTH + WIDTH]; /* write_panel may read a vector beyond */
+    struct place to = {acc, WIDTH, NULL, false};
+    if (whole)
+        to = (struct place){NULL, c->ldy, c->m->bias ? c->m->bias + c->first + p->out : NULL,
+                            c->add};
     for (int64_t i = first; i < end; i++) {
         const struct tile t = tile_at(c, f, i, n);
         fetch_outputs(c, p, t.t0, t.rows);
-        tile_any(f, tabled, p->part->dtype, c->blocks, &t, w, table, acc);
-        write_panel(c, p, t.t0, t.rows, acc);
+        if (whole)
+            to.y = c->y + t.t0 * c->ldy + p->out;
+        tile_any(f, tabled, p->part->dtype, c->blocks, &t, w, table, &to);
+        if (!whole)
+            write_panel(c, p, t.t0, t.rows, acc);
     }
 }
 
