@@ -20,6 +20,7 @@
 #include "tensor/kernel/rows.h"
 
 enum { SUMS_IN_REGISTERS = PD_LANES >= 16 };
+enum { AHEAD = PD_LANES >= 16, SECOND_LEVEL = 2 /* of cache, to gcc's prefetch */ };
 
 /* ---- products ---- */
 
@@ -182,11 +183,29 @@ PD_INLINE void put_sums(const struct place *to, int64_t r, vf a, vf b)
     v_store(y + PD_LANES, b);
 }
 
+/* What is multiplied next is asked for meanwhile, some lines a block: all at once, or line by line
+ * when they are needed, what is multiplied now would wait for them. */
+struct ahead {
+    const uint8_t *at;
+    int64_t lines;
+};
+
+/* Of the panel that follows p in memory, for tile i of n of p. An address past the end of the
+ * weights does no harm. */
+static inline struct ahead ahead_at(const struct pd_wmul_call *c, const struct panel *p, int64_t i,
+                                    int64_t n)
+{
+    const int64_t bytes = (int64_t)packed_panel(c->m, p->part->dtype), lines = (bytes + 63) / 64;
+    const int64_t a_block = (lines + n * c->blocks - 1) / (n * c->blocks);
+    const int64_t done = i * c->blocks * a_block;
+    return (struct ahead){packed_at(c, p) + bytes + 64 * done, done < lines ? a_block : 0};
+}
+
 /* A panel's outputs of a tile of mr rows, to their place. tabled: table has the panel's scales.
  * The bits are the same either way: s * (quarter * 2^octave) = (s * quarter) * 2^octave. */
 PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled, const int mr,
                      int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
-                     const struct place *place)
+                     struct ahead ahead, const struct place *place)
 {
     vf y[ROWS][2];
     float *to = place->y; /* (mr, WIDTH), where sums are not in registers */
@@ -202,6 +221,8 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
     for (int64_t b = 0; b < blocks; b++, w += packed_block(t)) {
         const uint8_t *scale = w + packed_integers(t), *min = scale + 2 * WIDTH;
         vi n[ROWS][2];
+        for (int64_t i = 0; i < ahead.lines; i++, ahead.at += 64)
+            __builtin_prefetch(ahead.at, 0, SECOND_LEVEL);
         micro_sums(t, f, mr, w, x->q + form_size(f) * mr * b, x->count + b * mr, n);
 #pragma GCC unroll 2
         for (int g = 0; g < 2; g++) {
@@ -234,12 +255,12 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
 
 PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool tabled,
                          int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
-                         const struct place *to)
+                         struct ahead ahead, const struct place *to)
 {
     switch (x->rows) {
 #define TILE(mr)                                                                                   \
     case mr:                                                                                       \
-        micro(t, f, tabled, mr, blocks, x, w, table, to);                                          \
+        micro(t, f, tabled, mr, blocks, x, w, table, ahead, to);                                   \
         break;
         ROW_COUNTS(TILE)
 #undef TILE
@@ -249,16 +270,16 @@ PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool ta
 /* Floats differ no more once they are words. */
 PD_INLINE void tile_any(const enum form f, const bool tabled, enum pd_dtype t, int64_t blocks,
                         const struct tile *x, const uint8_t *w, const float *table,
-                        const struct place *to)
+                        struct ahead ahead, const struct place *to)
 {
     if (f == WORDS && t != PD_DTYPE_Q8_0)
-        tile_rows(PD_DTYPE_F32, f, false, blocks, x, w, table, to);
+        tile_rows(PD_DTYPE_F32, f, false, blocks, x, w, table, ahead, to);
     else if (f != BYTES && t == PD_DTYPE_Q8_0)
-        tile_rows(PD_DTYPE_Q8_0, f, false, blocks, x, w, table, to);
+        tile_rows(PD_DTYPE_Q8_0, f, false, blocks, x, w, table, ahead, to);
     else if (f != WORDS && t == PD_DTYPE_Q4_0)
-        tile_rows(PD_DTYPE_Q4_0, f, tabled, blocks, x, w, table, to);
+        tile_rows(PD_DTYPE_Q4_0, f, tabled, blocks, x, w, table, ahead, to);
     else if (f != WORDS)
-        tile_rows(PD_DTYPE_Q4_1, f, tabled, blocks, x, w, table, to);
+        tile_rows(PD_DTYPE_Q4_1, f, tabled, blocks, x, w, table, ahead, to);
 }
 
 /* The tiles first .. end-1 of n over a panel. */
@@ -278,7 +299,10 @@ PD_INLINE void sweep(const enum form f, const bool tabled, const struct pd_wmul_
         fetch_outputs(c, p, t.t0, t.rows);
         if (whole)
             to.y = c->y + t.t0 * c->ldy + p->out;
-        tile_any(f, tabled, p->part->dtype, c->blocks, &t, w, table, &to);
+        struct ahead ahead = {NULL, 0};
+        if (AHEAD && end - first > 1)
+            ahead = ahead_at(c, p, i - first, end - first);
+        tile_any(f, tabled, p->part->dtype, c->blocks, &t, w, table, ahead, &to);
         if (!whole)
             write_panel(c, p, t.t0, t.rows, acc);
     }
