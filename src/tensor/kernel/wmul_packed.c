@@ -183,32 +183,41 @@ PD_INLINE void put_sums(const struct place *to, int64_t r, vf a, vf b)
     v_store(y + PD_LANES, b);
 }
 
-/* What is multiplied next is asked for meanwhile, some lines a block: all at once, or line by line
- * when they are needed, what is multiplied now would wait for them. */
-struct ahead {
-    const uint8_t *at;
+/* A panel's weights for one tile. */
+struct weights {
+    int64_t blocks;
+    const uint8_t *w;
+    const float *table; /* of its scales, or NULL */
+    /* What is multiplied next is asked for meanwhile, `lines` of cache a block: if all at once, or
+     * not before they are needed, what is multiplied now would wait for them. */
+    const uint8_t *ahead;
     int64_t lines;
 };
 
-/* Of the panel that follows p in memory, for tile i of n of p. An address past the end of the
- * weights does no harm. */
-static inline struct ahead ahead_at(const struct pd_wmul_call *c, const struct panel *p, int64_t i,
-                                    int64_t n)
+/* For tile i of n over panel p. What follows p in memory is nearly always next; an address past
+ * the end of all weights does no harm. */
+static inline struct weights weights_of(const struct pd_wmul_call *c, const struct panel *p,
+                                        const float *table, int64_t i, int64_t n)
 {
+    struct weights of = {.blocks = c->blocks, .w = packed_at(c, p), .table = table};
+    if (!AHEAD || n == 1)
+        return of;
     const int64_t bytes = (int64_t)packed_panel(c->m, p->part->dtype), lines = (bytes + 63) / 64;
     const int64_t a_block = (lines + n * c->blocks - 1) / (n * c->blocks);
     const int64_t done = i * c->blocks * a_block;
-    return (struct ahead){packed_at(c, p) + bytes + 64 * done, done < lines ? a_block : 0};
+    of.ahead = of.w + bytes + 64 * done;
+    of.lines = done < lines ? a_block : 0;
+    return of;
 }
 
-/* A panel's outputs of a tile of mr rows, to their place. tabled: table has the panel's scales.
- * The bits are the same either way: s * (quarter * 2^octave) = (s * quarter) * 2^octave. */
+/* A panel's outputs of a tile of mr rows, to their place. tabled: by a table of scales. The bits
+ * are the same either way: s * (quarter * 2^octave) = (s * quarter) * 2^octave. */
 PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled, const int mr,
-                     int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
-                     struct ahead ahead, const struct place *place)
+                     const struct tile *x, const struct weights *of, const struct place *place)
 {
-    vf y[ROWS][2];
+    const uint8_t *w = of->w, *ahead = of->ahead;
     float *to = place->y; /* (mr, WIDTH), where sums are not in registers */
+    vf y[ROWS][2];
 #pragma GCC unroll 6
     for (int r = 0; r < mr; r++) {
         y[r][0] = y[r][1] = (vf){0};
@@ -218,15 +227,15 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
         v_store(to + r * WIDTH + PD_LANES, y[r][1]);
     }
 #pragma GCC unroll 1
-    for (int64_t b = 0; b < blocks; b++, w += packed_block(t)) {
+    for (int64_t b = 0; b < of->blocks; b++, w += packed_block(t)) {
         const uint8_t *scale = w + packed_integers(t), *min = scale + 2 * WIDTH;
         vi n[ROWS][2];
-        for (int64_t i = 0; i < ahead.lines; i++, ahead.at += 64)
-            __builtin_prefetch(ahead.at, 0, SECOND_LEVEL);
+        for (int64_t i = 0; i < of->lines; i++, ahead += 64)
+            __builtin_prefetch(ahead, 0, SECOND_LEVEL);
         micro_sums(t, f, mr, w, x->q + form_size(f) * mr * b, x->count + b * mr, n);
 #pragma GCC unroll 2
         for (int g = 0; g < 2; g++) {
-            const float *of_block = tabled ? table + b * QUARTERS * WIDTH + g * PD_LANES : NULL;
+            const float *of_block = tabled ? of->table + b * QUARTERS * WIDTH + g * PD_LANES : NULL;
             const vf s = tabled ? v_load(of_block) : scales(t, scale, g);
 #pragma GCC unroll 6
             for (int r = 0; r < mr; r++) {
@@ -254,13 +263,12 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
 }
 
 PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool tabled,
-                         int64_t blocks, const struct tile *x, const uint8_t *w, const float *table,
-                         struct ahead ahead, const struct place *to)
+                         const struct tile *x, const struct weights *of, const struct place *to)
 {
     switch (x->rows) {
 #define TILE(mr)                                                                                   \
     case mr:                                                                                       \
-        micro(t, f, tabled, mr, blocks, x, w, table, ahead, to);                                   \
+        micro(t, f, tabled, mr, x, of, to);                                                        \
         break;
         ROW_COUNTS(TILE)
 #undef TILE
@@ -268,18 +276,28 @@ PD_INLINE void tile_rows(const enum pd_dtype t, const enum form f, const bool ta
 }
 
 /* Floats differ no more once they are words. */
-PD_INLINE void tile_any(const enum form f, const bool tabled, enum pd_dtype t, int64_t blocks,
-                        const struct tile *x, const uint8_t *w, const float *table,
-                        struct ahead ahead, const struct place *to)
+PD_INLINE void tile_any(const enum form f, const bool tabled, enum pd_dtype t, const struct tile *x,
+                        const struct weights *of, const struct place *to)
 {
     if (f == WORDS && t != PD_DTYPE_Q8_0)
-        tile_rows(PD_DTYPE_F32, f, false, blocks, x, w, table, ahead, to);
+        tile_rows(PD_DTYPE_F32, f, false, x, of, to);
     else if (f != BYTES && t == PD_DTYPE_Q8_0)
-        tile_rows(PD_DTYPE_Q8_0, f, false, blocks, x, w, table, ahead, to);
+        tile_rows(PD_DTYPE_Q8_0, f, false, x, of, to);
     else if (f != WORDS && t == PD_DTYPE_Q4_0)
-        tile_rows(PD_DTYPE_Q4_0, f, tabled, blocks, x, w, table, ahead, to);
+        tile_rows(PD_DTYPE_Q4_0, f, tabled, x, of, to);
     else if (f != WORDS)
-        tile_rows(PD_DTYPE_Q4_1, f, tabled, blocks, x, w, table, ahead, to);
+        tile_rows(PD_DTYPE_Q4_1, f, tabled, x, of, to);
+}
+
+/* The place of a tile where all outputs of the panel are wanted, which is nearly always, and sums
+ * are in registers: where the call wants them. */
+static inline struct place final_place(const struct pd_wmul_call *c, const struct panel *p,
+                                       int64_t t0)
+{
+    return (struct place){.y = c->y + t0 * c->ldy + p->out,
+                          .ld = c->ldy,
+                          .bias = c->m->bias ? c->m->bias + c->first + p->out : NULL,
+                          .add = c->add};
 }
 
 /* The tiles first .. end-1 of n over a panel. */
@@ -287,41 +305,30 @@ PD_INLINE void sweep(const enum form f, const bool tabled, const struct pd_wmul_
                      const struct panel *p, int64_t first, int64_t end, int64_t n,
                      const float *table)
 {
-    const uint8_t *w = packed_at(c, p);
-    const bool whole = SUMS_IN_REGISTERS && p->skip == 0 && p->n == WIDTH;
+    const bool final = SUMS_IN_REGISTERS && p->skip == 0 && p->n == WIDTH;
     float acc[ROWS * WIDTH + WIDTH]; /* write_panel may read a vector beyond */
-    struct place to = {acc, WIDTH, NULL, false};
-    if (whole)
-        to = (struct place){NULL, c->ldy, c->m->bias ? c->m->bias + c->first + p->out : NULL,
-                            c->add};
     for (int64_t i = first; i < end; i++) {
         const struct tile t = tile_at(c, f, i, n);
+        const struct weights of = weights_of(c, p, table, i - first, end - first);
+        const struct place to = final ? final_place(c, p, t.t0) : (struct place){acc, WIDTH, 0, 0};
         fetch_outputs(c, p, t.t0, t.rows);
-        if (whole)
-            to.y = c->y + t.t0 * c->ldy + p->out;
-        struct ahead ahead = {NULL, 0};
-        if (AHEAD && end - first > 1)
-            ahead = ahead_at(c, p, i - first, end - first);
-        tile_any(f, tabled, p->part->dtype, c->blocks, &t, w, table, ahead, &to);
-        if (!whole)
+        tile_any(f, tabled, p->part->dtype, &t, &of, &to);
+        if (!final)
             write_panel(c, p, t.t0, t.rows, acc);
     }
 }
 
-/* The same, by a table in mem where there are tiles enough to be worth one. The first goes without:
- * it reads the panel from front to back, while a table's maker would wait for each of its scales.
- */
+/* The same, by a table in mem where there are tiles enough to be worth one. */
 PD_INLINE void sweep_panel(const enum form f, const struct pd_wmul_call *c, const struct panel *p,
                            int64_t first, int64_t end, int64_t n, float *mem)
 {
     enum { WORTH = 4 };
-    const bool tabled = f == BYTES && HAS_VNNI && end - first >= WORTH;
-    const int64_t rest = tabled ? first + 1 : end;
-    sweep(f, false, c, p, first, rest, n, NULL);
-    if (!tabled)
-        return;
-    scale_table(p->part->dtype, c->blocks, packed_at(c, p), mem);
-    sweep(f, true, c, p, rest, end, n, mem);
+    if (f == BYTES && HAS_VNNI && end - first >= WORTH) {
+        scale_table(p->part->dtype, c->blocks, packed_at(c, p), mem);
+        sweep(f, true, c, p, first, end, n, mem);
+    } else {
+        sweep(f, false, c, p, first, end, n, NULL);
+    }
 }
 
 /* X for each form that these kernels have. */
