@@ -216,15 +216,14 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
                      const struct tile *x, const struct weights *of, const struct place *place)
 {
     const uint8_t *w = of->w, *ahead = of->ahead;
-    float *to = place->y; /* (mr, WIDTH), where sums are not in registers */
     vf y[ROWS][2];
 #pragma GCC unroll 6
     for (int r = 0; r < mr; r++) {
         y[r][0] = y[r][1] = (vf){0};
         if (SUMS_IN_REGISTERS)
             continue;
-        v_store(to + r * WIDTH, y[r][0]);
-        v_store(to + r * WIDTH + PD_LANES, y[r][1]);
+        v_store(place->y + r * WIDTH, y[r][0]);
+        v_store(place->y + r * WIDTH + PD_LANES, y[r][1]);
     }
 #pragma GCC unroll 1
     for (int64_t b = 0; b < of->blocks; b++, w += packed_block(t)) {
@@ -242,7 +241,7 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
                 const int64_t i = b * mr + r;
                 const vf both = tabled ? octaves_up(v_load(of_block + x->place[i]), x->octave[i])
                                        : s * x->scale[i];
-                vf sum = SUMS_IN_REGISTERS ? y[r][g] : v_load(to + r * WIDTH + g * PD_LANES);
+                vf sum = SUMS_IN_REGISTERS ? y[r][g] : v_load(place->y + r * WIDTH + g * PD_LANES);
                 sum += __builtin_convertvector(n[r][g], vf) * both;
                 if (t == PD_DTYPE_Q4_1) {
                     const vf m = scales(t, min, g);
@@ -251,7 +250,7 @@ PD_INLINE void micro(const enum pd_dtype t, const enum form f, const bool tabled
                 if (SUMS_IN_REGISTERS)
                     y[r][g] = sum;
                 else
-                    v_store(to + r * WIDTH + g * PD_LANES, sum);
+                    v_store(place->y + r * WIDTH + g * PD_LANES, sum);
             }
         }
         if (!SUMS_IN_REGISTERS)
