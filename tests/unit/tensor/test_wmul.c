@@ -200,6 +200,12 @@ static void check_row(const struct fixture *f, int64_t first, int64_t n, int64_t
             same_bits("y alone", y + o, among + o, 1);
 }
 
+/* What is added to outputs that are there. */
+static float there(int64_t i)
+{
+    return (float)(i % 7 - 3);
+}
+
 /* Fewer rows, fewer outputs, adding: the same bits. */
 static void check_alone(struct fixture *f)
 {
@@ -214,12 +220,15 @@ static void check_alone(struct fixture *f)
     for (size_t i = 0; i < sizeof Ts / sizeof Ts[0]; i++) {
         const int64_t t0 = 3 * (int64_t)i, first = 2 * (int64_t)i, n = OUT - first - (int64_t)i;
         run(f, first, n, t0, Ts[i], y, false);
-        memset(sum, 0, (size_t)(MOST * f->ldy) * sizeof *sum);
+        for (int64_t k = 0; k < Ts[i] * f->ldy; k++)
+            sum[k] = there(k);
         run(f, first, n, t0, Ts[i], sum, true);
         for (int64_t t = 0; t < Ts[i]; t++) {
             const int64_t at = (t0 + t) * f->ldy + first;
             check_row(f, first, n, Ts[i], y + t * f->ldy, f->y + at, fp32 + at);
-            same_bits("y added to zeros", sum + t * f->ldy, y + t * f->ldy, n);
+            for (int64_t o = 0; o < n; o++)
+                y[t * f->ldy + o] += there(t * f->ldy + o);
+            same_bits("y added", sum + t * f->ldy, y + t * f->ldy, n);
         }
     }
     free(y), free(sum), free(fp32);
@@ -263,14 +272,14 @@ static void check_bytes(struct fixture *f)
     free(w), free(x);
 }
 
-/* Panels against the twin, and a row's bits alone and among others. f->y is lost. */
+/* Panels against the twin, and a row's bits alone, among others and added. f->y is lost. */
 static void check_panels(struct fixture *f, double tol)
 {
     static const int64_t Ts[] = {1, 2, 3, 4, 5, 13, 65};
     struct pd_err err;
     if (!f->has_panels)
         return;
-    float *y = zeros(MOST * f->ldy);
+    float *y = zeros(MOST * f->ldy), *sum = zeros(MOST * f->ldy);
     ok(pd_wmul_run(&f->panels, 0, OUT, MOST, f->x, f->ldx, f->y, f->ldy, false, &err), &err);
     if (in_bytes(&f->panels))
         check_bytes(f);
@@ -283,8 +292,17 @@ static void check_panels(struct fixture *f, double tol)
            &err);
         for (int64_t t = 0; t < Ts[i]; t++)
             same_bits("y alone", y + t * f->ldy, f->y + (t0 + t) * f->ldy + first, n);
+        for (int64_t k = 0; k < Ts[i] * f->ldy; k++)
+            sum[k] = there(k);
+        ok(pd_wmul_run(&f->panels, first, n, Ts[i], f->x + t0 * f->ldx, f->ldx, sum, f->ldy, true,
+                       &err),
+           &err);
+        for (int64_t k = 0; k < Ts[i] * f->ldy; k++) {
+            const float by = k % f->ldy < n ? y[k] : 0;
+            assert_true(sum[k] == by + there(k));
+        }
     }
-    free(y);
+    free(y), free(sum);
 }
 
 /* One that panels can have beside t, where they can have t. */
