@@ -15,6 +15,18 @@ static const struct {
 #undef X
 };
 
+/* Names and values from files may hold anything; a message is one line, and no terminal obeys it.
+ */
+static void one_line(char *msg)
+{
+    size_t n = 0;
+    for (unsigned char *p = (unsigned char *)msg; *p; p++, n++)
+        if (*p < 0x20 || *p == 0x7f)
+            *p = *p == '\n' || *p == '\t' || *p == '\r' ? ' ' : '?';
+    while (n > 0 && msg[n - 1] == ' ')
+        msg[--n] = 0;
+}
+
 static void set(struct pd_err *err, enum pd_rc rc, int sys, const char *where, const char *fmt,
                 va_list ap)
 {
@@ -25,6 +37,7 @@ static void set(struct pd_err *err, enum pd_rc rc, int sys, const char *where, c
     size_t used = n < 0 ? 0 : (size_t)n;
     if (sys && used < sizeof err->msg)
         snprintf(err->msg + used, sizeof err->msg - used, ": %s", strerror(sys));
+    one_line(err->msg);
 }
 
 enum pd_rc pd_err_set(struct pd_err *err, enum pd_rc rc, int sys, const char *where,
@@ -65,6 +78,7 @@ enum pd_rc pd_err_prefix(struct pd_err *err, const char *fmt, ...)
     size_t used = n < 0 ? 0 : (size_t)n;
     if (used < sizeof err->msg)
         snprintf(err->msg + used, sizeof err->msg - used, ": %s", old);
+    one_line(err->msg);
     return err->rc;
 }
 

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/progress.h"
 #include "base/sig.h"
+#include "gen/damage.h"
 #include "lm/decoder.h"
 #include "lm/heads.h"
 #include "lm/model.h"
@@ -16,6 +17,7 @@
 #include <string.h>
 
 struct item {
+    size_t line;             /* of the file of rows */
     struct json_object *row; /* held */
     struct pd_ids ids;
     int64_t text_at; /* index of the first token of the text part */
@@ -138,6 +140,7 @@ static enum pd_rc read_all(struct job *j, struct pd_err *err)
             continue;
         }
         it.row = json_object_get(row);
+        it.line = pd_lines_number(rows.lines);
         if (j->n == j->cap) {
             j->cap = j->cap ? 2 * j->cap : 256;
             j->items = pd_xrealloc(j->items, j->cap * sizeof *j->items);
@@ -205,9 +208,8 @@ static enum pd_rc write_item(struct pd_out *out, const struct item *it, const fl
     for (size_t t = 1; t < it->ids.len; t++) /* JSON has no word for them */
         if (!isfinite(lp[t]))
             return PD_FAIL(err, PD_NONFINITE,
-                           "the log-probability of token %zu (id %d) is not a finite number; "
-                           "is the model damaged?",
-                           t, (int)it->ids.ptr[t]);
+                           "the log-probability of token %zu (id %d) is not a finite number", t,
+                           (int)it->ids.ptr[t]);
     pd_buf_init(&buf, 0);
     pd_jw_init(&w, &buf);
     pd_jw_object(&w);
@@ -237,6 +239,19 @@ static enum pd_rc write_item(struct pd_out *out, const struct item *it, const fl
     pd_buf_addc(&buf, '\n');
     enum pd_rc rc = pd_out_write(out, pd_buf_str(&buf), err);
     pd_buf_release(&buf);
+    return rc;
+}
+
+/* Which row it was, and where the number comes from if a weight is damaged. */
+static enum pd_rc name_culprit(const struct job *j, size_t line, struct pd_err *err)
+{
+    struct pd_err why = {0};
+    if (pd_model_damage(j->model, &why) != PD_NONFINITE)
+        (void)snprintf(why.msg, sizeof why.msg, "all weights are finite: a sum overflowed");
+    char *said = pd_xstrdup(err->msg);
+    const enum pd_rc rc = PD_FAIL(err, PD_NONFINITE, "%s:%zu: %s (%s: %s)", j->in, line, said,
+                                  j->model_path, why.msg);
+    pd_free(said);
     return rc;
 }
 
@@ -276,6 +291,8 @@ static enum pd_rc score_all(struct job *j, struct pd_err *err)
         for (size_t i = 0; i < n; i++) {
             if (rc == PD_OK)
                 rc = write_item(&out, &j->items[at + i], lp[i], err);
+            if (rc == PD_NONFINITE)
+                rc = name_culprit(j, j->items[at + i].line, err);
             pd_free(lp[i]);
         }
         pd_free(lp);

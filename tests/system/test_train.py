@@ -261,7 +261,8 @@ def test_logprobs_refuses_nan(podium, tmp_path):
     rows = write_jsonl(tmp_path / "ids.jsonl", [{"ids": [5, 6, 7]}])
     model = with_nan(tmp_path, "transformer.h.1.mlp.c_fc.weight")
     err = fails("logprobs", "--model", model, "--in", rows, "--out", tmp_path / "o.jsonl", "--quiet")
-    assert "not a finite number" in err and not (tmp_path / "o.jsonl").exists()
+    assert "ids.jsonl:1: " in err and "not a finite number" in err and not (tmp_path / "o.jsonl").exists()
+    assert f"{model}: weight transformer.h.1.mlp.c_fc.weight is NaN" in err
 
 
 def test_ppo_memory_limit_counts_every_model(podium, tmp_path, prompts):

@@ -24,6 +24,8 @@ static void err_keeps_the_message(void **state)
     assert_int_equal(PD_FAIL(&err, PD_PARSE, "row %d", 7), PD_PARSE);
     assert_int_equal(pd_err_prefix(&err, "%s:%d", "f.jsonl", 3), PD_PARSE);
     assert_string_equal(err.msg, "f.jsonl:3: row 7");
+    PD_FAIL(&err, PD_PARSE, "model_type \"a\nb\033[31m\" is unknown\r\n");
+    assert_string_equal(err.msg, "model_type \"a b?[31m\" is unknown"); /* one line, always */
     assert_int_equal(pd_rc_http(PD_NOTFOUND), 404);
     assert_int_equal(pd_rc_exit(PD_USAGE), 2);
     assert_int_equal(pd_rc_exit(PD_INTERRUPTED), 3);
