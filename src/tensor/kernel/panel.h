@@ -2,6 +2,7 @@
 #ifndef PD_TENSOR_KERNEL_PANEL_H
 #define PD_TENSOR_KERNEL_PANEL_H
 
+#include "base/err.h"
 #include "tensor/kernel/block.h"
 #include "tensor/wmul.h"
 
@@ -404,53 +405,27 @@ static inline bool take_panels(const struct pd_wmul_call *c, int n, int me, int6
     }
 }
 
-/* multiply(call, panel, first row of x, rows, room of the thread) for every panel and for all rows,
- * at most PD_WMUL_ROWS at a time; before that, where given, prepare(call, row) for every row. */
-PD_INLINE void by_panels(const struct pd_wmul_call *c,
-                         void (*const prepare)(const struct pd_wmul_call *, int64_t),
+/* Rows of x in tiles of up to `tall` rows, which are cut evenly: where given, prepare(call, tile i
+ * of n) for every tile; then multiply(call, panel, tiles first .. end-1 of n, room of the thread)
+ * for every panel and all tiles, of at most PD_WMUL_ROWS rows at a time. */
+PD_INLINE void by_panels(const struct pd_wmul_call *c, const int tall,
+                         void (*const prepare)(const struct pd_wmul_call *, int64_t, int64_t),
                          void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
-                                                int64_t, int64_t, float *))
+                                                int64_t, int64_t, int64_t, float *))
 {
-    const int64_t panels = count_panels(c);
+    const int64_t panels = count_panels(c), tiles = (c->T + tall - 1) / tall;
     const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-    const int64_t each = (c->T + cuts - 1) / cuts;
     const int n = share_out(c, panels * cuts);
+    PD_ASSERT(panels > 0);
 #pragma omp parallel if (n > 1)
     {
         const int me = omp_get_thread_num();
         float *mem = c->scratch + me * c->room;
         if (prepare) {
 #pragma omp for schedule(static)
-            for (int64_t t = 0; t < c->T; t++)
-                prepare(c, t);
+            for (int64_t i = 0; i < tiles; i++)
+                prepare(c, i, tiles);
         }
-        for (int64_t k, end; take_panels(c, n, me, 1, &k, &end);) {
-            struct panel p;
-            panel_at(c, k % panels, &p);
-            const int64_t t0 = k / panels * each;
-            multiply(c, &p, t0, c->T - t0 < each ? c->T - t0 : each, mem);
-        }
-    }
-}
-
-/* The same where rows of x are prepared in tiles of up to `tall` rows, which are cut evenly:
- * prepare(call, tile i of n) for every tile, then multiply(call, panel, tiles first .. end-1 of n,
- * room of the thread). */
-PD_INLINE void by_tiles(const struct pd_wmul_call *c, const int tall,
-                        void (*const prepare)(const struct pd_wmul_call *, int64_t, int64_t),
-                        void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
-                                               int64_t, int64_t, int64_t, float *))
-{
-    const int64_t panels = count_panels(c), tiles = (c->T + tall - 1) / tall;
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-    const int n = share_out(c, panels * cuts);
-#pragma omp parallel if (n > 1)
-    {
-        const int me = omp_get_thread_num();
-        float *mem = c->scratch + me * c->room;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; i++)
-            prepare(c, i, tiles);
         for (int64_t k, end; take_panels(c, n, me, 1, &k, &end);) {
             struct panel p;
             panel_at(c, k % panels, &p);

@@ -323,7 +323,7 @@ void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
         quantise_tile(c, 0, 1);
         by_runs(c, one_row);
     } else {
-        by_tiles(c, TALL, quantise_tile, many_rows);
+        by_panels(c, TALL, quantise_tile, many_rows);
     }
 }
 

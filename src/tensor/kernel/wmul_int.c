@@ -19,8 +19,9 @@ PD_INLINE void quantise32(const float *x, float limit, int16_t *q, float *scale,
     *sum = r.scale * (float)r.sum;
 }
 
-static void quantise_row(const struct pd_wmul_call *c, int64_t t)
+static void quantise_row(const struct pd_wmul_call *c, int64_t t, int64_t n_rows)
 {
+    (void)n_rows;
     const float *x = c->x + t * c->ldx;
     int16_t *q = c->q + t * c->ldq;
     float *scale = c->scale + t * c->blocks, *sum = c->sum + t * c->blocks;
@@ -259,9 +260,12 @@ static void unpack_any(const struct pd_wmul_call *c, const struct panel *p, int6
 #undef CALL
 }
 
-static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t rows,
-                      float *mem)
+/* Rows t0 .. end-1 of n. */
+static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t end,
+                      int64_t n_rows, float *mem)
 {
+    const int64_t rows = end - t0;
+    (void)n_rows;
     const struct unpacked u = {mem, mem + WIDTH * PD_WMUL_DEPTH / 2,
                                mem + WIDTH * (PD_WMUL_DEPTH / 2 + BLOCKS)};
     float *acc = u.min + WIDTH * BLOCKS;
@@ -297,11 +301,11 @@ static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float 
 void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
 {
     if (c->T > FEW) {
-        by_panels(c, quantise_row, many_rows);
+        by_panels(c, 1, quantise_row, many_rows);
         return;
     }
     if (any_integers(c->m))
         for (int64_t t = 0; t < c->T; t++) /* too few to share out */
-            quantise_row(c, t);
+            quantise_row(c, t, c->T);
     by_runs(c, few_rows);
 }

@@ -13,7 +13,6 @@
  *    signed; the sum of the high ones is shifted before that of the low ones is added to it.
  * A tile of up to ROWS rows and a panel of outputs goes through all inputs with its sums in
  * registers, whatever the number of rows. */
-#include "base/err.h"
 #include "tensor/kernel/vec.h"
 
 #if PD_LANES >= 8
@@ -378,7 +377,7 @@ void PD_KERNEL(wmul_packed)(const struct pd_wmul_call *c)
         quantise_tile(c, 0, 1); /* too few to share out */
         by_runs(c, few_rows);
     } else {
-        by_tiles(c, ROWS, quantise_tile, multiply);
+        by_panels(c, ROWS, quantise_tile, multiply);
     }
 }
 
