@@ -1,5 +1,6 @@
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/sig.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -135,13 +136,17 @@ enum pd_rc pd_map_file_open(struct pd_map_file *m, const char *path, struct pd_e
             *m = (struct pd_map_file){p, (size_t)st.st_size};
     }
     (void)close(fd);
+    if (rc == PD_OK)
+        pd_sig_watch_map(m->ptr, m->len, path);
     return rc;
 }
 
 void pd_map_file_close(struct pd_map_file *m)
 {
-    if (m->ptr)
+    if (m->ptr) {
+        pd_sig_unwatch_map(m->ptr);
         (void)munmap((void *)m->ptr, m->len);
+    }
     *m = (struct pd_map_file){NULL, 0};
 }
 

@@ -272,6 +272,26 @@ def test_interrupt_and_resume(podium, tmp_path, how):
 # ---- logprobs ----
 
 
+def is_mapped(process, path):
+    with open(f"/proc/{process.pid}/maps") as maps:
+        return str(path) in maps.read()
+
+
+def test_a_model_that_is_cut_short_while_it_is_read_is_named(tmp_path):
+    model = shutil.copytree(LLAMA, tmp_path / "model")
+    weights = model / "model.safetensors"
+    args = [podium_bin(), "logprobs", "--model", model, "--in", "-", "--out", tmp_path / "o.jsonl", "--quiet"]
+    with subprocess.Popen(args, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not is_mapped(process, weights):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)  # until it waits for rows
+        os.truncate(weights, 5000)
+        _, err = process.communicate(json.dumps({"ids": [5, 6, 7]}) + "\n", timeout=60)
+    assert process.returncode == 1 and not (tmp_path / "o.jsonl").exists()
+    assert err.count("\n") == 1 and f"{weights} became shorter" in err
+
+
 def test_logprobs_rows(podium, tmp_path):
     given, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows = [{"prompt": "What is the capital", "text": " of Norway", "note": {"kept": True}},
