@@ -320,7 +320,7 @@ PD_INLINE void sweep(const enum form f, const bool tabled, const struct pd_wmul_
 PD_INLINE void sweep_panel(const enum form f, const struct pd_wmul_call *c, const struct panel *p,
                            int64_t first, int64_t end, int64_t n, float *mem)
 {
-    enum { WORTH = 4 };
+    enum { WORTH = 3 };
     if (f == BYTES && HAS_VNNI && end - first >= WORTH) {
         scale_table(p->part->dtype, c->blocks, packed_at(c, p), mem);
         sweep(f, true, c, p, first, end, n, mem);
