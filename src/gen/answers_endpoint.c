@@ -170,20 +170,25 @@ static void fail_item(struct collect *c, struct pd__item *it, int tries, const s
     end_all(c, PD_IO, &e);
 }
 
+/* Lock held. What a reply costs is paid whether its text is taken or not. */
+static void count(struct collect *c, const struct pd_endpoint_answer *got)
+{
+    int64_t in = got->prompt_tokens > 0 ? got->prompt_tokens : 0;
+    int64_t out = got->new_tokens > 0 ? got->new_tokens : 0;
+    c->j->sum->prompt_tokens += in;
+    c->j->sum->new_tokens += out;
+    if (c->ep->token_rate > 0 && in + out > 0)
+        c->next_tokens_ns = later(c->next_tokens_ns, pd_time_mono_ns()) +
+                            (int64_t)((double)(in + out) * 6e10 / (double)c->ep->token_rate);
+}
+
 /* Lock held. The text is the slot's. */
 static void take(struct collect *c, struct pd__item *it, int64_t slot,
                  const struct pd_endpoint_answer *got)
 {
     struct pd__job *j = c->j;
     struct pd_err err;
-    int64_t in = got->prompt_tokens > 0 ? got->prompt_tokens : 0;
-    int64_t out = got->new_tokens > 0 ? got->new_tokens : 0;
-    j->sum->prompt_tokens += in;
-    j->sum->new_tokens += out;
     j->sum->unknown += got->new_tokens < 0;
-    if (c->ep->token_rate > 0)
-        c->next_tokens_ns = later(c->next_tokens_ns, pd_time_mono_ns()) +
-                            (int64_t)((double)(in + out) * 6e10 / (double)c->ep->token_rate);
     c->failed_in_a_row = 0;
     if (!it->slots)
         it->slots = pd_xalloc((size_t)j->opts->n * sizeof *it->slots);
@@ -208,6 +213,7 @@ static bool judge(struct asker *a, struct pd__item *it, int64_t slot, int *try,
     struct collect *c = a->c;
     bool over = true, again = false;
     pthread_mutex_lock(&c->lock);
+    count(c, got);
     switch (v) {
     case PD_ENDPOINT_OK:
         take(c, it, slot, got);
@@ -227,6 +233,9 @@ static bool judge(struct asker *a, struct pd__item *it, int64_t slot, int *try,
         break;
     case PD_ENDPOINT_REFUSED:
         fail_item(c, it, 0, err);
+        break;
+    case PD_ENDPOINT_NO_TEXT:
+        fail_item(c, it, 1, err);
         break;
     case PD_ENDPOINT_FATAL:
         end_all(c, PD_IO, err);

@@ -135,12 +135,13 @@ static enum pd_endpoint_verdict refused(const struct pd_endpoint *e,
     return one ? PD_ENDPOINT_REFUSED : PD_ENDPOINT_FATAL; /* redirects are among the last */
 }
 
+/* quote: the part of the reply that is wrong. */
 static enum pd_endpoint_verdict rubbish(const struct pd_endpoint *e,
-                                        const struct pd_http_call *call, struct pd_str body,
+                                        const struct pd_http_call *call, struct pd_str quote,
                                         const char *what, struct pd_err *err)
 {
-    char begin[80];
-    printable(body, e->api_key, begin, sizeof begin);
+    char begin[200];
+    error_text(quote, e->api_key, begin, sizeof begin);
     (void)PD_FAIL(err, PD_PARSE, "%s: the reply %s (%s): %s", call->url, what,
                   call->type[0] ? call->type : "no type", begin);
     return PD_ENDPOINT_RETRY;
@@ -150,6 +151,80 @@ static int64_t tokens(struct json_object *usage, const char *key)
 {
     int64_t n = pd_json_i64(usage, key, -1);
     return n >= 0 && n <= MAX_TOKENS ? n : -1;
+}
+
+/* What a reply's first choice holds. */
+struct choice {
+    struct json_object *json, *message; /* the same outside of a chat */
+    struct pd_str text, finish;         /* text.ptr NULL: it has none */
+    bool reasoned;                      /* tokens went into what is not the answer */
+};
+
+static struct choice read_choice(struct json_object *reply, bool chat)
+{
+    struct json_object *list = pd_json_get(reply, "choices");
+    struct json_object *usage = pd_json_get(reply, "usage");
+    struct choice c = {0};
+    if (json_object_is_type(list, json_type_array) && json_object_array_length(list) > 0)
+        c.json = json_object_array_get_idx(list, 0);
+    c.message = chat ? pd_json_get(c.json, "message") : c.json;
+    c.text = pd_json_str(c.message, chat ? "content" : "text");
+    c.finish = pd_json_str(c.json, "finish_reason");
+    c.reasoned =
+        pd_json_i64(pd_json_get(usage, "completion_tokens_details"), "reasoning_tokens", 0) > 0 ||
+        pd_json_str(c.message, "reasoning_content").len > 0 ||
+        pd_json_str(c.message, "reasoning").len > 0;
+    return c;
+}
+
+/* There is no text. An endpoint that says why would say it again: such a prompt is not asked
+ * again. */
+static enum pd_endpoint_verdict no_text(const struct pd_endpoint *e,
+                                        const struct pd_http_call *call, const struct choice *c,
+                                        struct pd_err *err)
+{
+    char why[200];
+    struct pd_str refusal = pd_json_str(c->message, "refusal");
+    if (pd_str_eqz(c->finish, "length")) {
+        (void)PD_FAIL(err, PD_IO,
+                      "%s: no answer: all tokens that --max-new-tokens allows went into %s; give "
+                      "more",
+                      call->url, c->reasoned ? "reasoning" : "something that is not its text");
+        return PD_ENDPOINT_NO_TEXT;
+    }
+    if (refusal.len > 0) {
+        printable(refusal, e->api_key, why, sizeof why);
+        (void)PD_FAIL(err, PD_IO, "%s: the model refuses to answer: %s", call->url, why);
+        return PD_ENDPOINT_REFUSED;
+    }
+    if (pd_str_eqz(c->finish, "tool_calls") || pd_str_eqz(c->finish, "function_call")) {
+        (void)PD_FAIL(err, PD_IO, "%s: the model calls a tool where a text is asked for",
+                      call->url);
+        return PD_ENDPOINT_NO_TEXT;
+    }
+    const char *json = json_object_to_json_string_ext(c->json, JSON_C_TO_STRING_PLAIN);
+    return rubbish(e, call, pd_str_from(json), "has no text", err);
+}
+
+/* An empty text is an answer, that of a model which ends at once; but not where it is empty because
+ * the tokens ran out before the text began. */
+static enum pd_endpoint_verdict read_text(const struct pd_endpoint *e,
+                                          const struct pd_http_call *call, const struct choice *c,
+                                          struct pd_endpoint_answer *out, struct pd_err *err)
+{
+    bool cut = pd_str_eqz(c->finish, "length");
+    if (pd_str_eqz(c->finish, "content_filter")) {
+        (void)PD_FAIL(err, PD_IO, "%s: the answer was withheld by a content filter", call->url);
+        return PD_ENDPOINT_REFUSED;
+    }
+    bool elsewhere = pd_json_str(c->message, "refusal").len > 0 ||
+                     pd_str_eqz(c->finish, "tool_calls") || (cut && c->reasoned);
+    if (!c->text.ptr || (c->text.len == 0 && elsewhere))
+        return no_text(e, call, c, err);
+    out->text = pd_xstrndup(c->text.ptr, c->text.len);
+    out->text_len = c->text.len;
+    out->finish = cut ? PD_FINISH_LENGTH : PD_FINISH_STOP;
+    return PD_ENDPOINT_OK;
 }
 
 static enum pd_endpoint_verdict read_reply(const struct pd_endpoint *e,
@@ -167,28 +242,11 @@ static enum pd_endpoint_verdict read_reply(const struct pd_endpoint *e,
         v = rubbish(e, call, body, what, err);
         goto out;
     }
-    struct json_object *choices = pd_json_get(o, "choices"), *usage = pd_json_get(o, "usage");
-    struct json_object *first =
-        json_object_is_type(choices, json_type_array) && json_object_array_length(choices) > 0
-            ? json_object_array_get_idx(choices, 0)
-            : NULL;
-    struct pd_str text =
-        chat ? pd_json_str(pd_json_get(first, "message"), "content") : pd_json_str(first, "text");
-    struct pd_str finish = pd_json_str(first, "finish_reason");
-    if (!first) {
-        v = rubbish(e, call, body, "has no choices", err);
-    } else if (pd_str_eqz(finish, "content_filter")) {
-        (void)PD_FAIL(err, PD_IO, "%s: the answer was withheld by a content filter", call->url);
-        v = PD_ENDPOINT_REFUSED;
-    } else if (!text.ptr || pd_str_trim(text).len == 0) {
-        v = rubbish(e, call, body, "has no text", err);
-    } else {
-        out->text = pd_xstrndup(text.ptr, text.len);
-        out->text_len = text.len;
-        out->finish = pd_str_eqz(finish, "length") ? PD_FINISH_LENGTH : PD_FINISH_STOP;
-        out->prompt_tokens = tokens(usage, "prompt_tokens");
-        out->new_tokens = tokens(usage, "completion_tokens");
-    }
+    struct json_object *usage = pd_json_get(o, "usage");
+    out->prompt_tokens = tokens(usage, "prompt_tokens"); /* paid for, whatever else is there */
+    out->new_tokens = tokens(usage, "completion_tokens");
+    struct choice c = read_choice(o, chat);
+    v = c.json ? read_text(e, call, &c, out, err) : rubbish(e, call, body, "has no choices", err);
 out:
     json_object_put(o);
     return v;

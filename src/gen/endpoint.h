@@ -45,6 +45,7 @@ enum pd_endpoint_verdict {
     PD_ENDPOINT_RETRY,   /* another time it may work: no answer, 408, 429, 5xx, rubbish */
     PD_ENDPOINT_RENAME,  /* asks for max_completion_tokens */
     PD_ENDPOINT_REFUSED, /* this prompt never will */
+    PD_ENDPOINT_NO_TEXT, /* the same, but the settings may be why */
     PD_ENDPOINT_FATAL,   /* none will: the key, the model, the address */
     PD_ENDPOINT_STOPPED,
 };
@@ -53,10 +54,11 @@ struct pd_endpoint_answer {
     char *text; /* pd_free */
     size_t text_len;
     enum pd_finish finish;
-    int64_t prompt_tokens, new_tokens; /* -1: the endpoint does not say */
+    /* Of whatever reply there was, taken or not; -1: the endpoint does not say. */
+    int64_t prompt_tokens, new_tokens;
     int64_t retry_after_s;
 };
-/* `stop` is asked as in pd_http_call. err holds the line unless the verdict is OK. */
+/* `stop` is asked as in pd_http_call; text is set when the verdict is OK. err holds the line unless the verdict is OK. */
 enum pd_endpoint_verdict pd_endpoint_answer(const struct pd_endpoint *e, struct pd_http_conn *conn,
                                             bool chat, struct pd_str body, bool (*stop)(void *),
                                             void *ctx, struct pd_endpoint_answer *out,
