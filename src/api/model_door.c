@@ -28,9 +28,10 @@ static enum pd_rc on_head(void *ctx, const struct pd_http_call *call, struct pd_
     struct pd_req *req = ctx;
     bool events = strncmp(call->type, "text/event-stream", 17) == 0;
     (void)err;
-    if (call->retry_after_s > 0)
-        pd_resp_header(req, "Retry-After",
-                       pd_arena_printf(&req->arena, "%lld", (long long)call->retry_after_s));
+    if (call->retry_after_ms > 0)
+        pd_resp_header(
+            req, "Retry-After",
+            pd_arena_printf(&req->arena, "%lld", (long long)(call->retry_after_ms + 999) / 1000));
     if (events)
         pd_resp_header(req, "X-Accel-Buffering", "no");
     pd_resp_stream(req, call->status, events ? "text/event-stream" : "application/json");

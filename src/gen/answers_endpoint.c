@@ -15,10 +15,13 @@
 enum {
     FIRST_WAIT_MS = 500, /* before the second try; doubled for each further one */
     LAST_WAIT_MS = 60000,
+    LEAST_PAUSE_MS = 100,  /* that an endpoint may ask for */
+    MOST_STAGGER_MS = 500, /* between two requests after a pause */
     MAX_FAILED_IN_A_ROW = 10,
     DEFAULT_MAX_NEW = 256,
 };
 #define SECOND_NS ((int64_t)1000000000)
+#define MS_NS     ((int64_t)1000000)
 
 struct collect {
     struct pd__job *j;
@@ -30,6 +33,7 @@ struct collect {
     /* under lock */
     int64_t item, slot;                        /* the next answer to ask for */
     int64_t next_ns, next_tokens_ns, pause_ns; /* no request begins before any of these */
+    int64_t stagger_ns;                        /* between two requests, after a pause */
     int failed_in_a_row, n_running;
     bool new_max_name;
     enum pd_rc rc; /* what ended it all */
@@ -72,8 +76,9 @@ static void wait_turn(struct collect *c)
         pthread_mutex_lock(&c->lock);
         int64_t at = later(later(c->next_ns, c->next_tokens_ns), c->pause_ns);
         mine = at <= now;
-        if (mine && c->ep->rate > 0)
-            c->next_ns = now + 60000000000 / c->ep->rate;
+        int64_t gap = c->ep->rate > 0 ? 60000000000 / c->ep->rate : 0;
+        if (mine)
+            c->next_ns = now + later(gap, c->stagger_ns);
         pthread_mutex_unlock(&c->lock);
         if (!mine)
             sleep_until(c, at);
@@ -90,37 +95,31 @@ static void end_all(struct collect *c, enum pd_rc rc, const struct pd_err *err)
     c->stop = true;
 }
 
-/* Lock held. Nobody asks before; but an endpoint that is gone for hours ends the job. */
-static void pause_all(struct collect *c, int64_t s)
+/* Lock held. Nobody asks before; but an endpoint that is gone for hours ends the job. Who waited
+ * does not come back all at once, or all but the first few would be sent away again. */
+static void pause_all(struct collect *c, int64_t ms)
 {
-    int64_t most = c->ep->max_pause_s;
-    if (s <= most) {
-        c->pause_ns = later(c->pause_ns, pd_time_mono_ns() + s * SECOND_NS);
+    int64_t most = c->ep->max_pause_s * 1000;
+    if (ms <= most) {
+        int64_t stagger = later(ms, LEAST_PAUSE_MS) * MS_NS / c->ep->parallel;
+        c->pause_ns = later(c->pause_ns, pd_time_mono_ns() + later(ms, LEAST_PAUSE_MS) * MS_NS);
+        c->stagger_ns = stagger < MOST_STAGGER_MS * MS_NS ? stagger : MOST_STAGGER_MS * MS_NS;
         return;
     }
     struct pd_err err;
     (void)PD_FAIL(&err, PD_BUSY,
                   "%s asks for a pause of %lld s (Retry-After), longer than --max-pause %lld",
-                  c->ep->url, (long long)s, (long long)most);
+                  c->ep->url, (long long)(ms + 999) / 1000, (long long)c->ep->max_pause_s);
     end_all(c, PD_BUSY, &err);
 }
 
-/* 0.5 s, 1 s, 2 s ..., between half and all of it so that threads do not come back together; an
- * endpoint that says how long is not asked by anybody before. */
-static void back_off(struct asker *a, int tries, int64_t retry_after_s)
+/* 0.5 s, 1 s, 2 s ..., between half and all of it so that threads do not come back together. */
+static void back_off(struct asker *a, int tries)
 {
-    struct collect *c = a->c;
     int64_t most = tries < 8 ? (int64_t)FIRST_WAIT_MS << tries : LAST_WAIT_MS;
     most = most < LAST_WAIT_MS ? most : LAST_WAIT_MS;
-    int64_t at =
-        pd_time_mono_ns() + (int64_t)((double)most * (0.5 + pd_rng_f64(&a->rng) / 2) * 1e6);
-    if (retry_after_s > 0) {
-        pthread_mutex_lock(&c->lock);
-        pause_all(c, retry_after_s);
-        at = later(at, c->pause_ns);
-        pthread_mutex_unlock(&c->lock);
-    }
-    sleep_until(c, at);
+    sleep_until(a->c, pd_time_mono_ns() +
+                          (int64_t)((double)most * (0.5 + pd_rng_f64(&a->rng) / 2) * 1e6));
 }
 
 /* ---- one answer */
@@ -205,37 +204,66 @@ static void take(struct collect *c, struct pd__item *it, int64_t slot,
         end_all(c, rc, &err);
 }
 
-/* What a try led to. True when the answer is settled, one way or the other. */
-static bool judge(struct asker *a, struct pd__item *it, int64_t slot, int *try,
-                  enum pd_endpoint_verdict v, const struct pd_endpoint_answer *got,
-                  const struct pd_err *err)
+/* What became of the requests for one answer. */
+struct attempt {
+    struct pd__item *it;
+    int64_t slot, sent_away_ns; /* when it first was; 0 = never */
+    int tries;                  /* that failed */
+};
+
+enum next { OVER, AT_ONCE, AFTER_A_WAIT, AFTER_THE_PAUSE };
+
+/* Lock held. A request that the endpoint sent away, saying when to come back, is not a try that
+ * failed: with many askers and a low limit it is sent away many times. But nor is it waited for
+ * without end. */
+static enum next again_later(struct collect *c, struct attempt *t,
+                             const struct pd_endpoint_answer *got, const struct pd_err *err)
+{
+    bool asked = got->retry_after_ms > 0;
+    bool limited = asked && (got->status == 429 || got->status == 503);
+    int64_t now = pd_time_mono_ns();
+    if (asked)
+        pause_all(c, got->retry_after_ms);
+    if (limited && !t->sent_away_ns)
+        t->sent_away_ns = now;
+    if (limited && now - t->sent_away_ns <= c->ep->max_pause_s * SECOND_NS) {
+        c->j->sum->retries++;
+        return AFTER_THE_PAUSE;
+    }
+    if (t->tries++ >= c->ep->retries) {
+        fail_item(c, t->it, t->tries, err);
+        return OVER;
+    }
+    c->j->sum->retries++;
+    return AFTER_A_WAIT;
+}
+
+/* Lock held. What a request led to. */
+static enum next judge(struct asker *a, struct attempt *t, enum pd_endpoint_verdict v,
+                       const struct pd_endpoint_answer *got, const struct pd_err *err)
 {
     struct collect *c = a->c;
-    bool over = true, again = false;
-    pthread_mutex_lock(&c->lock);
     count(c, got);
     switch (v) {
     case PD_ENDPOINT_OK:
-        take(c, it, slot, got);
+        c->stagger_ns /= 2;
+        take(c, t->it, t->slot, got);
         break;
     case PD_ENDPOINT_RENAME:
-        again = strstr(pd_buf_cstr(&a->body), "\"max_tokens\":") != NULL;
         c->new_max_name = true;
-        over = !again;
-        if (over)
-            fail_item(c, it, 0, err);
+        if (strstr(pd_buf_cstr(&a->body), "\"max_tokens\":")) {
+            make_body(a, t->it, t->slot);
+            return AT_ONCE;
+        }
+        fail_item(c, t->it, 0, err);
         break;
     case PD_ENDPOINT_RETRY:
-        over = *try >= c->ep->retries;
-        c->j->sum->retries += !over;
-        if (over)
-            fail_item(c, it, *try + 1, err);
-        break;
+        return again_later(c, t, got, err);
     case PD_ENDPOINT_REFUSED:
-        fail_item(c, it, 0, err);
+        fail_item(c, t->it, 0, err);
         break;
     case PD_ENDPOINT_NO_TEXT:
-        fail_item(c, it, 1, err);
+        fail_item(c, t->it, 1, err);
         break;
     case PD_ENDPOINT_FATAL:
         end_all(c, PD_IO, err);
@@ -243,28 +271,27 @@ static bool judge(struct asker *a, struct pd__item *it, int64_t slot, int *try,
     case PD_ENDPOINT_STOPPED:
         break;
     }
-    if (again)
-        make_body(a, it, slot);
-    pthread_mutex_unlock(&c->lock);
-    if (!over && !again)
-        back_off(a, (*try)++, got->retry_after_s);
-    return over;
+    return OVER;
 }
 
 static void ask(struct asker *a, struct pd__item *it, int64_t slot)
 {
     struct collect *c = a->c;
+    struct attempt t = {.it = it, .slot = slot};
     struct pd_endpoint_answer got;
     struct pd_err err;
-    int try = 0;
-    for (;;) {
+    enum next next = AT_ONCE;
+    while (next != OVER) {
+        if (next == AFTER_A_WAIT)
+            back_off(a, t.tries - 1);
         wait_turn(c);
         if (c->stop)
             return;
         enum pd_endpoint_verdict v = pd_endpoint_answer(
             c->ep, &a->conn, is_chat(c, it), pd_buf_str(&a->body), stopped, c, &got, &err);
-        if (judge(a, it, slot, &try, v, &got, &err))
-            return;
+        pthread_mutex_lock(&c->lock);
+        next = judge(a, &t, v, &got, &err);
+        pthread_mutex_unlock(&c->lock);
     }
 }
 

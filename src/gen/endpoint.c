@@ -280,7 +280,8 @@ enum pd_endpoint_verdict pd_endpoint_answer(const struct pd_endpoint *e, struct 
     pd_buf_init(&reply, REPLY_MAX);
     *out = (struct pd_endpoint_answer){.prompt_tokens = -1, .new_tokens = -1};
     enum pd_rc rc = pd_http_call(&call, err);
-    out->retry_after_s = call.retry_after_s;
+    out->status = call.status;
+    out->retry_after_ms = call.retry_after_ms;
     enum pd_endpoint_verdict v = rc == PD_INTERRUPTED   ? PD_ENDPOINT_STOPPED
                                  : rc == PD_UNSUPPORTED ? PD_ENDPOINT_FATAL
                                  : rc != PD_OK          ? PD_ENDPOINT_RETRY

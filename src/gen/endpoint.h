@@ -56,9 +56,11 @@ struct pd_endpoint_answer {
     enum pd_finish finish;
     /* Of whatever reply there was, taken or not; -1: the endpoint does not say. */
     int64_t prompt_tokens, new_tokens;
-    int64_t retry_after_s;
+    int status;             /* of the reply; 0 = there was none */
+    int64_t retry_after_ms; /* 0: not said */
 };
-/* `stop` is asked as in pd_http_call; text is set when the verdict is OK. err holds the line unless the verdict is OK. */
+/* `stop` is asked as in pd_http_call; text is set when the verdict is OK. err holds the line unless
+ * the verdict is OK. */
 enum pd_endpoint_verdict pd_endpoint_answer(const struct pd_endpoint *e, struct pd_http_conn *conn,
                                             bool chat, struct pd_str body, bool (*stop)(void *),
                                             void *ctx, struct pd_endpoint_answer *out,

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 /* libcurl brings thirty libraries with it, which would be most of the time that `podium --version`
@@ -32,13 +33,15 @@ static struct {
     char missing[200]; /* why it cannot be used */
 } curl;
 
+#define MAX_WAIT_S ((int64_t)1000000000) /* a longer one is this one */
+
 struct state {
     struct pd_http_call *call;
     struct pd_str body; /* what is left of it */
     struct pd_err *err;
     enum pd_rc rc;
     CURL *curl;
-    bool headed;
+    bool headed, waits_ms;
 };
 
 /* Reads off what the head of the answer says, once. */
@@ -55,7 +58,8 @@ static enum pd_rc head(struct state *st)
     curl.easy_getinfo(st->curl, CURLINFO_CONTENT_TYPE, &type);
     curl.easy_getinfo(st->curl, CURLINFO_RETRY_AFTER, &wait);
     c->status = (int)status;
-    c->retry_after_s = wait;
+    if (c->retry_after_ms == 0 && wait > 0) /* else on_header has it, to the millisecond */
+        c->retry_after_ms = wait < MAX_WAIT_S ? wait * 1000 : MAX_WAIT_S * 1000;
     snprintf(c->type, sizeof c->type, "%s", type ? type : "");
     return c->on_head && status ? c->on_head(c->ctx, c, st->err) : PD_OK;
 }
@@ -68,6 +72,33 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t d, curl
         return 0;
     st->rc = PD_FAIL(st->err, PD_INTERRUPTED, "%s: given up", st->call->url);
     return 1;
+}
+
+/* The value of a header when it is `name` and a number of at least 0, else -1. */
+static double header_number(struct pd_str line, const char *name)
+{
+    double v = -1;
+    size_t n = strlen(name);
+    if (line.len <= n || line.ptr[n] != ':' || strncasecmp(line.ptr, name, n) != 0)
+        return -1;
+    struct pd_str value = pd_str_trim((struct pd_str){line.ptr + n + 1, line.len - n - 1});
+    return pd_str_to_f64(value, &v) && v >= 0 ? v : -1;
+}
+
+/* libcurl knows whole seconds and dates; endpoints also send fractions, and milliseconds under a
+ * name of their own, which says it better where both are there. */
+static size_t on_header(char *p, size_t size, size_t n, void *arg)
+{
+    struct state *st = arg;
+    struct pd_str line = {p, size * n};
+    double ms = header_number(line, "retry-after-ms"), s = header_number(line, "retry-after");
+    if (ms < 0 && s >= 0 && !st->waits_ms)
+        ms = s * 1000;
+    else
+        st->waits_ms = st->waits_ms || ms >= 0;
+    if (ms >= 0)
+        st->call->retry_after_ms = ms < (double)MAX_WAIT_S * 1000 ? (int64_t)ms : MAX_WAIT_S * 1000;
+    return line.len;
 }
 
 static size_t on_write(char *p, size_t size, size_t n, void *arg)
@@ -180,6 +211,7 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
     curl.easy_reset(h);
     st.curl = h;
     c->status = 0;
+    c->retry_after_ms = 0;
     bool upload = c->body.len || c->body_fd >= 0;
     if (upload)
         headers = curl.slist_append(headers, "Expect:");
@@ -190,6 +222,8 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
     curl.easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
     curl.easy_setopt(h, CURLOPT_ERRORBUFFER, why);
     curl.easy_setopt(h, CURLOPT_HTTPHEADER, headers);
+    curl.easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
+    curl.easy_setopt(h, CURLOPT_HEADERDATA, &st);
     curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, on_write);
     curl.easy_setopt(h, CURLOPT_WRITEDATA, &st);
     set_limits(h, &st);

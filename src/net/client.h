@@ -36,9 +36,9 @@ struct pd_http_call {
     int idle_timeout_s;        /* without a byte either way; 0 = none */
     /* set by the call */
     int status;
-    char type[100];        /* Content-Type */
-    int64_t retry_after_s; /* what the answer asks for; 0 = nothing */
-    char location[2048];   /* of a redirect, as a whole URL; "" = none, or too long */
+    char type[100];         /* Content-Type */
+    int64_t retry_after_ms; /* what the answer asks for, in whatever header; 0 = nothing */
+    char location[2048];    /* of a redirect, as a whole URL; "" = none, or too long */
 };
 
 /* PD_IO when there is no answer (message names the host); an answer of any status is PD_OK. */

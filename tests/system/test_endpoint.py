@@ -29,6 +29,7 @@ class Endpoint(ThreadingHTTPServer):
         self.tries, self.bodies, self.headers, self.times = Counter(), [], [], []
         self.lock, self.at_once, self.most_at_once = threading.Lock(), 0, 0
         self.hold = threading.Event()
+        self.taken = []  # when, of `limited`
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
@@ -94,6 +95,22 @@ class Handler(BaseHTTPRequestHandler):
         if n <= 2:
             return self.reply(429, {"error": {"message": "slow down"}}, Retry_After="1")
         self.answer("not busy any more")
+
+    def limited(self, prompt, body, n):
+        """Four requests in 0.4 s; who is sent away hears when to come back, in one of two ways."""
+        s, now = self.server, time.monotonic()
+        with s.lock:
+            s.taken = [t for t in s.taken if t > now - 0.4]
+            wait = s.taken[0] + 0.4 - now if len(s.taken) >= 4 else 0
+            if not wait:
+                s.taken.append(now)
+        if wait:
+            how = {"Retry_After": f"{wait + 0.001:.3f}"} if n % 2 else {"retry_after_ms": f"{1000 * wait + 1:.0f}", "Retry_After": "60"}
+            return self.reply(429, {"error": {"message": "Rate limit reached"}}, **how)
+        self.answer(prompt)
+
+    def away(self, prompt, body, n):
+        self.reply(429, {"error": {"message": "not you"}}, Retry_After="0.2")
 
     def later(self, prompt, body, n):
         self.reply(429, {"error": {"message": "come back tomorrow"}}, Retry_After="7200")
@@ -285,6 +302,23 @@ def test_retry_after_holds_for_everybody(endpoint, tmp_path):
     assert done.returncode == 0, done.stderr
     gaps = [b - a for a, b in zip(endpoint.times, endpoint.times[1:])]
     assert gaps[0] > 0.9 and gaps[1] > 0.9
+
+
+def test_being_sent_away_spends_no_tries(endpoint, tmp_path):
+    """16 askers share what an endpoint allows, in whatever order; those that come back do not all come at once."""
+    prompts = [f"limited {i}" for i in range(60)]
+    begin = time.monotonic()
+    done = collect(endpoint, tmp_path, prompts, "--n", 1, "--parallel", 16, "--retries", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [r["answers"][0]["text"] for r in read_jsonl(tmp_path / "a.jsonl")] == prompts
+    assert time.monotonic() - begin < 30  # 6 s at the least
+    assert sum(endpoint.tries.values()) < 180  # at most two in vain for one that is taken
+
+
+def test_being_sent_away_has_an_end(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["away"], "--n", 1, "--retries", 1, "--max-pause", 1)
+    assert done.returncode == 1 and "status 429: not you" in done.stderr, done.stderr
+    assert 4 < endpoint.tries["away"] < 20
 
 
 def test_pauses_are_said_and_bounded(endpoint, tmp_path):
