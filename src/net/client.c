@@ -1,6 +1,7 @@
 #include "net/client.h"
 
 #include "base/mem.h"
+#include "base/time.h"
 
 #define CURL_DISABLE_TYPECHECK /* its checks are macros over the names below */
 #include <curl/curl.h>
@@ -41,6 +42,7 @@ struct state {
     struct pd_err *err;
     enum pd_rc rc;
     CURL *curl;
+    int64_t last_ns; /* when a byte last moved */
     bool headed, waits_ms;
 };
 
@@ -64,14 +66,23 @@ static enum pd_rc head(struct state *st)
     return c->on_head && status ? c->on_head(c->ctx, c, st->err) : PD_OK;
 }
 
+/* Asked about once a second. libcurl's own limit is on an average over seconds, which a stall after
+ * the first bytes takes long to bring down. */
 static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t d, curl_off_t e)
 {
     struct state *st = arg;
     (void)a, (void)b, (void)d, (void)e;
-    if (!st->call->stop || !st->call->stop(st->call->ctx))
-        return 0;
-    st->rc = PD_FAIL(st->err, PD_INTERRUPTED, "%s: given up", st->call->url);
-    return 1;
+    if (st->call->stop && st->call->stop(st->call->ctx)) {
+        st->rc = PD_FAIL(st->err, PD_INTERRUPTED, "%s: given up", st->call->url);
+        return 1;
+    }
+    int64_t silent = pd_time_mono_ns() - st->last_ns;
+    if (st->call->idle_timeout_s && silent >= st->call->idle_timeout_s * INT64_C(1000000000)) {
+        st->rc = PD_FAIL(st->err, PD_IO, "%s: nothing came for %d s", st->call->url,
+                         st->call->idle_timeout_s);
+        return 1;
+    }
+    return 0;
 }
 
 /* The value of a header when it is `name` and a number of at least 0, else -1. */
@@ -91,6 +102,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 {
     struct state *st = arg;
     struct pd_str line = {p, size * n};
+    st->last_ns = pd_time_mono_ns();
     double ms = header_number(line, "retry-after-ms"), s = header_number(line, "retry-after");
     if (ms < 0 && s >= 0 && !st->waits_ms)
         ms = s * 1000;
@@ -108,8 +120,10 @@ static size_t on_write(char *p, size_t size, size_t n, void *arg)
     st->rc = head(st);
     if (st->rc != PD_OK)
         return 0;
+    st->last_ns = pd_time_mono_ns();
     if (st->call->on_data) {
         st->rc = st->call->on_data(st->call->ctx, piece, st->err);
+        st->last_ns = pd_time_mono_ns(); /* the wait may have been the caller's */
         return st->rc == PD_OK ? piece.len : 0;
     }
     if (st->call->out) {
@@ -126,6 +140,7 @@ static size_t on_read(char *to, size_t size, size_t n, void *arg)
 {
     struct state *st = arg;
     size_t room = size * n;
+    st->last_ns = pd_time_mono_ns();
     if (st->body.len) {
         size_t take = st->body.len < room ? st->body.len : room;
         memcpy(to, st->body.ptr, take);
@@ -181,9 +196,7 @@ static void set_limits(CURL *h, struct state *st)
     curl.easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)(c->connect_timeout_ms ? c->connect_timeout_ms : 5000));
     curl.easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
-    curl.easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl.easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)c->idle_timeout_s);
-    curl.easy_setopt(h, CURLOPT_NOPROGRESS, c->stop ? 0L : 1L);
+    curl.easy_setopt(h, CURLOPT_NOPROGRESS, c->stop || c->idle_timeout_s ? 0L : 1L);
     curl.easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl.easy_setopt(h, CURLOPT_XFERINFODATA, st);
 }
@@ -202,7 +215,7 @@ enum pd_rc pd_http_call(struct pd_http_call *c, struct pd_err *err)
     if (curl.missing[0])
         return PD_FAIL(err, PD_UNSUPPORTED, "libcurl cannot be opened (Debian: libcurl4): %s",
                        curl.missing);
-    struct state st = {.call = c, .body = c->body, .err = err, .rc = PD_OK};
+    struct state st = {.call = c, .body = c->body, .err = err, .last_ns = pd_time_mono_ns()};
     char why[CURL_ERROR_SIZE] = "";
     struct curl_slist *headers = NULL;
     CURL *h = c->conn && c->conn->handle ? c->conn->handle : curl.easy_init();

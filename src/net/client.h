@@ -33,7 +33,7 @@ struct pd_http_call {
     struct pd_http_conn *conn; /* NULL = a connection for this call alone */
     int timeout_ms;            /* whole call; 0 = none */
     int connect_timeout_ms;    /* 0 = 5000 */
-    int idle_timeout_s;        /* without a byte either way; 0 = none */
+    int idle_timeout_s;        /* without a byte either way, to about a second; 0 = none */
     /* set by the call */
     int status;
     char type[100];         /* Content-Type */

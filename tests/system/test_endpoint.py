@@ -185,6 +185,31 @@ class Handler(BaseHTTPRequestHandler):
     def stall(self, prompt, body, n):
         self.server.hold.wait(60)
 
+    def silent(self, prompt, body, n):
+        """Nothing for as long as the prompt says, after a byte of the body if it says so."""
+        how, seconds = prompt.split()[1:]
+        reply = json.dumps({"choices": [{"message": {"content": "at last"}}]}).encode()
+        if how == "later":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply[:1])
+            self.wfile.flush()
+            self.server.hold.wait(float(seconds))
+            return self.wfile.write(reply[1:])
+        self.server.hold.wait(float(seconds))
+        self.reply(200, reply)
+
+    def drip(self, prompt, body, n):
+        reply = json.dumps({"choices": [{"message": {"content": "drops"}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        for i in range(0, len(reply), 8):
+            self.wfile.write(reply[i:i + 8])
+            self.wfile.flush()
+            time.sleep(0.5)
+
     def redirect(self, prompt, body, n):
         self.reply(302, b"", Location=self.server.url.replace("/v1", "/elsewhere"))
 
@@ -383,6 +408,19 @@ def test_counts_that_cannot_be_are_none(endpoint, tmp_path):
     assert done.returncode == 0 and "4 answers came without a count" in done.stderr, done.stderr
     assert json.loads(done.stdout)["new_tokens"] == json.loads(done.stdout)["prompt_tokens"] == 0
     assert all(a["tokens"] is None for r in read_jsonl(tmp_path / "a.jsonl") for a in r["answers"])
+
+
+@pytest.mark.parametrize("how", ["first", "later"])
+def test_silence_ends_a_try(endpoint, tmp_path, how):
+    begin = time.monotonic()
+    done = collect(endpoint, tmp_path, [f"silent {how} 30"], "--n", 1, "--retries", 0, "--timeout", 1)
+    took = time.monotonic() - begin
+    assert done.returncode == 1 and "nothing came for 1 s" in done.stderr and 1 <= took < 4, (took, done.stderr)
+
+
+def test_slow_is_not_silent(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["drip", "silent first 1", "silent later 1"], "--n", 1, "--retries", 0, "--timeout", 2)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nobody_there(endpoint, tmp_path):
