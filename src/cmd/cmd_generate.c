@@ -237,7 +237,7 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("typical-p", PD_OPT_F64, &s->typical_p, "P",
                    "of the most typical that make up the share P; 1 = off"),
         PD_OPT_ROW("repetition-penalty", PD_OPT_F64, &s->repetition_penalty, "X",
-                   "against tokens of prompt and answer; 1 = off"),
+                   "against tokens of prompt and answer, 0.01 to 100; 1 = off"),
         PD_OPT_ROW("no-repeat-ngram-size", PD_OPT_I64, &s->no_repeat_ngram, "N",
                    "no N tokens in a row twice; 0 = off", .min = 0, .max = 1e6),
         PD_OPT_ROW("greedy", PD_OPT_FLAG, &s->greedy, NULL, "always the likeliest token"),

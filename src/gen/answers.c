@@ -14,6 +14,7 @@ struct run {
     struct pd_gen *gen;
     struct pd__job *jobs;
     size_t n;
+    struct pd_prompts *prompts;
     struct pd_progress progress;
     int64_t start_ns;
     enum pd_rc rc; /* of a callback */
@@ -198,6 +199,18 @@ static void on_done(void *ctx, const struct pd_gen_prompt *prompt, const struct 
         r->rc = take_answer(r, prompt->user, a, &r->err);
 }
 
+/* The settings forbid every token there is: the prompt is left out as other bad rows are. */
+static void on_stuck(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_err *why)
+{
+    struct run *r = ctx;
+    struct pd__item *it = prompt->user;
+    if (it->failed)
+        return;
+    it->failed = true;
+    it->job->n_failed++;
+    pd_prompts_bad(r->prompts, it->line_no, "%s", why->msg);
+}
+
 /* ---- the jobs ---- */
 
 struct tally {
@@ -229,6 +242,15 @@ static void show_progress(struct run *r)
     (void)snprintf(extra, sizeof extra, "%.0f tokens/s",
                    seconds > 0 ? (double)st.new_tokens / seconds : 0);
     pd_progress_update(&r->progress, tally_of(r).done, extra);
+}
+
+/* The settings, not the model, are why nothing could be drawn. */
+static enum pd_rc name_stuck(const struct run *r, struct pd_err *err)
+{
+    const struct pd__item *it = pd_gen_culprit(r->gen);
+    const char *id = it ? json_object_get_string(pd_json_get(it->row, "id")) : "?";
+    return pd_err_prefix(err, "prompt %.60s (%s)", id,
+                         r->n == 1 ? "--skip-bad leaves such prompts out" : "of one variant");
 }
 
 /* A number that is not finite shows far from where it comes from. */
@@ -276,6 +298,8 @@ static enum pd_rc run_all(struct run *r, struct pd_err *err)
         rc = pd_gen_step(r->gen, &busy, err);
         if (rc == PD_NONFINITE)
             rc = name_culprit(r, err);
+        else if (rc == PD_INVALID)
+            rc = name_stuck(r, err);
         if (rc == PD_OK && r->rc != PD_OK) {
             rc = r->rc;
             if (err)
@@ -363,10 +387,12 @@ static enum pd_rc run(struct run *r, struct pd_decoder *dec, struct pd_err *err)
 {
     const struct pd_answers_opts *first = r->jobs[0].opts;
     struct tally t = tally_of(r);
+    bool leave_out = r->prompts->skip_bad && r->n == 1; /* variants stand side by side in a row */
     struct pd_gen_opts go = {.max_rows = first->batch,
                              .max_kv_bytes = first->kv_bytes,
                              .done = on_done,
                              .stop = stop_seen,
+                             .stuck = leave_out ? on_stuck : NULL,
                              .ctx = r};
     r->start_ns = pd_time_mono_ns();
     enum pd_rc rc = pd_gen_new(dec, &go, &r->gen, err);
@@ -376,6 +402,8 @@ static enum pd_rc run(struct run *r, struct pd_decoder *dec, struct pd_err *err)
     r->progress.before = t.resumed;
     rc = run_all(r, err);
     pd_progress_finish(&r->progress, NULL);
+    if (rc == PD_OK && r->jobs[0].n_failed > 0)
+        rc = pd_prompts_verdict(r->prompts, (size_t)r->jobs[0].n_finished, err);
     summarise(r);
     pd_gen_free(r->gen);
     return rc;
@@ -386,7 +414,7 @@ enum pd_rc pd_answers_make(struct pd_decoder *dec, struct pd_prompts *prompts,
                            struct pd_answers_summary *sums, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct run r = {.jobs = pd_xalloc(n * sizeof *r.jobs), .n = n};
+    struct run r = {.jobs = pd_xalloc(n * sizeof *r.jobs), .n = n, .prompts = prompts};
     size_t n_open = 0;
     for (size_t i = 0; i < n; i++) {
         pd__answers_init(&r.jobs[i], &opts[i], &sums[i]);

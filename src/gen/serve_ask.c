@@ -126,7 +126,7 @@ static enum pd_rc read_sampling(struct reader *r, struct pd_err *err)
     PD_TRY(read_f64(r, "top_p", 0, 1, &how->top_p, err));
     PD_TRY(read_i64(r, "top_k", -1, INT32_MAX, &how->top_k, err));
     PD_TRY(read_f64(r, "min_p", 0, 1, &how->min_p, err));
-    PD_TRY(read_f64(r, "repetition_penalty", 1e-3, 1e3, &how->repetition_penalty, err));
+    PD_TRY(read_f64(r, "repetition_penalty", 0.01, 100, &how->repetition_penalty, err));
     PD_TRY(read_f64(r, "presence_penalty", -2, 2, &how->presence_penalty, err));
     PD_TRY(read_f64(r, "frequency_penalty", -2, 2, &how->frequency_penalty, err));
     if (how->temperature < 1e-6) { /* 0 asks for the likeliest token */

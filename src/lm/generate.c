@@ -132,8 +132,11 @@ static enum pd_rc draw_tokens(struct pd_gen *g, struct pd__row *rows, int64_t n,
                 push_token(r, &d);
                 continue;
             }
+            r->stuck = row_rc == PD_INVALID && g->opts.stuck;
 #pragma omp critical(pd_gen_error)
-            {
+            if (r->stuck) {
+                g->stuck = e;
+            } else {
                 failed = row_rc;
                 g->culprit = r->prompt->p.user;
                 if (err)
@@ -207,7 +210,7 @@ out:
 static void settle(struct pd_gen *g, int64_t from)
 {
     for (int64_t i = from; i < g->n_rows; i++)
-        g->rows[i].over = ends(g, &g->rows[i]);
+        g->rows[i].over = g->rows[i].stuck || ends(g, &g->rows[i]);
     int64_t kept = from;
     for (int64_t i = from; i < g->n_rows; i++) {
         struct pd__row r = g->rows[i];
@@ -215,7 +218,9 @@ static void settle(struct pd_gen *g, int64_t from)
             g->rows[kept++] = r;
             continue;
         }
-        if (g->opts.done)
+        if (r.stuck)
+            g->opts.stuck(g->opts.ctx, &r.prompt->p, &g->stuck);
+        else if (g->opts.done)
             g->opts.done(g->opts.ctx, &r.prompt->p, &r.a);
         pd__gen_end_row(g, &r);
     }

@@ -58,6 +58,9 @@ struct pd_gen_opts {
     void (*done)(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *answer);
     /* Called after each token; true = end this answer now with finish "stop" (stop strings). */
     bool (*stop)(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_gen_answer *so_far);
+    /* Called for an answer whose sampling forbids every next token; it ends there, without `done`.
+     * NULL: the step fails with PD_INVALID. */
+    void (*stuck)(void *ctx, const struct pd_gen_prompt *prompt, const struct pd_err *why);
     void *ctx;
 };
 
@@ -79,7 +82,8 @@ void pd_gen_cancel(struct pd_gen *g, const void *user);
  * remains. */
 PD_CHECKED enum pd_rc pd_gen_step(struct pd_gen *g, bool *busy, struct pd_err *err);
 
-/* After a step gave PD_NONFINITE: the `user` of the prompt whose answer it was drawing; else NULL.
+/* After a step gave PD_NONFINITE or PD_INVALID: the `user` of the prompt whose answer it was
+ * drawing; else NULL.
  */
 void *pd_gen_culprit(const struct pd_gen *g);
 

@@ -30,7 +30,7 @@ struct pd__row {
     int64_t max_new;
     struct pd_kv_node *node;
     struct pd_rng rng;
-    bool over;
+    bool over, stuck;
 };
 
 struct pd_gen {
@@ -51,6 +51,7 @@ struct pd_gen {
     int n_samplers;
     struct pd_gen_stats stats;
     void *culprit;
+    struct pd_err stuck; /* why the last row that is stuck is */
 };
 
 /* --- generate_queue.c --- */

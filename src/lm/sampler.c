@@ -25,8 +25,8 @@ enum pd_rc pd_sampling_check(const struct pd_sampling *s, struct pd_err *err)
         return PD_FAIL(err, PD_INVALID, "min-p is %g, must lie in [0, 1)", s->min_p);
     if (!(s->typical_p > 0) || s->typical_p > 1)
         return PD_FAIL(err, PD_INVALID, "typical-p is %g, must lie in (0, 1]", s->typical_p);
-    if (!(s->repetition_penalty > 0) || !isfinite(s->repetition_penalty))
-        return PD_FAIL(err, PD_INVALID, "repetition penalty is %g, must be above 0",
+    if (!(s->repetition_penalty >= 0.01 && s->repetition_penalty <= 100))
+        return PD_FAIL(err, PD_INVALID, "repetition penalty is %g, must be from 0.01 to 100",
                        s->repetition_penalty);
     if (!isfinite(s->presence_penalty) || !isfinite(s->frequency_penalty))
         return PD_FAIL(err, PD_INVALID, "presence and frequency penalties must be finite numbers");
@@ -249,9 +249,15 @@ static int32_t argmax(const struct pd_sampler *s, const float *logits, float max
     return (int32_t)i;
 }
 
-static enum pd_rc nothing_left(struct pd_err *err)
+/* max: the largest logit once all processors have acted on finite ones. */
+static enum pd_rc nothing_left(const struct pd_sampling *how, float max, struct pd_err *err)
 {
-    return PD_FAIL(err, PD_NONFINITE, "no token is left to choose from: every one is forbidden");
+    if (max != -INFINITY)
+        return PD_FAIL(err, PD_NONFINITE, "the penalties make logits that are not finite numbers");
+    return PD_FAIL(
+        err, PD_INVALID, "no token is left to choose from: every one is forbidden by%s%s%s",
+        how->no_repeat_ngram > 0 ? " --no-repeat-ngram-size" : "",
+        how->n_bad_words ? " --bad-words" : "", how->min_new_tokens > 0 ? " --min-new-tokens" : "");
 }
 
 enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how, float *logits,
@@ -266,7 +272,7 @@ enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how, 
     if (process(s, how, logits, context, n_new)) {
         max = pd__vocab_max(s->vocab, logits, s->block_max);
         if (!isfinite(max))
-            return nothing_left(err);
+            return nothing_left(how, max, err);
     }
     struct pd_draw d = {0};
     if (how->greedy) {
@@ -278,10 +284,10 @@ enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how, 
         d.id = pick->id;
         d.logprob = (float)log(pick->p / total);
     } else {
-        float inv = (float)(1 / how->temperature);
+        float inv = (float)(1 / pd__temperature(how));
         double total = pd__vocab_exp(s->vocab, logits, max, inv, s->scratch, s->block_sum);
         d.id = pick_from_all(s, s->scratch, pd_rng_f64(rng) * total);
-        d.logprob = (float)(((double)logits[d.id] - max) / how->temperature - log(total));
+        d.logprob = (float)(((double)logits[d.id] - max) / pd__temperature(how) - log(total));
     }
     d.raw_logprob = (float)(raw_logit(s, logits, d.id) - raw_lse);
     *out = d;
@@ -316,7 +322,7 @@ enum pd_rc pd_sampler_distribution(struct pd_sampler *s, const struct pd_samplin
     (void)process(s, how, logits, context, n_new);
     float max = pd__vocab_max(s->vocab, logits, s->block_max);
     if (!isfinite(max))
-        return nothing_left(err);
+        return nothing_left(how, max, err);
     if (!s->out) {
         s->out = pd_try_alloc((size_t)s->vocab, sizeof *s->out);
         if (!s->out)

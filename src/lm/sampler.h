@@ -27,7 +27,7 @@ struct pd_sampling {
     double top_p;              /* (0, 1], 1 = off */
     double min_p;              /* [0, 1), 0 = off */
     double typical_p;          /* (0, 1], 1 = off */
-    double repetition_penalty; /* > 0, 1 = off */
+    double repetition_penalty; /* 0.01 to 100, 1 = off */
     double presence_penalty;   /* off the logit of what the answer holds already; 0 = off */
     double frequency_penalty;  /* the same, once for each time it stands there */
     int64_t no_repeat_ngram;   /* 0 = off */
@@ -63,7 +63,7 @@ void pd_sampler_free(struct pd_sampler *s); /* accepts NULL */
 
 /* One token. logits (V) are overwritten. `context` = prompt and answer so far, of which the last
  * n_new are the answer. rng is advanced by exactly one number (none when greedy). PD_NONFINITE
- * when the logits hold NaN or nothing is left to choose from. */
+ * when the logits hold NaN, PD_INVALID when `how` forbids every token. */
 PD_CHECKED enum pd_rc pd_sampler_draw(struct pd_sampler *s, const struct pd_sampling *how,
                                       float *logits, struct pd_id_span context, int64_t n_new,
                                       struct pd_rng *rng, struct pd_draw *out, struct pd_err *err);

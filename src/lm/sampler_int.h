@@ -4,6 +4,15 @@
 
 #include "lm/sampler.h"
 
+/* The smallest temperature that is computed with: below it nothing changes any more, but a logit
+ * over it overflows. */
+#define PD_SAMPLER_COLDEST 1e-20
+
+static inline double pd__temperature(const struct pd_sampling *how)
+{
+    return how->temperature > PD_SAMPLER_COLDEST ? how->temperature : PD_SAMPLER_COLDEST;
+}
+
 /* One token that is still in the race. */
 struct pd__option {
     int32_t id;

@@ -71,7 +71,7 @@ double pd__options_mass(const struct pd_sampler *s)
 static void take_at_least(struct pd_sampler *s, const struct pd_sampling *how, const float *logits,
                           float max, float t)
 {
-    float temperature = (float)how->temperature, top = max / temperature;
+    float temperature = (float)pd__temperature(how), top = max / temperature;
     s->n_options = pd__vocab_at_least(s->vocab, logits, s->block_max, t, s->found);
     for (int64_t i = 0; i < s->n_options; i++) {
         float z = logits[s->found[i]] / temperature;
@@ -106,7 +106,8 @@ static double take_nucleus(struct pd_sampler *s, const struct pd_sampling *how, 
                            float max)
 {
     enum { FEW = 512, BINS = 1024, BINS_PER_NAT = 32 };
-    float inv = (float)(1 / how->temperature), width = (float)how->temperature / BINS_PER_NAT;
+    float inv = (float)(1 / pd__temperature(how)),
+          width = (float)pd__temperature(how) / BINS_PER_NAT;
     double total = pd__vocab_mass(s->vocab, logits, max, inv);
     if (FEW < s->vocab) {
         pd__take_top(s, how, logits, max, FEW);
@@ -180,7 +181,7 @@ void pd__take_allowed(struct pd_sampler *s, const struct pd_sampling *how, const
     } else if (how->top_p < 1) {
         total = take_nucleus(s, how, logits, max);
     } else if (how->min_p > 0) {
-        double reach = how->temperature * (log(how->min_p) - 1e-3);
+        double reach = pd__temperature(how) * (log(how->min_p) - 1e-3);
         take_at_least(s, how, logits, max, max + (float)reach);
     } else {
         take_at_least(s, how, logits, max, -INFINITY);
@@ -190,5 +191,5 @@ void pd__take_allowed(struct pd_sampler *s, const struct pd_sampling *how, const
     if (how->min_p > 0)
         filter_min_p(s, how->min_p);
     if (how->typical_p < 1)
-        filter_typical(s, how->typical_p, max / (float)how->temperature);
+        filter_typical(s, how->typical_p, max / (float)pd__temperature(how));
 }

@@ -25,6 +25,33 @@ def context_of(model):
     return config.get("n_positions") or config["max_position_embeddings"]
 
 
+# ---- settings that cannot be met ----
+
+
+def test_settings_that_forbid_every_token(tmp_path):
+    """That is no damage: the prompt and the options are named, and --skip-bad goes on without it."""
+    context = context_of(LLAMA)
+    rows = [{"id": "short", "ids": [5]}, {"id": "long", "ids": [5] * (context - 8)}]
+    flags = ["--no-repeat-ngram-size", 1, "--min-new-tokens", context, "--max-new-tokens", context, "--n", 1, "--quiet"]
+    given, out = write_jsonl(tmp_path / "p.jsonl", rows), tmp_path / "a.jsonl"
+    done = run("generate", "--model", LLAMA, "--prompts", given, "--out", out, *flags)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "prompt short" in done.stderr and "overflow" not in done.stderr
+    assert "every one is forbidden by --no-repeat-ngram-size --min-new-tokens" in done.stderr
+    (tmp_path / "a.jsonl.partial").unlink(missing_ok=True)
+    done = run("generate", "--model", LLAMA, "--prompts", given, "--out", out, "--skip-bad", *flags)
+    assert done.returncode == 0 and f"{given}:1: no token is left" in done.stderr, done.stderr
+    answers = [(r["id"], r["answers"][0]["tokens"]) for r in read_jsonl(out)]
+    assert answers == [("long", 8)]
+
+
+@pytest.mark.parametrize("x", [0, 0.001, 101, "1e38"])
+def test_repetition_penalties_out_of_bounds(tmp_path, x):
+    given = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "tea"}])
+    done = run("generate", "--model", LLAMA, "--prompts", given, "--out", tmp_path / "a", "--repetition-penalty", x)
+    assert done.returncode != 0 and "from 0.01 to 100" in done.stderr
+
+
 # ---- logprobs ----
 
 

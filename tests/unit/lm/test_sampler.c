@@ -337,6 +337,79 @@ static void test_presence(void **state)
     pd_sampler_free(s);
 }
 
+/* Settings may forbid every token, which is not the model's fault. */
+static void test_all_forbidden(void **state)
+{
+    struct pd_sampler *s = make();
+    struct pd_rng rng;
+    pd_rng_seed(&rng, 9, 0);
+    float x[V] = {0};
+    int32_t ctx[V];
+    for (int i = 0; i < V; i++)
+        ctx[i] = i;
+    struct pd_sampling how;
+    struct pd_draw d;
+    struct pd_err err = {0};
+    pd_sampling_default(&how);
+    how.no_repeat_ngram = 1;
+    how.min_new_tokens = 3;
+    assert_int_equal(pd_sampler_draw(s, &how, x, (struct pd_id_span){ctx, V}, 0, &rng, &d, &err),
+                     PD_INVALID);
+    assert_non_null(strstr(err.msg, "--no-repeat-ngram-size"));
+    assert_non_null(strstr(err.msg, "--min-new-tokens"));
+    assert_null(strstr(err.msg, "--bad-words"));
+    pd_sampler_free(s);
+}
+
+/* However cold: the likeliest, or any of those that tie. */
+static void test_cold(void **state)
+{
+    static const double temperatures[] = {1e-10, 1e-30, 1e-39, 1e-45, 1e-300};
+    struct pd_sampler *s = make();
+    struct pd_rng rng;
+    pd_rng_seed(&rng, 10, 0);
+    float x[V], y[V];
+    for (int round = 0; round < 200; round++) {
+        struct pd_sampling how;
+        struct pd_draw d;
+        const struct pd_candidate *c;
+        int64_t n;
+        random_logits(&rng, x, false);
+        x[7] = x[4000] = 30;
+        pd_sampling_default(&how);
+        how.temperature = temperatures[round % 5];
+        how.top_k = round % 2 ? 50 : 0;
+        how.top_p = round % 3 ? 1 : 0.9;
+        how.min_p = round % 7 ? 0 : 0.1;
+        how.typical_p = round % 11 ? 1 : 0.9;
+        memcpy(y, x, sizeof y);
+        assert_int_equal(pd_sampler_draw(s, &how, y, (struct pd_id_span){0}, 0, &rng, &d, NULL),
+                         PD_OK);
+        assert_true(d.id == 7 || d.id == 4000);
+        assert_float_equal(d.logprob, logf(0.5f), 1e-5);
+        memcpy(y, x, sizeof y);
+        assert_int_equal(
+            pd_sampler_distribution(s, &how, y, (struct pd_id_span){0}, 0, &c, &n, NULL), PD_OK);
+        assert_int_equal(n, 2);
+    }
+    pd_sampler_free(s);
+}
+
+static void test_penalty_bounds(void **state)
+{
+    struct pd_sampling how;
+    pd_sampling_default(&how);
+    for (double x = 0.01; x <= 100; x *= 10) {
+        how.repetition_penalty = x;
+        assert_int_equal(pd_sampling_check(&how, NULL), PD_OK);
+    }
+    const double bad[] = {0, -1, 0.009, 101, 1e300, INFINITY, NAN};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        how.repetition_penalty = bad[i];
+        assert_int_equal(pd_sampling_check(&how, NULL), PD_INVALID);
+    }
+}
+
 static void test_kth(void **state)
 {
     struct pd_rng rng;
@@ -364,7 +437,8 @@ int main(void)
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_processors),
         cmocka_unit_test(test_draws),        cmocka_unit_test(test_raw_logprob),
         cmocka_unit_test(test_not_finite),   cmocka_unit_test(test_kth),
-        cmocka_unit_test(test_presence),
+        cmocka_unit_test(test_presence),     cmocka_unit_test(test_all_forbidden),
+        cmocka_unit_test(test_cold),         cmocka_unit_test(test_penalty_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
