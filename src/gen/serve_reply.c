@@ -9,10 +9,11 @@ enum { WAIT_MS = 250 }; /* between looks at whether the client is still there */
 /* A choice as its reader sees it. */
 struct view {
     struct pd_detok detok;
-    struct pd_buf text; /* of the tokens seen, whole characters only */
-    size_t *offsets;    /* of each token in text; kept for log-probs alone */
-    int64_t seen, told; /* tokens decoded; tokens whose log-probs were sent */
-    size_t shown, sent; /* bytes: no stop text can begin before `shown` */
+    struct pd_buf text;    /* of the tokens seen, whole characters only */
+    size_t *offsets;       /* of each token in text, in characters; kept for log-probs alone */
+    size_t chars, counted; /* characters in the first `counted` bytes of text */
+    int64_t seen, told;    /* tokens decoded; tokens whose log-probs were sent */
+    size_t shown, sent;    /* bytes: no stop text can begin before `shown` */
     bool begun, decoded, finished;
 };
 
@@ -26,6 +27,14 @@ struct reply {
     int64_t created;
 };
 
+/* Characters of the text so far. OpenAI's offsets are in them: clients cut strings, not bytes. */
+static size_t count_chars(struct view *v)
+{
+    for (; v->counted < v->text.len; v->counted++)
+        v->chars += ((unsigned char)v->text.ptr[v->counted] & 0xc0) != 0x80;
+    return v->chars;
+}
+
 /* Decodes the tokens that are new. Lock of the call held, as in all that reads choices. */
 static void look(struct reply *r, struct view *v, const struct pd_choice *c)
 {
@@ -33,7 +42,7 @@ static void look(struct reply *r, struct view *v, const struct pd_choice *c)
         v->offsets = pd_xrealloc(v->offsets, (size_t)(c->n + 1) * sizeof *v->offsets);
     for (; v->seen < c->n; v->seen++) {
         if (r->w->logprobs)
-            v->offsets[v->seen] = v->text.len;
+            v->offsets[v->seen] = count_chars(v);
         pd_detok_push(&v->detok, r->s->model->tok, c->ids[v->seen], true, &v->text);
     }
     if (c->done && !v->decoded) {

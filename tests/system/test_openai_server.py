@@ -147,6 +147,23 @@ def test_a_stream_is_the_answer_in_pieces(tiny, chat, extra):
     assert seen_bad or "stop" in extra
 
 
+def test_text_offsets_count_characters(tiny):
+    wide = 0
+    for seed in range(20):  # a random model draws characters of several bytes all the time
+        for c in (tiny.text("a cup", seed=seed, max_tokens=40, logprobs=0)["choices"][0],
+                  *(e["choices"][0] for e in tiny.events("completions", {"prompt": "a cup", "seed": seed, "max_tokens": 1, "logprobs": 0}))):
+            lp, text = c["logprobs"], c["text"]
+            if lp is None:
+                continue
+            offsets = lp["text_offset"] + [len(text)]
+            assert offsets == sorted(offsets), (offsets, text)
+            for token, begin, end in zip(lp["tokens"], offsets, offsets[1:]):
+                if token.isascii() and token.isalpha():
+                    assert text[begin:end].endswith(token)  # behind what the bytes before it became
+                    wide += not text[:begin].isascii()
+    assert wide > 20
+
+
 def test_stop_ends_before_the_text(small):
     ask = {"prompt": "1 2 3 4 5 6 7 8 9 10 11 12", "temperature": 0, "max_tokens": 24}
     free = small.text(**ask)["choices"][0]["text"]
