@@ -44,12 +44,38 @@ static const struct {
     {"prompt_cache_key", CHAT},
 };
 
+/* What is not supported, where it asks for nothing: clients send their defaults. */
+static const struct {
+    const char *name, *value;
+} idle[] = {
+    {"tools", "[]"},
+    {"functions", "[]"},
+    {"tool_choice", "\"none\""},
+    {"tool_choice", "\"auto\""},
+    {"function_call", "\"none\""},
+    {"function_call", "\"auto\""},
+    {"parallel_tool_calls", "false"},
+    {"parallel_tool_calls", "true"},
+    {"logit_bias", "{}"},
+    {"modalities", "[\"text\"]"},
+    {"suffix", "\"\""},
+};
+
 struct reader {
     struct pd__server *s;
     struct pd_req *req;
     struct json_object *o;
     struct pd__wish *w;
 };
+
+static bool asks_nothing(const char *name, struct json_object *value)
+{
+    const char *json = json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN);
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
+        if (strcmp(idle[i].name, name) == 0 && strcmp(idle[i].value, json) == 0)
+            return true;
+    return false;
+}
 
 static enum pd_rc check_names(struct reader *r, struct pd_err *err)
 {
@@ -59,7 +85,7 @@ static enum pd_rc check_names(struct reader *r, struct pd_err *err)
         for (size_t i = 0; i < sizeof params / sizeof *params && !known; i++)
             known = strcmp(params[i].name, key) == 0 &&
                     (params[i].where & (r->w->chat ? CHAT : TEXT)) != 0;
-        if (known || !value) /* null is what absent is */
+        if (known || !value || asks_nothing(key, value)) /* null is what absent is */
             continue;
         r->w->param = pd_arena_strdup(&r->req->arena, key);
         return PD_FAIL(err, PD_INVALID, "%.60s is not supported here", key);
@@ -85,14 +111,27 @@ static enum pd_rc read_f64(struct reader *r, const char *key, double min, double
     return PD_OK;
 }
 
+/* 1.0 is a whole number too: some clients write all numbers so. */
+static bool whole(struct json_object *v, int64_t *out)
+{
+    double x = json_object_is_type(v, json_type_double) ? json_object_get_double(v) : NAN;
+    if (json_object_is_type(v, json_type_int))
+        *out = json_object_get_int64(v);
+    else if (x == floor(x) && fabs(x) < 0x1p53)
+        *out = (int64_t)x;
+    else
+        return false;
+    return true;
+}
+
 static enum pd_rc read_i64(struct reader *r, const char *key, int64_t min, int64_t max,
                            int64_t *out, struct pd_err *err)
 {
     struct json_object *v = pd_json_get(r->o, key);
     if (!v)
         return PD_OK;
-    int64_t x = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : min - 1;
-    if (!json_object_is_type(v, json_type_int) || x < min || x > max) {
+    int64_t x = 0;
+    if (!whole(v, &x) || x < min || x > max) {
         r->w->param = key;
         return PD_FAIL(err, PD_INVALID, "%s must be a whole number from %lld to %lld", key,
                        (long long)min, (long long)max);
@@ -179,7 +218,7 @@ static enum pd_rc read_logprobs(struct reader *r, struct pd_err *err)
             w->param = "top_logprobs";
             rc = PD_FAIL(err, PD_INVALID, "top_logprobs needs logprobs: true");
         }
-    } else if (pd_json_get(r->o, "logprobs")) {
+    } else if (pd_json_bool(r->o, "logprobs", true) && pd_json_get(r->o, "logprobs")) {
         w->logprobs = true;
         PD_TRY(read_i64(r, "logprobs", 0, PD_SERVE_MAX_TOP, &w->ask.top_logprobs, err));
     }
@@ -292,6 +331,18 @@ static enum pd_rc say_context(const struct reader *r, enum pd_rc rc, struct pd_e
                            : rc;
 }
 
+/* An empty prompt asks for a text from its beginning, for which models have a token. */
+static enum pd_rc begin(const struct reader *r, struct pd_ids *ids, struct pd_err *err)
+{
+    const struct pd_model *m = r->s->model;
+    int32_t bos = pd_tokenizer_bos(m->tok) >= 0 ? pd_tokenizer_bos(m->tok) : m->cfg.bos_id;
+    if (bos < 0)
+        return PD_FAIL(err, PD_INVALID,
+                       "prompt is empty, and the model has no token that begins a text (bos)");
+    pd_ids_push(ids, bos);
+    return PD_OK;
+}
+
 static enum pd_rc encode_text(struct reader *r, struct pd_str text, struct pd_id_span *out,
                               struct pd_str *echoed, struct pd_err *err)
 {
@@ -299,6 +350,8 @@ static enum pd_rc encode_text(struct reader *r, struct pd_str text, struct pd_id
     enum pd_rc rc =
         pd_tokenizer_encode_most(r->s->model->tok, text, PD_TOK_ADD_SPECIAL, context(r), ids, err);
     rc = say_context(r, rc, err);
+    if (rc == PD_OK && ids->len == 0)
+        rc = begin(r, ids, err);
     *out = (struct pd_id_span){ids->ptr, (int64_t)ids->len};
     *echoed = text;
     return rc;
@@ -370,31 +423,17 @@ static enum pd_rc read_prompt(struct reader *r, struct pd_err *err)
     return rc;
 }
 
-/* {"content": [{"type":"text","text"}...]} becomes {"content": text}; the newer name of the system
- * role becomes the one that templates know. */
+/* The newer name of the system role becomes the one that templates know. */
 static enum pd_rc plain_message(struct json_object *msg, size_t at, struct pd_err *err)
 {
-    struct json_object *parts = pd_json_get(msg, "content");
     if (pd_str_eqz(pd_json_str(msg, "role"), "developer"))
         json_object_object_add(msg, "role", json_object_new_string("system"));
-    if (!json_object_is_type(parts, json_type_array))
-        return PD_OK;
-    struct pd_buf text;
-    enum pd_rc rc = PD_OK;
-    pd_buf_init(&text, 0);
-    for (size_t i = 0; rc == PD_OK && i < json_object_array_length(parts); i++) {
-        struct json_object *part = json_object_array_get_idx(parts, i);
-        struct pd_str piece = pd_json_str(part, "text");
-        if (pd_str_eqz(pd_json_str(part, "type"), "text") && piece.ptr)
-            pd_buf_addstr(&text, piece);
-        else
-            rc = PD_FAIL(err, PD_INVALID, "messages[%zu]: only text parts are supported", at);
-    }
-    if (rc == PD_OK)
-        json_object_object_add(msg, "content",
-                               json_object_new_string_len(pd_buf_cstr(&text), (int)text.len));
-    pd_buf_release(&text);
-    return rc;
+    if (!pd_json_get(msg, "content") && pd_json_get(msg, "tool_calls"))
+        return PD_FAIL(err, PD_INVALID,
+                       "messages[%zu] calls tools, which is not supported here; give its content "
+                       "as text",
+                       at);
+    return PD_OK;
 }
 
 static enum pd_rc read_messages(struct reader *r, struct pd_err *err)

@@ -224,6 +224,34 @@ out:
     return rc;
 }
 
+/* {"content": [{"type":"text","text"}...]} becomes {"content": text}: templates of models of text
+ * know no parts. */
+static enum pd_rc join_parts(struct json_object *msg, size_t at, struct pd_err *err)
+{
+    struct json_object *parts = pd_json_get(msg, "content");
+    struct pd_buf text;
+    enum pd_rc rc = PD_OK;
+    if (!json_object_is_type(parts, json_type_array))
+        return PD_OK;
+    pd_buf_init(&text, 0);
+    for (size_t i = 0; rc == PD_OK && i < json_object_array_length(parts); i++) {
+        struct json_object *part = json_object_array_get_idx(parts, i);
+        struct pd_str piece = pd_json_str(part, "text"), type = pd_json_str(part, "type");
+        if (pd_str_eqz(type, "text") && piece.ptr)
+            pd_buf_addstr(&text, piece);
+        else
+            rc = PD_FAIL(err, PD_INVALID,
+                         "message %zu: part %zu of its content is \"%.*s\"; only parts "
+                         "{\"type\":\"text\",\"text\"} are supported",
+                         at, i, (int)(type.len < 40 ? type.len : 40), type.ptr ? type.ptr : "");
+    }
+    if (rc == PD_OK)
+        json_object_object_add(msg, "content",
+                               json_object_new_string_len(pd_buf_cstr(&text), (int)text.len));
+    pd_buf_release(&text);
+    return rc;
+}
+
 enum pd_rc pd_chat_msgs_from_json(struct json_object *list, struct pd_chat_msg **out, size_t *n,
                                   struct pd_err *err)
 {
@@ -236,6 +264,11 @@ enum pd_rc pd_chat_msgs_from_json(struct json_object *list, struct pd_chat_msg *
         return PD_FAIL(err, PD_NOMEM, "no memory for %zu messages", len);
     for (size_t i = 0; i < len; i++) {
         struct json_object *m = json_object_array_get_idx(list, i);
+        enum pd_rc rc = join_parts(m, i, err);
+        if (rc != PD_OK) {
+            pd_free(msgs);
+            return rc;
+        }
         msgs[i] = (struct pd_chat_msg){pd_json_str(m, "role"), pd_json_str(m, "content"), m};
         if (!msgs[i].role.ptr || !msgs[i].content.ptr) {
             pd_free(msgs);

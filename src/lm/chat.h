@@ -64,8 +64,9 @@ PD_CHECKED enum pd_rc pd_chat_encode_most(const struct pd_chat *c, const struct 
                                           bool add_generation_prompt, size_t most,
                                           struct pd_ids *out, struct pd_err *err);
 
-/* [{"role","content"}...] -> messages borrowed from the tree; *out is pd_free'd by the caller.
- * PD_INVALID naming the message that has no string role or content. */
+/* [{"role","content"}...] -> messages borrowed from the tree; *out is pd_free'd by the caller. A
+ * content that is a list of text parts becomes one text, in the tree. PD_INVALID naming the message
+ * that has no string role or content, or a part that is no text. */
 PD_CHECKED enum pd_rc pd_chat_msgs_from_json(struct json_object *list, struct pd_chat_msg **out,
                                              size_t *n, struct pd_err *err);
 

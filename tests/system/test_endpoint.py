@@ -274,6 +274,15 @@ def test_answers(endpoint, tmp_path):
     assert KEY not in done.stdout + done.stderr and not (tmp_path / "a.jsonl.partial").exists()
 
 
+def test_text_parts_are_joined(endpoint, tmp_path):
+    parts = [{"role": "user", "content": [{"type": "text", "text": "ok "}, {"type": "text", "text": "parts"}]}]
+    image = [{"role": "user", "content": [{"type": "text", "text": "ok"}, {"type": "image_url", "image_url": {"url": "x"}}]}]
+    done = collect(endpoint, tmp_path, [parts, image], "--n", 1, "--skip-bad")
+    assert done.returncode == 0 and 'p.jsonl:2: message 0: part 1 of its content is "image_url"' in done.stderr, done.stderr
+    assert endpoint.bodies[0]["messages"] == [{"role": "user", "content": "ok parts"}]
+    assert [r["answers"][0]["text"] for r in read_jsonl(tmp_path / "a.jsonl")] == ["answer 1 to ok parts"]
+
+
 def test_what_is_sent(endpoint, tmp_path):
     done = collect(endpoint, tmp_path, ["ok plain"], "--n", 2, "--chat", "off", "--greedy", "--top-k", 5, "--top-p", 0.5,
                    "--min-p", 0.1, "--seed", 40, "--repetition-penalty", 1.5, "--api-key-env", "OTHER", env={"OTHER": "k2"})

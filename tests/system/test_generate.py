@@ -201,6 +201,15 @@ def test_repeats_are_marked(tmp_path):
     assert summary["duplicates"] == sum(a.get("duplicate", False) for r in rows for a in r["answers"])
 
 
+def test_text_parts_are_one_text(podium, tmp_path):
+    """Contents as lists of text parts, as chat APIs have them, are joined, and stand so in the answers."""
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    given = write_jsonl(tmp_path / "p.jsonl", [{"prompt": [{"role": "user", "content": c}]} for c in (parts, "Hello")])
+    podium("generate", "--model", LLAMA, "--prompts", given, "--out", tmp_path / "a.jsonl", "--greedy", "--n", 1, "--max-new-tokens", 12)
+    a, b = read_jsonl(tmp_path / "a.jsonl")
+    assert a["prompt"] == b["prompt"] and a["answers"] == b["answers"]
+
+
 def test_chat(podium, tmp_path):
     """tiny-llama has a ChatML template: text becomes a user's turn, a list of messages is taken as it is."""
     text, chat = [{"prompt": "Hello"}], [{"prompt": [{"role": "user", "content": "Hello"}]}]

@@ -233,7 +233,11 @@ BAD = [
     ({"presence_penalty": 3}, 400, "presence_penalty"),
     ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
     ({"response_format": {"type": "json_object"}}, 400, "response_format"),
-    ({"tools": []}, 400, "tools"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools"),
+    ({"tool_choice": "required"}, 400, "tool_choice"),
+    ({"modalities": ["text", "audio"]}, 400, "modalities"),
+    ({"seed": 1.5}, 400, "seed"),
+    ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}]}, 400, "messages"),
     ({"logit_bias": {"5": 1}}, 400, "logit_bias"),
     ({"temprature": 1}, 400, "temprature"),
     ({"messages": [{"role": "user", "content": "long " * 500}]}, 400, "messages"),
@@ -250,7 +254,7 @@ def test_bad_chats(tiny, change, status, param):
 
 
 @pytest.mark.parametrize("change,param", [
-    ({"prompt": None}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": [["a"]]}, "prompt"), ({"prompt": []}, "prompt"),
+    ({"prompt": None}, "prompt"), ({"prompt": [[]]}, "prompt"), ({"prompt": [["a"]]}, "prompt"), ({"prompt": []}, "prompt"),
     ({"prompt": [1, 10**9]}, "prompt"), ({"prompt": [-1]}, "prompt"), ({"best_of": 3}, "best_of"),
     ({"suffix": "x"}, "suffix"), ({"echo": True, "logprobs": 1}, "echo"), ({"logprobs": True}, "logprobs"),
     ({"prompt": ["a"] * 1025}, "prompt"), ({"prompt": ["a"] * 20, "n": 100}, "prompt")])
@@ -266,6 +270,27 @@ def test_more_than_the_context_is_not_counted(tiny, prompt):
         error = tiny.post(what, body, status=400)["error"]
         assert re.search(r"no room in the model's context of (\d+): the text has more than \1 tokens", error["message"])
         assert error["param"] == param
+
+
+def test_what_asks_for_nothing(tiny):
+    """Clients send their defaults along; those of what is not supported change nothing."""
+    idle = {"logit_bias": {}, "seed": 1.0, "n": 1.0}
+    chat = tiny.chat("hi", max_tokens=8, tools=[], tool_choice="none", parallel_tool_calls=False, modalities=["text"], **idle)
+    assert chat["choices"] == tiny.chat("hi", max_tokens=8, seed=1)["choices"]
+    text = tiny.text("hi", max_tokens=8, suffix="", logprobs=False, **idle)
+    assert text["choices"] == tiny.text("hi", max_tokens=8, seed=1)["choices"] and text["choices"][0]["logprobs"] is None
+
+
+def test_an_empty_prompt_begins_a_text(tiny):
+    bos = json.loads((TINY / "config.json").read_text())["bos_token_id"]
+    begun = tiny.text("", seed=4, max_tokens=8, echo=True)
+    assert begun["choices"] == tiny.text([bos], seed=4, max_tokens=8)["choices"] and begun["usage"]["prompt_tokens"] == 1
+
+
+def test_tool_calls_are_refused_by_name(tiny):
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}]
+    error = tiny.post("chat/completions", {"messages": messages}, 400)["error"]
+    assert "messages[1] calls tools" in error["message"]
 
 
 def test_what_is_ignored_and_null_is_absent(tiny):
