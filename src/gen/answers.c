@@ -70,7 +70,7 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
         enum pd_rc rc = pd_prompt_encode(j->model, &po, &prompts->v[i], &it->ids, &cut, &e);
         if (rc == PD_OK && prompts->v[i].ids)
             rc = add_text(j, it, &e);
-        if (rc == PD_UNSUPPORTED || rc == PD_NOMEM) { /* no fault of this row */
+        if (pd_prompt_ends_all(rc)) {
             if (err)
                 *err = e;
             pd_ids_release(&it->ids);

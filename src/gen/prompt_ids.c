@@ -1,6 +1,7 @@
 #include "gen/prompt_ids.h"
 #include "lm/model.h"
 #include "base/mem.h"
+#include "base/sig.h"
 
 #include <string.h>
 
@@ -113,24 +114,83 @@ out:
 
 /* ---- chats ---- */
 
-static enum pd_rc render(const struct pd_model *m, const struct pd_chat_msg *msgs, size_t n,
-                         struct pd_ids *ids, struct pd_err *err)
+/* A chat that is to be cut: a system message stays, what follows it begins ever later. */
+struct chat {
+    const struct pd_model *m;
+    const struct pd_prompt_opts *o;
+    const struct pd_chat_msg *msgs;
+    size_t n, first;          /* first: behind the system message */
+    struct pd_chat_msg *left; /* (n) what was rendered last */
+    size_t n_left;
+    struct pd_ids *ids;
+    size_t excess; /* tokens that are too many in ids */
+};
+
+static enum pd_rc go_on(struct pd_err *err)
 {
-    ids->len = 0;
-    return pd_chat_encode(&m->chat, m->tok, msgs, n, true, ids, err);
+    return pd_sig_stop() ? PD_FAIL(err, PD_INTERRUPTED, "interrupted while prompts were read")
+                         : PD_OK;
 }
 
-/* Drops the oldest message that may go, and those behind it up to the next user's. */
-static size_t drop_oldest(struct pd_chat_msg *msgs, size_t n)
+/* Renders what is left. */
+static enum pd_rc render(struct chat *c, struct pd_err *err)
 {
-    size_t first = n > 0 && pd_str_eqz(msgs[0].role, "system"), gone = 0;
-    if (n - first < 2)
-        return 0;
-    do
-        gone++;
-    while (first + gone + 1 < n && !pd_str_eqz(msgs[first + gone].role, "user"));
-    memmove(msgs + first, msgs + first + gone, (n - first - gone) * sizeof *msgs);
-    return gone;
+    enum pd_rc rc = go_on(err);
+    if (rc != PD_OK)
+        return rc;
+    c->ids->len = 0;
+    rc = pd_chat_encode(&c->m->chat, c->m->tok, c->left, c->n_left, true, c->ids, err);
+    return rc == PD_OK ? excess_of(c->m, c->o, c->ids->len, &c->excess, err) : rc;
+}
+
+/* Renders the messages from `begin` on, behind the system's. */
+static enum pd_rc render_from(struct chat *c, size_t begin, struct pd_err *err)
+{
+    memcpy(c->left, c->msgs, c->first * sizeof *c->left);
+    memcpy(c->left + c->first, c->msgs + begin, (c->n - begin) * sizeof *c->left);
+    c->n_left = c->first + c->n - begin;
+    return render(c, err);
+}
+
+/* Where what is left can begin, into at (n + 1): each time the oldest message goes, and those
+ * behind it up to the next user's. The last message never goes. */
+static size_t list_begins(const struct chat *c, size_t *at)
+{
+    size_t n = 0;
+    at[n++] = c->first;
+    for (size_t i = c->first + 1; i < c->n; i++)
+        if (i + 1 == c->n || pd_str_eqz(c->msgs[i].role, "user"))
+            at[n++] = i;
+    return n;
+}
+
+/* Drops as few of the oldest messages as make it fit; all but the last if it must be. Rendering a
+ * chat takes as long as it is: the place is found by bisection, since later beginnings have fewer
+ * tokens. A template that knows better costs a message more or less, what is left fits all the
+ * same. */
+static enum pd_rc drop_oldest(struct chat *c, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    size_t *at = pd_xalloc((c->n + 1) * sizeof *at);
+    size_t too_many = 0, fits = list_begins(c, at) - 1, now = fits;
+    if (fits == 0)
+        goto out;
+    PD_TRY(render_from(c, at[fits], err));
+    if (c->excess > 0) /* the last message alone is too long */
+        goto out;
+    while (fits - too_many > 1) {
+        now = too_many + (fits - too_many) / 2;
+        PD_TRY(render_from(c, at[now], err));
+        if (c->excess > 0)
+            too_many = now;
+        else
+            fits = now;
+    }
+    if (now != fits)
+        rc = render_from(c, at[fits], err);
+out:
+    pd_free(at);
+    return rc;
 }
 
 /* What ids (n) say, without the half of a character that a cut may leave at their left. */
@@ -173,30 +233,36 @@ out:
 }
 
 static enum pd_rc encode_chat(const struct pd_model *m, const struct pd_prompt_opts *o,
-                              struct pd_chat_msg *msgs, size_t n, struct pd_ids *ids, bool *cut,
-                              struct pd_err *err)
+                              const struct pd_chat_msg *msgs, size_t n, struct pd_ids *ids,
+                              bool *cut, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_buf last;
-    size_t excess;
+    struct chat c = {.m = m, .o = o, .msgs = msgs, .n = n, .ids = ids};
+    c.first = n > 0 && pd_str_eqz(msgs[0].role, "system");
+    c.left = pd_xalloc((n + 1) * sizeof *c.left);
     pd_buf_init(&last, 0);
-    PD_TRY(render(m, msgs, n, ids, err));
-    PD_TRY(excess_of(m, o, ids->len, &excess, err));
-    while (excess > 0) {
-        size_t gone = drop_oldest(msgs, n);
-        if (gone == 0)
-            PD_TRY(cut_text(m->tok, &msgs[n - 1].content, excess, &last, err));
-        n -= gone;
-        *cut = true;
-        PD_TRY(render(m, msgs, n, ids, err));
-        PD_TRY(excess_of(m, o, ids->len, &excess, err));
+    PD_TRY(render_from(&c, c.first, err));
+    if (c.excess == 0)
+        goto out;
+    *cut = true;
+    PD_TRY(drop_oldest(&c, err));
+    while (c.excess > 0) {
+        PD_TRY(cut_text(m->tok, &c.left[c.n_left - 1].content, c.excess, &last, err));
+        PD_TRY(render(&c, err));
     }
 out:
     pd_buf_release(&last);
+    pd_free(c.left);
     return rc;
 }
 
 /* ---- all ---- */
+
+bool pd_prompt_ends_all(enum pd_rc rc)
+{
+    return rc == PD_UNSUPPORTED || rc == PD_NOMEM || rc == PD_INTERRUPTED;
+}
 
 enum pd_rc pd_prompt_encode(const struct pd_model *m, const struct pd_prompt_opts *o,
                             const struct pd_prompt *p, struct pd_ids *ids, bool *cut,
@@ -209,6 +275,7 @@ enum pd_rc pd_prompt_encode(const struct pd_model *m, const struct pd_prompt_opt
                        one = {.role = PD_STR("user"), .content = pd_json_value_str(prompt)};
     size_t n = 1;
     *cut = false;
+    PD_TRY(go_on(err));
     if (p->ids) {
         PD_TRY(take_ids(m, o, p->ids, ids, cut, err));
     } else if (list || pd_prompt_chats(m, o)) {
@@ -241,7 +308,7 @@ enum pd_rc pd_prompts_fit(struct pd_prompts *prompts, const struct pd_model *m,
         bool cut;
         ids.len = 0;
         rc = pd_prompt_encode(m, o, &prompts->v[i], &ids, &cut, &why);
-        if (rc == PD_UNSUPPORTED || rc == PD_NOMEM) {
+        if (pd_prompt_ends_all(rc)) {
             if (err)
                 *err = why;
             break;

@@ -30,11 +30,13 @@ struct pd_prompt_opts {
 bool pd_prompt_chats(const struct pd_model *m, const struct pd_prompt_opts *o);
 /* Tokens an answer to a prompt of n tokens may have; <= 0: none. */
 int64_t pd_prompt_room(const struct pd_model *m, const struct pd_prompt_opts *o, int64_t n);
-/* Appends the ids of p to *ids; *cut when some were left out. PD_UNSUPPORTED and PD_NOMEM are no
- * fault of this prompt, other codes say what is wrong with it. */
+/* Appends the ids of p to *ids; *cut when some were left out. */
 PD_CHECKED enum pd_rc pd_prompt_encode(const struct pd_model *m, const struct pd_prompt_opts *o,
                                        const struct pd_prompt *p, struct pd_ids *ids, bool *cut,
                                        struct pd_err *err);
+/* Of its codes: no fault of this prompt, and no other is asked for then (PD_UNSUPPORTED, PD_NOMEM,
+ * PD_INTERRUPTED); other codes say what is wrong with it. */
+bool pd_prompt_ends_all(enum pd_rc rc);
 /* Looks at every prompt; those that this model cannot be asked are reported and taken out. */
 PD_CHECKED enum pd_rc pd_prompts_fit(struct pd_prompts *prompts, const struct pd_model *m,
                                      const struct pd_prompt_opts *o, struct pd_err *err);

@@ -1,10 +1,13 @@
 """Options of podium generate one by one: log-probs, bad words, long prompts, prompts as ids, damaged models."""
 import json
 import shutil
+import signal
 import struct
+import subprocess
+import time
 
 import pytest
-from conftest import FIXTURES, read_jsonl, write_jsonl
+from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
 from test_generate import GPT2, LLAMA, make_prompts, run
 
 MODELS = pytest.mark.parametrize("model", [GPT2, LLAMA], ids=lambda m: m.name)
@@ -188,6 +191,33 @@ def test_truncate_left_keeps_the_template(podium, tmp_path):
     fits = generate(podium, tmp_path, LLAMA, rows, *flags, "--skip-bad")
     assert 0 < len(fits) < len(rows)
     assert got in [r["answers"][0]["ids"] for r in fits]
+
+
+def test_truncate_left_of_a_long_chat_is_quick(podium, tmp_path):
+    """Where what is left begins is searched for, not walked to: as much as one dropped turn less would not fit."""
+    turns = [{"role": r, "content": f"{w} tea {i} " * 4} for i in range(2000) for r, w in (("user", "what"), ("assistant", "that"))]
+    flags = ["--max-new-tokens", 16, "--n", 1, "--seed", 4]
+    begin = time.monotonic()
+    (row,) = generate(podium, tmp_path, LLAMA, [{"prompt": turns[:-1]}], *flags, "--too-long", "truncate-left")
+    assert time.monotonic() - begin < 10  # walked to: a minute
+    rows = [{"id": str(k), "prompt": turns[-k:-1]} for k in range(2, 40, 2)]
+    fits = generate(podium, tmp_path, LLAMA, rows, *flags, "--skip-bad", "--too-long", "error")
+    longest = [r for r in fits if r["answers"][0]["tokens"] == 16 or r["answers"][0]["finish_reason"] == "stop"][-1]
+    assert row["answers"] == longest["answers"] and len(fits) < len(rows)
+
+
+def test_truncate_left_can_be_interrupted(tmp_path):
+    turns = [{"role": "user", "content": f"what tea {i} " * 40} for i in range(2000)]
+    given = write_jsonl(tmp_path / "p.jsonl", [{"prompt": turns}] * 40)
+    p = subprocess.Popen([podium_bin(), "generate", "--model", LLAMA, "--prompts", given, "--out", tmp_path / "a.jsonl",
+                          "--max-new-tokens", "16", "--too-long", "truncate-left"], stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.5)
+        assert p.poll() is None, p.stderr.read()
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(10) == 3 and "interrupted while prompts were read" in p.stderr.read()
+    finally:
+        p.kill()
 
 
 def test_truncate_left_refusals(tmp_path):
