@@ -35,8 +35,8 @@ struct collect {
     int64_t next_ns, next_tokens_ns, pause_ns; /* no request begins before any of these */
     int64_t stagger_ns;                        /* between two requests, after a pause */
     int failed_in_a_row, n_running;
-    bool new_max_name;
-    enum pd_rc rc; /* what ended it all */
+    bool new_max_name, answered; /* answered: it has, in this run or an earlier one */
+    enum pd_rc rc;               /* what ended it all */
     struct pd_err err;
 };
 
@@ -189,6 +189,7 @@ static void take(struct collect *c, struct pd__item *it, int64_t slot,
     struct pd_err err;
     j->sum->unknown += got->new_tokens < 0;
     c->failed_in_a_row = 0;
+    c->answered = true;
     if (!it->slots)
         it->slots = pd_xalloc((size_t)j->opts->n * sizeof *it->slots);
     it->slots[slot] = (struct pd__slot){.text = got->text,
@@ -266,7 +267,11 @@ static enum next judge(struct asker *a, struct attempt *t, enum pd_endpoint_verd
         fail_item(c, t->it, 1, err);
         break;
     case PD_ENDPOINT_FATAL:
-        end_all(c, PD_IO, err);
+        /* the key is good: moderation, as some endpoints say that */
+        if (got->status == 403 && c->answered)
+            fail_item(c, t->it, 1, err);
+        else
+            end_all(c, PD_IO, err);
         break;
     case PD_ENDPOINT_STOPPED:
         break;
@@ -480,6 +485,7 @@ enum pd_rc pd_answers_collect(const struct pd_endpoint *ep, struct pd_prompts *p
     pthread_mutex_init(&c.lock, NULL);
     PD_TRY(prepare(&c, err));
     PD_TRY(pd__answers_open(&j, err));
+    c.answered = j.n_finished > 0;
     rc = pd__answers_settle(&j, run(&c, err), err);
 out:
     pthread_mutex_destroy(&c.lock);

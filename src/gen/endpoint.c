@@ -81,6 +81,75 @@ void pd_endpoint_body(const struct pd_endpoint *e, const struct pd_endpoint_ask 
 
 /* ---- the reply */
 
+#define REPLACEMENT "\xEF\xBF\xBD"
+
+/* The code of \uXXXX at the beginning of s, else -1. */
+static int escaped_unit(struct pd_str s)
+{
+    int code = 0;
+    if (s.len < 6 || s.ptr[0] != '\\' || s.ptr[1] != 'u')
+        return -1;
+    for (int i = 2; i < 6; i++) {
+        const char *digits = "0123456789abcdef", *at = strchr(digits, s.ptr[i] | 0x20);
+        if (!at || !s.ptr[i])
+            return -1;
+        code = code * 16 + (int)(at - digits);
+    }
+    return code;
+}
+
+/* Copies s with U+FFFD for escapes of half a surrogate pair. */
+static void mend_escapes(struct pd_str s, struct pd_buf *out)
+{
+    while (s.len) {
+        const char *at = memchr(s.ptr, '\\', s.len);
+        size_t plain = at ? (size_t)(at - s.ptr) : s.len;
+        pd_buf_addstr(out, (struct pd_str){s.ptr, plain});
+        s = (struct pd_str){s.ptr + plain, s.len - plain};
+        struct pd_str behind = s.len > 6 ? (struct pd_str){s.ptr + 6, s.len - 6} : PD_STR("");
+        int unit = escaped_unit(s), next = escaped_unit(behind);
+        size_t n = s.len < 2 ? s.len : 2;
+        if (unit >= 0xd800 && unit < 0xdc00 && next >= 0xdc00 && next < 0xe000)
+            n = 12;
+        else if (unit >= 0)
+            n = 6;
+        pd_buf_addstr(out, n == 6 && unit >= 0xd800 && unit < 0xe000 ? PD_STR("\\ufffd")
+                                                                     : (struct pd_str){s.ptr, n});
+        s = (struct pd_str){s.ptr + n, s.len - n};
+    }
+}
+
+/* Copies s with U+FFFD for what is not Unicode: endpoints cut characters in two, and asking again
+ * costs as much as it did. */
+static void mend(struct pd_str s, struct pd_buf *out)
+{
+    while (s.len) {
+        size_t good = pd_utf8_valid_prefix(s), bad = 0;
+        mend_escapes((struct pd_str){s.ptr, good}, out);
+        if (good < s.len) {
+            pd_buf_adds(out, REPLACEMENT);
+            do
+                bad++;
+            while (good + bad < s.len && ((unsigned char)s.ptr[good + bad] & 0xc0) == 0x80);
+        }
+        s = (struct pd_str){s.ptr + good + bad, s.len - good - bad};
+    }
+}
+
+static enum pd_rc parse(struct pd_str body, struct json_object **out, struct pd_err *err)
+{
+    struct pd_buf mended;
+    enum pd_rc rc = pd_json_parse(body, out, err);
+    if (rc == PD_OK)
+        return rc;
+    pd_buf_init(&mended, 0);
+    mend(body, &mended);
+    if (pd_json_parse(pd_buf_str(&mended), out, NULL) == PD_OK) /* else the first error says it */
+        rc = PD_OK;
+    pd_buf_release(&mended);
+    return rc;
+}
+
 /* The first line of a text from outside, fit for a message. Some endpoints say in it which key they
  * were given. */
 static void printable(struct pd_str text, const char *key, char *out, size_t room)
@@ -108,7 +177,7 @@ static void error_text(struct pd_str body, const char *key, char *out, size_t ro
 {
     struct json_object *o = NULL;
     struct pd_str text = body;
-    if (pd_json_parse(body, &o, NULL) == PD_OK) {
+    if (parse(body, &o, NULL) == PD_OK) {
         struct json_object *e = pd_json_get(o, "error");
         struct pd_str nested = json_object_is_type(e, json_type_string) ? pd_json_value_str(e)
                                                                         : pd_json_str(e, "message");
@@ -235,7 +304,7 @@ static enum pd_endpoint_verdict read_reply(const struct pd_endpoint *e,
     struct json_object *o = NULL;
     struct pd_err why = {0};
     enum pd_endpoint_verdict v = PD_ENDPOINT_OK;
-    if (pd_json_parse(body, &o, &why) != PD_OK || !json_object_is_type(o, json_type_object)) {
+    if (parse(body, &o, &why) != PD_OK || !json_object_is_type(o, json_type_object)) {
         char what[256] = "is not a JSON object";
         if (body.len && body.ptr[0] == '{') /* it was to be one */
             (void)snprintf(what, sizeof what, "is not a JSON object: %.200s", why.msg);
@@ -285,7 +354,7 @@ enum pd_endpoint_verdict pd_endpoint_answer(const struct pd_endpoint *e, struct 
     enum pd_endpoint_verdict v = rc == PD_INTERRUPTED   ? PD_ENDPOINT_STOPPED
                                  : rc == PD_UNSUPPORTED ? PD_ENDPOINT_FATAL
                                  : rc != PD_OK          ? PD_ENDPOINT_RETRY
-                                 : call.status != 200
+                                 : call.status / 100 != 2
                                      ? refused(e, &call, pd_buf_str(&reply), err)
                                      : read_reply(e, &call, chat, pd_buf_str(&reply), out, err);
     pd_buf_release(&reply);

@@ -164,11 +164,16 @@ class Handler(BaseHTTPRequestHandler):
     def wrongtype(self, prompt, body, n):
         self.reply(200, {"choices": [{"message": {"content": {"a": 1}}}]})
 
-    def utf8(self, prompt, body, n):
-        self.reply(200, b'{"choices": [{"message": {"content": "\xff\xfe"}}]}')
+    def bytes(self, prompt, body, n):
+        text = {"utf8": b"a\xff\xfeb", "cut": b"\xe4\xb8", "half": b"a\\ud83d", "swapped": b"\\ude00\\ud83d!",
+                "whole": b"\\ud83d\\ude00", "escaped": b"\\\\ud83d \xff"}[prompt.split()[1]]
+        self.reply(200, b'{"choices": [{"message": {"content": "' + text + b'"}}]}')
 
-    def halfpair(self, prompt, body, n):
-        self.reply(200, b'{"choices": [{"message": {"content": "\\ud83d"}}]}')
+    def created(self, prompt, body, n):
+        self.reply(201, {"choices": [{"message": {"content": "made"}}]})
+
+    def flagged(self, prompt, body, n):
+        self.reply(403, {"error": {"message": "flagged by moderation"}})
 
     def huge(self, prompt, body, n):
         self.send_response(200)
@@ -367,8 +372,7 @@ def test_pauses_are_said_and_bounded(endpoint, tmp_path):
 
 REASONS = {
     "html": "is not a JSON object (text/html): <html>", "broken": "is not a JSON object",
-    "nochoices": "has no choices", "wrongtype": "has no text", "utf8": "is not a JSON object",
-    "halfpair": "is not a JSON object: not Unicode at byte 38: \\ud83d is half of a surrogate pair", "huge": "too large", "refuse": "status 400: this prompt is too long", "filtered": "content filter",
+    "nochoices": "has no choices", "wrongtype": "has no text", "huge": "too large", "refuse": "status 400: this prompt is too long", "filtered": "content filter",
     "stall": "", "shaky": "status 500: boom",
 }
 
@@ -397,6 +401,31 @@ def test_rubbish_is_named_and_the_rest_is_kept(endpoint, tmp_path):
     assert json.loads(done.stdout)["resumed"] == len(REASONS) and json.loads(done.stdout)["failed"] == len(REASONS) - 1
     assert all(endpoint.tries[p] == before[p] for p in prompts if p.startswith("ok"))
     assert all(endpoint.tries[word] == 2 for word in REASONS)
+
+
+def test_what_is_no_character_is_replaced(endpoint, tmp_path):
+    """Models cut characters in two; that is no reason to pay again."""
+    want = {"utf8": "a\ufffd\ufffdb", "cut": "\ufffd", "half": "a\ufffd", "swapped": "\ufffd\ufffd!", "whole": "\U0001f600",
+            "escaped": "\\ud83d \ufffd"}
+    done = collect(endpoint, tmp_path, [f"bytes {w}" for w in want], "--n", 1, "--retries", 0)
+    assert done.returncode == 0, done.stderr
+    assert [r["answers"][0]["text"] for r in read_jsonl(tmp_path / "a.jsonl")] == list(want.values())
+
+
+def test_created_is_an_answer(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["created"], "--n", 1)
+    assert done.returncode == 0 and read_jsonl(tmp_path / "a.jsonl")[0]["answers"][0]["text"] == "made", done.stderr
+
+
+def test_forbidden_is_one_prompt_once_others_are_answered(endpoint, tmp_path):
+    args = ["--n", 1, "--parallel", 1, "--skip-bad"]
+    done = collect(endpoint, tmp_path, ["ok 1", "flagged", "ok 2"], *args)
+    assert done.returncode == 0 and "p.jsonl:2:" in done.stderr and "status 403: flagged by moderation" in done.stderr, done.stderr
+    assert [r["prompt"] for r in read_jsonl(tmp_path / "a.jsonl")] == ["ok 1", "ok 2"] and endpoint.tries["flagged"] == 1
+    done = collect(endpoint, tmp_path, ["flagged", "ok 1"], *args, out="b.jsonl")
+    assert done.returncode == 1 and "status 403" in done.stderr and endpoint.tries["ok 1"] == 1  # as with a bad key
+    done = collect(endpoint, tmp_path, ["ok 1"] + [f"flagged {i}" for i in range(30)], *args, out="c.jsonl")
+    assert done.returncode == 1 and "10 prompts in a row have no answer" in done.stderr
 
 
 @pytest.mark.parametrize("word,reason", [("nokey", "status 401: Incorrect API key"), ("redirect", "status 302")])
