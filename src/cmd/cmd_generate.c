@@ -283,10 +283,11 @@ int pd_cmd_generate(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("timeout", PD_OPT_I64, &a.ep.timeout_s, "SECONDS",
                    "how long an endpoint may send nothing; ten times that for a whole answer",
                    .min = 1, .max = 86400),
-        PD_OPT_ROW(
-            "max-pause", PD_OPT_I64, &a.ep.max_pause_s, "SECONDS",
-            "the longest pause that an endpoint may ask for (Retry-After); past it the job ends",
-            .min = 0, .max = 86400),
+        PD_OPT_ROW("max-pause", PD_OPT_I64, &a.ep.max_pause_s, "SECONDS",
+                   "the longest pause that an endpoint may ask for (Retry-After), past which the "
+                   "job ends; "
+                   "and how long it may send a request away until --retries count",
+                   .min = 0, .max = 86400),
         PD_OPT_ROW("api-key-env", PD_OPT_STR, &a.key_env, "VAR",
                    "the environment variable with the key"),
         PD_OPT_ROW("price-in", PD_OPT_F64, &a.ep.price_in, "X",

@@ -17,6 +17,7 @@ enum {
     LAST_WAIT_MS = 60000,
     LEAST_PAUSE_MS = 100,  /* that an endpoint may ask for */
     MOST_STAGGER_MS = 500, /* between two requests after a pause */
+    SAY_AGAIN_S = 10,
     MAX_FAILED_IN_A_ROW = 10,
     DEFAULT_MAX_NEW = 256,
 };
@@ -390,7 +391,8 @@ static enum pd_rc prepare(struct collect *c, struct pd_err *err)
     return pd_prompts_verdict(prompts, (size_t)j->n_items, err);
 }
 
-/* A pause that the endpoint asks for is said at once, then as often as progress is. */
+/* A pause that the endpoint asks for is said at once, then as often as progress is; so are short
+ * ones that follow each other. */
 static void show_progress(struct pd_progress *p, int64_t done, int64_t pause_ns, int64_t *said_ns)
 {
     char extra[64] = "";
@@ -398,7 +400,7 @@ static void show_progress(struct pd_progress *p, int64_t done, int64_t pause_ns,
     if (left > 0)
         (void)snprintf(extra, sizeof extra, "the endpoint asks for a pause: %lld s",
                        (long long)left);
-    if (left > 0 && pause_ns > *said_ns + SECOND_NS) {
+    if (left > 0 && pause_ns > *said_ns + SAY_AGAIN_S * SECOND_NS) {
         *said_ns = pause_ns;
         p->last_ns = 0;
     }

@@ -1,6 +1,7 @@
 #include "gen/endpoint.h"
 
 #include "base/mem.h"
+#include "lm/chat.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -237,7 +238,8 @@ static struct choice read_choice(struct json_object *reply, bool chat)
     if (json_object_is_type(list, json_type_array) && json_object_array_length(list) > 0)
         c.json = json_object_array_get_idx(list, 0);
     c.message = chat ? pd_json_get(c.json, "message") : c.json;
-    c.text = pd_json_str(c.message, chat ? "content" : "text");
+    if (!chat || pd_chat_join_parts(c.message, 0, NULL) == PD_OK)
+        c.text = pd_json_str(c.message, chat ? "content" : "text");
     c.finish = pd_json_str(c.json, "finish_reason");
     c.reasoned =
         pd_json_i64(pd_json_get(usage, "completion_tokens_details"), "reasoning_tokens", 0) > 0 ||

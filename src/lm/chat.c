@@ -224,9 +224,7 @@ out:
     return rc;
 }
 
-/* {"content": [{"type":"text","text"}...]} becomes {"content": text}: templates of models of text
- * know no parts. */
-static enum pd_rc join_parts(struct json_object *msg, size_t at, struct pd_err *err)
+enum pd_rc pd_chat_join_parts(struct json_object *msg, size_t at, struct pd_err *err)
 {
     struct json_object *parts = pd_json_get(msg, "content");
     struct pd_buf text;
@@ -264,7 +262,7 @@ enum pd_rc pd_chat_msgs_from_json(struct json_object *list, struct pd_chat_msg *
         return PD_FAIL(err, PD_NOMEM, "no memory for %zu messages", len);
     for (size_t i = 0; i < len; i++) {
         struct json_object *m = json_object_array_get_idx(list, i);
-        enum pd_rc rc = join_parts(m, i, err);
+        enum pd_rc rc = pd_chat_join_parts(m, i, err);
         if (rc != PD_OK) {
             pd_free(msgs);
             return rc;

@@ -64,6 +64,11 @@ PD_CHECKED enum pd_rc pd_chat_encode_most(const struct pd_chat *c, const struct 
                                           bool add_generation_prompt, size_t most,
                                           struct pd_ids *out, struct pd_err *err);
 
+/* {"content": [{"type":"text","text"}...]} becomes {"content": text}, in the tree: templates of
+ * models of text know no parts. Other contents are left as they are. PD_INVALID naming message `at`
+ * and the part that is no text. */
+PD_CHECKED enum pd_rc pd_chat_join_parts(struct json_object *msg, size_t at, struct pd_err *err);
+
 /* [{"role","content"}...] -> messages borrowed from the tree; *out is pd_free'd by the caller. A
  * content that is a list of text parts becomes one text, in the tree. PD_INVALID naming the message
  * that has no string role or content, or a part that is no text. */

@@ -169,6 +169,9 @@ class Handler(BaseHTTPRequestHandler):
                 "whole": b"\\ud83d\\ude00", "escaped": b"\\\\ud83d \xff"}[prompt.split()[1]]
         self.reply(200, b'{"choices": [{"message": {"content": "' + text + b'"}}]}')
 
+    def parts(self, prompt, body, n):
+        self.reply(200, {"choices": [{"message": {"content": [{"type": "text", "text": "two "}, {"type": "text", "text": "parts"}]}}]})
+
     def created(self, prompt, body, n):
         self.reply(201, {"choices": [{"message": {"content": "made"}}]})
 
@@ -410,6 +413,11 @@ def test_what_is_no_character_is_replaced(endpoint, tmp_path):
     done = collect(endpoint, tmp_path, [f"bytes {w}" for w in want], "--n", 1, "--retries", 0)
     assert done.returncode == 0, done.stderr
     assert [r["answers"][0]["text"] for r in read_jsonl(tmp_path / "a.jsonl")] == list(want.values())
+
+
+def test_an_answer_may_have_parts(endpoint, tmp_path):
+    done = collect(endpoint, tmp_path, ["parts"], "--n", 1)
+    assert done.returncode == 0 and read_jsonl(tmp_path / "a.jsonl")[0]["answers"][0]["text"] == "two parts", done.stderr
 
 
 def test_created_is_an_answer(endpoint, tmp_path):
