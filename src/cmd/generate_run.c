@@ -157,7 +157,8 @@ static struct pd_answers_opts variant(const struct job *j, size_t i, const char 
     o.out = out;
     o.resume = resume;
     o.first_answer = (int64_t)i * o.n; /* variants draw from streams of their own */
-    if (g->n_models * g->n_settings > 1 && !o.quiet)
+    o.numbered = g->n_models * g->n_settings > 1;
+    if (o.numbered && !o.quiet)
         fprintf(stderr, "variant %zu of %zu: %s, temperature %g, top-k %lld, top-p %g\n", i + 1,
                 g->n_models * g->n_settings, o.model_name, o.sampling.temperature,
                 (long long)o.sampling.top_k, o.sampling.top_p);
@@ -251,7 +252,7 @@ enum pd_rc pd_generate_run(struct pd_generate_args *a, struct json_object *given
                            struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct job j = {.a = a, .prompts = {.take_ids = !a->endpoint}};
+    struct job j = {.a = a, .prompts = {.take_ids = !a->endpoint, .one_id = true}};
     PD_TRY(pd_compute_parse(a->dtype, &j.compute, err));
     PD_TRY(pd_cache_parse(a->o.cache, &j.cache, err));
     PD_TRY(pd_backend_init((int)a->threads, err));

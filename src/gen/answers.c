@@ -65,7 +65,8 @@ static enum pd_rc encode_all(struct pd__job *j, struct pd_prompts *prompts, stru
     for (size_t i = 0; i < prompts->n; i++) {
         struct pd__item *it = &j->items[j->n_items];
         struct pd_err e;
-        *it = (struct pd__item){.job = j, .row = prompts->v[i].row, .line_no = prompts->v[i].line};
+        *it = (struct pd__item){
+            .job = j, .row = prompts->v[i].row, .at = i, .line_no = prompts->v[i].line};
         bool cut;
         enum pd_rc rc = pd_prompt_encode(j->model, &po, &prompts->v[i], &it->ids, &cut, &e);
         if (rc == PD_OK && prompts->v[i].ids)
@@ -341,7 +342,7 @@ static void take_items(struct pd__job *j, const struct pd__job *other)
         const struct pd__item *from = &other->items[j->n_items];
         struct pd__item *it = &j->items[j->n_items];
         *it = (struct pd__item){
-            .job = j, .row = from->row, .line_no = from->line_no, .key = from->key};
+            .job = j, .row = from->row, .at = from->at, .line_no = from->line_no, .key = from->key};
         pd_ids_add(&it->ids, from->ids.ptr, from->ids.len);
     }
     j->sum->truncated = other->sum->truncated;

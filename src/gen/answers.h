@@ -36,6 +36,7 @@ struct pd_answers_opts {
     int64_t batch;        /* answers at once, 0 = chosen */
     int64_t kv_bytes;     /* 0 = chosen */
     int64_t resamples;    /* times an answer that repeats another is drawn again */
+    bool numbered;        /* lines of OUT are {"index": place of the prompt, "row": the row} */
     bool resume, quiet;
 };
 

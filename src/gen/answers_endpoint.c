@@ -385,6 +385,7 @@ static enum pd_rc prepare(struct collect *c, struct pd_err *err)
         }
         j->items[j->n_items++] = (struct pd__item){.job = j,
                                                    .row = prompts->v[i].row,
+                                                   .at = i,
                                                    .line_no = prompts->v[i].line,
                                                    .key = key_of(prompt)};
     }

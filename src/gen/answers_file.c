@@ -79,15 +79,19 @@ out:
     return rc;
 }
 
-static bool put_row(struct pd__job *j, const struct pd__item *it)
+static bool put_row(FILE *f, size_t index, const struct pd__item *it)
 {
-    return fprintf(j->partial, "{\"index\":%lld,\"row\":%s}\n", (long long)(it - j->items),
-                   it->line) > 0;
+    return fprintf(f, "{\"index\":%zu,\"row\":%s}\n", index, it->line) > 0;
+}
+
+static bool put_item(struct pd__job *j, const struct pd__item *it)
+{
+    return put_row(j->partial, (size_t)(it - j->items), it);
 }
 
 enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it, struct pd_err *err)
 {
-    if (j->partial && (!put_row(j, it) || fflush(j->partial) != 0))
+    if (j->partial && (!put_item(j, it) || fflush(j->partial) != 0))
         return PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
     return PD_OK;
 }
@@ -120,7 +124,7 @@ enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
     bool ok = j->partial && fprintf(j->partial, "%s\n", head) > 0;
     for (int64_t i = 0; ok && i < j->n_items; i++)
         if (j->items[i].line)
-            ok = put_row(j, &j->items[i]);
+            ok = put_item(j, &j->items[i]);
     if (!ok || fflush(j->partial) != 0 || fsync(fileno(j->partial)) != 0 ||
         rename(tmp, j->partial_path) != 0) {
         rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
@@ -137,11 +141,11 @@ enum pd_rc pd__answers_write_out(struct pd__job *j, struct pd_err *err)
     struct pd_out out;
     enum pd_rc rc = pd_out_open(&out, j->opts->out, err);
     for (int64_t i = 0; rc == PD_OK && i < j->n_items; i++) {
-        if (!j->items[i].line)
-            continue;
-        rc = pd_out_write(&out, pd_str_from(j->items[i].line), err);
-        if (rc == PD_OK)
-            rc = pd_out_write(&out, PD_STR("\n"), err);
+        const struct pd__item *it = &j->items[i];
+        bool ok = !it->line || (j->opts->numbered ? put_row(out.f, it->at, it)
+                                                  : fprintf(out.f, "%s\n", it->line) > 0);
+        if (!ok)
+            rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->opts->out);
     }
     if (rc == PD_OK)
         rc = pd_out_commit(&out, err);

@@ -31,6 +31,7 @@ struct pd__item {
     uint64_t key;           /* names its random streams */
     struct pd__slot *slots; /* opts.n, from the first answer to the last */
     int64_t n_filled;
+    size_t at;      /* its place among the prompts, bad ones of this model counted */
     size_t line_no; /* of the prompts' file */
     bool failed;    /* and reported */
     char *line;     /* the finished row, without newline */

@@ -43,9 +43,10 @@ static char *manifest_line(const struct work *w)
     uint64_t hash = 0;
     for (size_t i = 0; i < w->prompts->n; i++)
         hash = hash_text(hash, plain(w->prompts->v[i].row));
-    return pd_xasprintf("{\"podium\":\"variants\",\"n\":%zu,\"prompts\":%zu,\"hash\":\"%016llx\","
-                        "\"what\":%s}\n",
-                        w->v->n, w->prompts->n, (unsigned long long)hash, w->v->what);
+    return pd_xasprintf(
+        "{\"podium\":\"variants\",\"version\":2,\"n\":%zu,\"prompts\":%zu,\"hash\":\"%016llx\","
+        "\"what\":%s}\n",
+        w->v->n, w->prompts->n, (unsigned long long)hash, w->v->what);
 }
 
 /* OUT.partial: taken up, or begun. */
@@ -116,8 +117,12 @@ static bool is_fresh(const struct work *w)
 /* The manifest goes last: without it the parts are nobody's. */
 static void clean(struct work *w)
 {
-    for (size_t i = 0; i < w->v->n; i++)
+    for (size_t i = 0; i < w->v->n; i++) {
+        char *partial = pd_xasprintf("%s.partial", w->parts[i]); /* of a kill just before its end */
         (void)unlink(w->parts[i]);
+        (void)unlink(partial);
+        pd_free(partial);
+    }
     if (w->manifest)
         (void)unlink(w->manifest);
 }
@@ -257,20 +262,32 @@ static void write_row(struct pd_buf *out, const struct row *r, uint64_t seed)
 
 /* ---- all rows ---- */
 
-/* The next row of a part into *row (NULL at its end). */
-static enum pd_rc next_row(struct pd_lines *lines, struct json_object **row, struct pd_err *err)
+/* A variant's answers, row by row. */
+struct part {
+    struct pd_lines *lines;
+    struct json_object *line; /* owned: {"index", "row"}; NULL at the end */
+    int64_t index;            /* the prompt's place; -1 at the end */
+};
+
+static enum pd_rc next_line(struct part *p, struct pd_err *err)
 {
     struct pd_str line;
     bool more;
-    json_object_put(*row);
-    *row = NULL;
-    enum pd_rc rc = pd_lines_next(lines, &line, &more, err);
-    if (rc == PD_OK && more)
-        rc = pd_json_parse(line, row, err);
-    if (rc == PD_OK && more && !json_object_is_type(pd_json_get(*row, "answers"), json_type_array))
+    json_object_put(p->line);
+    p->line = NULL;
+    p->index = -1;
+    enum pd_rc rc = pd_lines_next(p->lines, &line, &more, err);
+    if (rc != PD_OK || !more)
+        return rc;
+    rc = pd_json_parse(line, &p->line, err);
+    p->index = pd_json_i64(p->line, "index", -1);
+    struct json_object *row = pd_json_get(p->line, "row");
+    if (rc == PD_OK &&
+        (p->index < 0 || !json_object_is_type(pd_json_get(row, "answers"), json_type_array)))
         rc = PD_FAIL(err, PD_PARSE, "not a row of answers");
-    return rc == PD_OK ? rc
-                       : pd_err_prefix(err, "%s:%zu", pd_lines_path(lines), pd_lines_number(lines));
+    return rc == PD_OK
+               ? rc
+               : pd_err_prefix(err, "%s:%zu", pd_lines_path(p->lines), pd_lines_number(p->lines));
 }
 
 static enum pd_rc write_merged(const struct work *w, struct row *r, struct pd_out *out,
@@ -290,36 +307,56 @@ static enum pd_rc write_merged(const struct work *w, struct row *r, struct pd_ou
     return rc;
 }
 
+/* What the parts have for prompt `at`; a row that names another prompt mends nothing. */
+static enum pd_rc take_rows(const struct work *w, struct part *parts, size_t at, struct row *r,
+                            struct pd_out *out, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct json_object *id = pd_json_get(w->prompts->v[at].row, "id");
+    size_t have = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        if (parts[i].index != (int64_t)at)
+            continue;
+        r->of[i] = pd_json_get(parts[i].line, "row");
+        if (!same_json(id, pd_json_get(r->of[i], "id")))
+            return PD_FAIL(err, PD_CONFLICT, "%s:%zu: not the answers to prompt %s", w->parts[i],
+                           pd_lines_number(parts[i].lines), plain(id));
+        have++;
+    }
+    if (have == r->n)
+        PD_TRY(write_merged(w, r, out, err));
+    else
+        w->sum->missing += have > 0;
+    for (size_t i = 0; i < r->n; i++)
+        if (parts[i].index == (int64_t)at)
+            PD_TRY(next_line(&parts[i], err));
+out:
+    return rc;
+}
+
 /* Parts hold rows in the order of the prompts; a variant may lack some. */
 static enum pd_rc merge(const struct work *w, struct pd_out *out, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     size_t n = w->v->n;
-    struct pd_lines **lines = pd_xalloc(n * sizeof *lines);
+    struct part *parts = pd_xalloc(n * sizeof *parts);
     struct row r = {.of = pd_xalloc(n * sizeof(struct json_object *)), .n = n};
     for (size_t i = 0; i < n; i++) {
-        PD_TRY(pd_lines_open(&lines[i], w->parts[i], MAX_LINE, err));
-        PD_TRY(next_row(lines[i], &r.of[i], err));
+        PD_TRY(pd_lines_open(&parts[i].lines, w->parts[i], MAX_LINE, err));
+        PD_TRY(next_line(&parts[i], err));
     }
-    for (size_t p = 0; p < w->prompts->n; p++) {
-        struct json_object *id = pd_json_get(w->prompts->v[p].row, "id");
-        size_t have = 0;
-        for (size_t i = 0; i < n; i++)
-            have += same_json(id, pd_json_get(r.of[i], "id"));
-        if (have == n)
-            PD_TRY(write_merged(w, &r, out, err));
-        else
-            w->sum->missing += have > 0;
-        for (size_t i = 0; i < n; i++)
-            if (same_json(id, pd_json_get(r.of[i], "id")))
-                PD_TRY(next_row(lines[i], &r.of[i], err));
-    }
+    for (size_t p = 0; p < w->prompts->n; p++)
+        PD_TRY(take_rows(w, parts, p, &r, out, err));
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].index >= 0)
+            PD_TRY(PD_FAIL(err, PD_CONFLICT, "%s:%zu: out of order, or of no prompt", w->parts[i],
+                           pd_lines_number(parts[i].lines)));
 out:
     for (size_t i = 0; i < n; i++) {
-        pd_lines_close(lines[i]);
-        json_object_put(r.of[i]);
+        pd_lines_close(parts[i].lines);
+        json_object_put(parts[i].line);
     }
-    pd_free(lines);
+    pd_free(parts);
     pd_free(r.of);
     return rc;
 }

@@ -22,7 +22,8 @@ struct pd_variants {
     const char *what; /* one line that names variants and settings: the same for a resumed run */
     uint64_t seed;
     bool resume;
-    /* Writes the answers of variants which[0..n), each to its own out, whole or not at all. */
+    /* Writes the answers of variants which[0..n), each to its own out, whole or not at all: lines
+     * {"index": place of the prompt, "row": the row}, places ascending. */
     enum pd_rc (*make)(void *ctx, const size_t *which, const char *const *out, size_t n,
                        bool resume, struct pd_err *err);
     void *ctx;

@@ -33,10 +33,34 @@ void pd_prompts_release(struct pd_prompts *p)
         json_object_put(p->v[i].row);
     pd_free(p->v);
     pd_free(p->path);
+    pd_map_release(&p->by_id);
     memset(p, 0, sizeof *p);
 }
 
-/* Looks the row over, gives it an id, and takes it; a bad one is reported and put. */
+/* As text: 7 and "7" are one id to who imports the answers. ptr NULL: none, or an empty one. */
+static struct pd_str id_of(struct json_object *row)
+{
+    struct json_object *id = pd_json_get(row, "id");
+    struct pd_str s = pd_str_from(id ? json_object_get_string(id) : NULL);
+    return s.len ? s : (struct pd_str){0};
+}
+
+/* Rows without an id get one that no other row has: once all are known. */
+static void give_ids(struct pd_prompts *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        char id[48];
+        if (id_of(p->v[i].row).ptr)
+            continue;
+        (void)snprintf(id, sizeof id, "%zu", i + 1);
+        for (size_t k = 2; pd_map_has(&p->by_id, pd_str_from(id)); k++)
+            (void)snprintf(id, sizeof id, "%zu-%zu", i + 1, k);
+        (void)pd_map_put(&p->by_id, pd_str_from(id), (int64_t)p->v[i].line);
+        json_object_object_add(p->v[i].row, "id", json_object_new_string(id));
+    }
+}
+
+/* Looks the row over and takes it; a bad one is reported and put. */
 static void take_row(struct pd_prompts *p, struct json_object *row, size_t line)
 {
     struct json_object *prompt = pd_json_get(row, "prompt");
@@ -44,6 +68,9 @@ static void take_row(struct pd_prompts *p, struct json_object *row, size_t line)
     bool list = json_object_is_type(prompt, json_type_array);
     struct json_object *ids = p->take_ids && !prompt ? pd_json_get(row, "ids") : NULL;
     bool no_ids = !json_object_is_type(ids, json_type_array) || !json_object_array_length(ids);
+    struct pd_str id = id_of(row);
+    int64_t before = 0;
+    bool taken = id.ptr && pd_map_get(&p->by_id, id, &before);
     if (ids && no_ids)
         pd_prompts_bad(p, line, "\"ids\" is not a list of ids");
     else if (!ids && !text && !list)
@@ -55,16 +82,16 @@ static void take_row(struct pd_prompts *p, struct json_object *row, size_t line)
         pd_prompts_bad(p, line, "\"prompt\" is empty");
     else if (list && json_object_array_length(prompt) == 0)
         pd_prompts_bad(p, line, "\"prompt\" has no messages");
+    else if (taken && p->one_id)
+        pd_prompts_bad(p, line, "the id \"%.80s\" stands in line %lld already; give each its own",
+                       id.ptr, (long long)before);
     else {
         if (p->n == p->cap) {
             p->cap = p->cap ? 2 * p->cap : 64;
             p->v = pd_xrealloc(p->v, p->cap * sizeof *p->v);
         }
-        if (!pd_json_get(row, "id")) {
-            char id[24];
-            int n = snprintf(id, sizeof id, "%zu", p->n + 1);
-            json_object_object_add(row, "id", json_object_new_string_len(id, n));
-        }
+        if (id.ptr && !taken)
+            (void)pd_map_put(&p->by_id, id, (int64_t)line);
         p->v[p->n++] = (struct pd_prompt){row, ids, line};
         return;
     }
@@ -168,7 +195,9 @@ enum pd_rc pd_prompts_read(struct pd_prompts *p, const char *path, bool skip_bad
 {
     *p = (struct pd_prompts){.path = pd_xstrdup(strcmp(path, "-") == 0 ? "stdin" : path),
                              .skip_bad = skip_bad,
-                             .take_ids = p->take_ids};
+                             .take_ids = p->take_ids,
+                             .one_id = p->one_id};
+    pd_map_init(&p->by_id);
     struct pd_str name = pd_str_from(path);
     if (pd_str_ends(name, PD_STR(".gz")))
         name.len -= 3;
@@ -179,7 +208,9 @@ enum pd_rc pd_prompts_read(struct pd_prompts *p, const char *path, bool skip_bad
         rc = read_csv(p, '\t', err);
     else
         rc = read_lines(p, path, !pd_str_ends(name, PD_STR(".txt")), err);
-    if (rc != PD_OK)
+    if (rc == PD_OK)
+        give_ids(p);
+    else
         pd_prompts_release(p);
     return rc;
 }

@@ -2,12 +2,15 @@
  * line), .csv or .tsv (column `prompt`), each maybe gzipped; "-" is .jsonl on stdin.
  *
  * Every prompt becomes a JSON object with at least "id" and "prompt" (or "ids"), other keys as they
- * came. Bad rows are named on stderr as file:line: reason, the first twenty of them; then reading
- * fails, or with skip_bad goes on without them. Owner thread. */
+ * came. A row without an id (or with an empty one, as a CSV file has it) gets its number N among
+ * the prompts, as text, or where another row has that as its own the first free of N-2, N-3 ...
+ * Bad rows are named on stderr as file:line: reason, the first twenty of them; then reading fails,
+ * or with skip_bad goes on without them. Owner thread. */
 #ifndef PD_LM_PROMPTS_H
 #define PD_LM_PROMPTS_H
 
 #include "base/json.h"
+#include "base/map.h"
 
 struct pd_prompt {
     struct json_object *row; /* owned */
@@ -21,10 +24,13 @@ struct pd_prompts {
     size_t n, cap;
     size_t n_bad;
     bool skip_bad;
-    bool take_ids; /* set before reading: rows may have "ids" (a list) instead of "prompt" */
+    /* set before reading */
+    bool take_ids;       /* rows may have "ids" (a list) instead of "prompt" */
+    bool one_id;         /* a row with the id of an earlier one, as text, is bad */
+    struct pd_map by_id; /* line of the first row with it */
 };
 
-/* p is zero but for take_ids. */
+/* p is zero but for take_ids and one_id. */
 PD_CHECKED enum pd_rc pd_prompts_read(struct pd_prompts *p, const char *path, bool skip_bad,
                                       struct pd_err *err);
 void pd_prompts_release(struct pd_prompts *p);

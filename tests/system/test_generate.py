@@ -103,6 +103,22 @@ def test_prompt_files(podium, tmp_path):
     assert [(r["id"], r["metadata"]) for r in got["p.jsonl.gz"]] == [(i, {"k": [1]}) for i in range(3)]
 
 
+def test_every_prompt_has_its_id(podium, tmp_path):
+    given, out = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    rows = [{"id": "x"}, {"id": 7}, {}, {"id": "3"}, {"id": "x"}, {"id": "7"}, {"id": ""}, {"id": "3-2"}, {"id": None}]
+    write_jsonl(given, [{**r, "prompt": f"tea {i}"} for i, r in enumerate(rows)])
+    flags = ["generate", "--model", GPT2, "--prompts", given, "--out", out, "--max-new-tokens", 2, "--chat", "off", "--quiet"]
+    done = run(*flags)
+    assert done.returncode == 1 and not out.exists()
+    assert f'{given}:5: the id "x" stands in line 1 already' in done.stderr
+    assert f'{given}:6: the id "7" stands in line 2 already' in done.stderr and "2 bad rows" in done.stderr
+    podium(*flags, "--skip-bad")
+    assert [r["id"] for r in read_jsonl(out)] == ["x", 7, "3-3", "3", "5", "3-2", "7-2"]
+    (tmp_path / "p.csv").write_text("id,prompt\n,one\n,two\n", encoding="utf-8")
+    said = podium(*flags[:3], "--prompts", tmp_path / "p.csv", *flags[7:])
+    assert [json.loads(line)["id"] for line in said.splitlines()] == ["1", "2"]
+
+
 def test_bad_rows_are_named(podium, tmp_path):
     given, out = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
     lines = ['{"prompt": "fine"}', '{"prompt": 7}', "nonsense", '{"text": "x"}', '{"prompt": " "}', '[1]',

@@ -9,6 +9,7 @@ import uuid
 import pytest
 import requests
 from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
+from test_endpoint import Handler, endpoint  # noqa: F401 (a fixture)
 from test_generate import GPT2, LLAMA, make_prompts, run
 from test_serve import annotator
 
@@ -89,6 +90,29 @@ def test_rows_pass_through_and_stdout(podium, tmp_path):
     a, b = [json.loads(line) for line in out.splitlines()]
     assert (a["id"], a["metadata"], a["note"], len(a["answers"])) == (7, {"k": 1}, "x", 2)
     assert b["ids"] == [5, 6, 7] and isinstance(b["prompt"], str) and len(b["answers"]) == 2
+
+
+def test_answers_stand_under_their_prompt(endpoint, tmp_path, monkeypatch):  # noqa: F811
+    """A variant that lacks a prompt shifts nothing, whatever the ids: given twice, or as an automatic one."""
+    def half(self, prompt, body, n):
+        if body["temperature"] == 0.5:
+            return self.reply(400, {"error": {"message": "not at this temperature"}})
+        self.answer("only warm to " + prompt)
+
+    monkeypatch.setattr(Handler, "half", half, raising=False)
+    ids = [(None, "1"), ("x", "x"), ("7", 7), (None, None)]
+    for first, second in ids:
+        given = [{"prompt": "half one", "id": first}, {"prompt": "ok two", "id": second}, {"prompt": "ok three"}]
+        prompts, out = write_jsonl(tmp_path / "p.jsonl", given), tmp_path / "a.jsonl"
+        done = run("generate", "--model", endpoint.url, "--model-name", "big", "--prompts", prompts, "--out", out, "--n", 1,
+                   "--temperature", "0.9,0.5", "--skip-bad", "--quiet")
+        assert done.returncode == 0, done.stderr
+        rows = read_jsonl(out)
+        assert rows and "ok three" in [r["prompt"] for r in rows]
+        for row in rows:
+            assert len(row["answers"]) == 2
+            assert all(a["text"].endswith(" to " + row["prompt"]) for a in row["answers"]), row
+        assert len({str(r["id"]) for r in rows}) == len(rows)
 
 
 @pytest.mark.parametrize(
