@@ -290,6 +290,7 @@ void pd_jw_array_end(struct pd_jw *w)
     pd_buf_addc(w->buf, ']');
 }
 
+/* As json-c escapes, which writes trees: one text has one form, whoever writes it. */
 static void add_quoted(struct pd_buf *b, struct pd_str s)
 {
     static const char hex[] = "0123456789abcdef";
@@ -297,7 +298,7 @@ static void add_quoted(struct pd_buf *b, struct pd_str s)
     size_t from = 0;
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
-        if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
+        if (c >= 0x20 && c != '"' && c != '\\')
             continue;
         pd_buf_add(b, s.ptr + from, i - from);
         from = i + 1;
@@ -307,6 +308,12 @@ static void add_quoted(struct pd_buf *b, struct pd_str s)
             break;
         case '\\':
             pd_buf_adds(b, "\\\\");
+            break;
+        case '\b':
+            pd_buf_adds(b, "\\b");
+            break;
+        case '\f':
+            pd_buf_adds(b, "\\f");
             break;
         case '\n':
             pd_buf_adds(b, "\\n");

@@ -270,6 +270,31 @@ static void json_round_trips(void **state)
     pd_buf_release(&b);
 }
 
+/* Rows are written by hand the first time and as a tree once they were read back: in one form. */
+static void both_writers_agree(void **state)
+{
+    char all[256];
+    size_t n = 0;
+    for (int c = 0; c < 128; c++)
+        all[n++] = (char)c;
+    n += (size_t)snprintf(all + n, sizeof all - n,
+                          "\xC2\x80 \xC3\xA9 \xE2\x80\xA8\xE2\x80\xA9 "
+                          "\xEF\xBB\xBF\xEF\xBF\xBF \xF0\x9F\x98\x80</a>");
+    struct pd_buf by_hand, as_tree;
+    struct pd_jw w;
+    struct json_object *v = json_object_new_string_len(all, (int)n);
+    pd_buf_init(&by_hand, 0);
+    pd_buf_init(&as_tree, 0);
+    pd_jw_init(&w, &by_hand);
+    pd_jw_str(&w, (struct pd_str){all, n});
+    pd_jw_init(&w, &as_tree);
+    pd_jw_tree(&w, v);
+    assert_string_equal(pd_buf_cstr(&by_hand), pd_buf_cstr(&as_tree));
+    json_object_put(v);
+    pd_buf_release(&by_hand);
+    pd_buf_release(&as_tree);
+}
+
 static void csv_follows_rfc_4180(void **state)
 {
     struct pd_arena a;
@@ -444,6 +469,7 @@ int main(void)
         cmocka_unit_test(json_is_strict),
         cmocka_unit_test(json_refuses_half_a_pair),
         cmocka_unit_test(json_round_trips),
+        cmocka_unit_test(both_writers_agree),
         cmocka_unit_test(csv_follows_rfc_4180),
         cmocka_unit_test(options_come_from_the_table),
         cmocka_unit_test(times_round_trip),
