@@ -5,7 +5,6 @@
 
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum { MAX_LINE = 1 << 28 };
 
@@ -44,13 +43,13 @@ static enum pd_rc load_partial(struct pd__job *j, const char *head, struct pd_er
     struct pd_lines *lines = NULL;
     struct pd_str line;
     bool more;
-    PD_TRY(pd_lines_open(&lines, j->partial_path, MAX_LINE, err));
+    PD_TRY(pd_lines_open(&lines, j->partial->path, MAX_LINE, err));
     PD_TRY(pd_lines_next(lines, &line, &more, err));
     if (!more || !pd_str_eqz(line, head)) {
         rc = PD_FAIL(err, PD_CONFLICT,
                      "%s was left by a run with other settings or prompts; use those again, or "
                      "remove it",
-                     j->partial_path);
+                     j->partial->path);
         goto out;
     }
     for (;;) {
@@ -84,54 +83,48 @@ static bool put_row(FILE *f, size_t index, const struct pd__item *it)
     return fprintf(f, "{\"index\":%zu,\"row\":%s}\n", index, it->line) > 0;
 }
 
-static bool put_item(struct pd__job *j, const struct pd__item *it)
+static bool put_item(const struct pd__job *j, FILE *f, const struct pd__item *it)
 {
-    return put_row(j->partial, (size_t)(it - j->items), it);
+    return put_row(f, (size_t)(it - j->items), it);
 }
 
 enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it, struct pd_err *err)
 {
-    if (j->partial && (!put_item(j, it) || fflush(j->partial) != 0))
-        return PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
+    if (j->partial && (!put_item(j, j->partial->f, it) || fflush(j->partial->f) != 0))
+        return PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial->path);
     return PD_OK;
+}
+
+/* Written afresh, so that a line cut short by a crash does not stay in the middle. */
+static enum pd_rc rewrite(struct pd__job *j, const char *head, struct pd_err *err)
+{
+    enum pd_rc rc = pd_partial_begin(j->partial, err);
+    if (rc != PD_OK)
+        return rc;
+    FILE *f = j->partial->next;
+    bool ok = fprintf(f, "%s\n", head) > 0;
+    for (int64_t i = 0; ok && i < j->n_items; i++)
+        if (j->items[i].line)
+            ok = put_item(j, f, &j->items[i]);
+    return pd_partial_end(j->partial, ok, err);
 }
 
 enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    char *head = NULL, *tmp = NULL;
+    char *head = NULL;
     struct stat st;
     if (pd_fs_is_dir(j->opts->out)) /* now, not when all answers are there */
         return PD_FAIL(err, PD_INVALID, "--out %s is a folder, not a file", j->opts->out);
     if (strcmp(j->opts->out, "-") == 0 || (stat(j->opts->out, &st) == 0 && !S_ISREG(st.st_mode)))
         return PD_OK;
-    j->partial_path = pd_xasprintf("%s.partial", j->opts->out);
+    PD_TRY(pd_partial_open(&j->partial, j->opts->out, j->opts->resume, err));
+    j->keep = !j->partial->fresh;
     head = partial_head(j);
-    if (pd_fs_exists(j->partial_path)) {
-        if (!j->opts->resume) {
-            rc = PD_FAIL(err, PD_CONFLICT,
-                         "%s was left by an interrupted run; add --resume to go on with it, or "
-                         "remove it",
-                         j->partial_path);
-            goto out;
-        }
+    if (!j->partial->fresh)
         PD_TRY(load_partial(j, head, err));
-    }
-    /* written afresh, so that a line cut short by a crash does not stay in the middle; beside the
-     * old one, so that a crash now loses nothing */
-    tmp = pd_xasprintf("%s.tmp", j->partial_path);
-    j->partial = fopen(tmp, "w");
-    bool ok = j->partial && fprintf(j->partial, "%s\n", head) > 0;
-    for (int64_t i = 0; ok && i < j->n_items; i++)
-        if (j->items[i].line)
-            ok = put_item(j, &j->items[i]);
-    if (!ok || fflush(j->partial) != 0 || fsync(fileno(j->partial)) != 0 ||
-        rename(tmp, j->partial_path) != 0) {
-        rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial_path);
-        (void)unlink(tmp);
-    }
+    PD_TRY(rewrite(j, head, err));
 out:
-    pd_free(tmp);
     pd_free(head);
     return rc;
 }

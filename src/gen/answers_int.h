@@ -3,10 +3,9 @@
 #define PD_GEN_ANSWERS_INT_H
 
 #include "gen/answers.h"
+#include "gen/partial.h"
 #include "gen/stops.h"
 #include "lm/model.h"
-
-#include <stdio.h>
 
 enum { PD_ANSWERS_MAX_EOS = 16 };
 
@@ -48,9 +47,9 @@ struct pd__job {
     int32_t eos[PD_ANSWERS_MAX_EOS];
     struct pd_sampling sampling;
     struct pd_bad_words bad;
-    struct pd_buf settings; /* JSON: "params" of every row */
-    FILE *partial;
-    char *partial_path;
+    struct pd_buf settings;     /* JSON: "params" of every row */
+    struct pd_partial *partial; /* NULL: there is none */
+    bool keep;                  /* it stays when the job is released */
     struct pd_stops stops;
 };
 

@@ -4,7 +4,6 @@
 #include "base/mem.h"
 
 #include <string.h>
-#include <unistd.h>
 
 void pd__answers_init(struct pd__job *j, const struct pd_answers_opts *opts,
                       struct pd_answers_summary *sum)
@@ -66,9 +65,7 @@ void pd__answers_release(struct pd__job *j)
     pd_free(j->items);
     pd_bad_words_release(&j->bad);
     pd_buf_release(&j->settings);
-    if (j->partial)
-        (void)fclose(j->partial);
-    pd_free(j->partial_path);
+    pd_partial_close(j->partial, j->keep);
 }
 
 /* Rows that cannot be had again for nothing are not thrown away because there is no file for them.
@@ -76,12 +73,11 @@ void pd__answers_release(struct pd__job *j)
 enum pd_rc pd__answers_settle(struct pd__job *j, enum pd_rc rc, struct pd_err *err)
 {
     bool loose = !j->partial && (rc == PD_INTERRUPTED || j->n_failed > 0);
-    if (rc != PD_OK && j->partial && j->n_finished == 0)
-        (void)unlink(j->partial_path); /* nothing to go on with */
+    j->keep = j->n_finished > 0; /* else there is nothing to go on with */
     if (rc != PD_OK && !loose)
         return rc;
     enum pd_rc written = pd__answers_write_out(j, rc == PD_OK ? err : NULL);
-    if (rc == PD_OK && written == PD_OK && j->partial)
-        (void)unlink(j->partial_path);
+    if (rc == PD_OK && written == PD_OK)
+        j->keep = false;
     return rc == PD_OK ? written : rc;
 }

@@ -1,4 +1,5 @@
 #include "gen/variants.h"
+#include "gen/partial.h"
 #include "gen/same_text.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -17,10 +18,10 @@ struct work {
     const struct pd_variants *v;
     const struct pd_prompts *prompts;
     struct pd_variants_summary *sum;
-    char *manifest; /* OUT.partial; NULL where there is nothing to resume */
-    char *folder;   /* of the parts then */
-    char **parts;   /* (n) paths */
-    bool resumed;
+    struct pd_partial *manifest; /* OUT.partial; NULL where there is nothing to resume */
+    char *folder;                /* of the parts then */
+    char **parts;                /* (n) paths */
+    bool resumed, done;
 };
 
 /* ---- files ---- */
@@ -56,41 +57,33 @@ static enum pd_rc open_manifest(struct work *w, struct pd_err *err)
     struct pd_buf was;
     char *line = manifest_line(w);
     pd_buf_init(&was, 0);
-    if (!pd_fs_exists(w->manifest)) {
-        rc = pd_fs_write_atomic(w->manifest, pd_str_from(line), 0666, err);
+    PD_TRY(pd_partial_open(&w->manifest, w->v->out, w->v->resume, err));
+    w->resumed = !w->manifest->fresh;
+    if (!w->resumed) {
+        PD_TRY(pd_partial_begin(w->manifest, err));
+        PD_TRY(pd_partial_end(w->manifest, fputs(line, w->manifest->next) >= 0, err));
         goto out;
     }
-    if (!w->v->resume) {
-        rc = PD_FAIL(err, PD_CONFLICT,
-                     "%s was left by an interrupted run; add --resume to go on with it, or remove "
-                     "it",
-                     w->manifest);
-        goto out;
-    }
-    PD_TRY(pd_fs_read(w->manifest, MAX_LINE, &was, err));
-    if (!pd_str_eqz(pd_buf_str(&was), line)) {
+    PD_TRY(pd_fs_read(w->manifest->path, MAX_LINE, &was, err));
+    if (!pd_str_eqz(pd_buf_str(&was), line))
         rc =
             PD_FAIL(err, PD_CONFLICT,
                     "%s was left by a run with other models, settings or prompts; use those again, "
                     "or remove it",
-                    w->manifest);
-        goto out;
-    }
-    w->resumed = true;
+                    w->manifest->path);
 out:
     pd_free(line);
     pd_buf_release(&was);
     return rc;
 }
 
+/* Where the parts go, and whether they can outlive this run. */
 static enum pd_rc name_parts(struct work *w, struct pd_err *err)
 {
     struct stat st;
     const char *out = w->v->out;
     w->parts = pd_xalloc(w->v->n * sizeof *w->parts);
-    if (strcmp(out, "-") != 0 && (stat(out, &st) != 0 || S_ISREG(st.st_mode))) {
-        w->manifest = pd_xasprintf("%s.partial", out);
-    } else {
+    if (strcmp(out, "-") == 0 || (stat(out, &st) == 0 && !S_ISREG(st.st_mode))) {
         const char *tmp = getenv("TMPDIR");
         w->folder = pd_xasprintf("%s/podium-variants-XXXXXX", tmp && *tmp ? tmp : "/tmp");
         if (!mkdtemp(w->folder))
@@ -114,8 +107,8 @@ static bool is_fresh(const struct work *w)
     return fresh;
 }
 
-/* The manifest goes last: without it the parts are nobody's. */
-static void clean(struct work *w)
+/* The manifest goes after them: without it the parts are nobody's. */
+static void remove_parts(const struct work *w)
 {
     for (size_t i = 0; i < w->v->n; i++) {
         char *partial = pd_xasprintf("%s.partial", w->parts[i]); /* of a kill just before its end */
@@ -123,19 +116,20 @@ static void clean(struct work *w)
         (void)unlink(partial);
         pd_free(partial);
     }
-    if (w->manifest)
-        (void)unlink(w->manifest);
 }
 
 static void release(struct work *w)
 {
     if (w->folder && pd_fs_remove_tree(w->folder, NULL) != PD_OK)
         pd_log(PD_LOG_WARN, "generate", "%s is left behind", w->folder);
+    if (w->done)
+        remove_parts(w);
+    if (w->manifest)
+        pd_partial_close(w->manifest, !w->done && !is_fresh(w));
     for (size_t i = 0; w->parts && i < w->v->n; i++)
         pd_free(w->parts[i]);
     pd_free(w->parts);
     pd_free(w->folder);
-    pd_free(w->manifest);
 }
 
 /* ---- one row out of n ---- */
@@ -390,12 +384,10 @@ enum pd_rc pd_variants_make(const struct pd_variants *v, const struct pd_prompts
     enum pd_rc rc = PD_OK;
     struct work w = {.v = v, .prompts = prompts, .sum = sum};
     struct pd_out out = {0};
-    bool began = false;
     *sum = (struct pd_variants_summary){0};
     PD_TRY(name_parts(&w, err));
-    if (w.manifest)
+    if (!w.folder)
         PD_TRY(open_manifest(&w, err));
-    began = w.manifest;
     PD_TRY(make_parts(&w, err));
     PD_TRY(pd_out_open(&out, v->out, err));
     rc = merge(&w, &out, err);
@@ -403,11 +395,8 @@ enum pd_rc pd_variants_make(const struct pd_variants *v, const struct pd_prompts
         rc = pd_out_commit(&out, err);
     else
         pd_out_abandon(&out);
-    if (rc == PD_OK)
-        clean(&w);
+    w.done = rc == PD_OK;
 out:
-    if (rc != PD_OK && began && is_fresh(&w))
-        (void)unlink(w.manifest);
     release(&w);
     return rc;
 }

@@ -294,6 +294,33 @@ def test_interrupt_and_resume(podium, tmp_path, how):
     assert not partial.exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--top-k", "20,30"]], ids=["one", "variants"])
+def test_one_process_at_a_time(podium, tmp_path, more):
+    """The same command twice does not answer twice; the lock ends with its process, however that ends."""
+    cmd, out, partial = start_long_job(tmp_path)
+    cmd += more
+    part = tmp_path / "a.jsonl.variant-1.partial" if more else partial
+    job = subprocess.Popen([podium_bin(), *map(str, cmd)], stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while time.time() < deadline and (not part.exists() or part.read_bytes().count(b"\n") < 3):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.005)
+    job.send_signal(signal.SIGSTOP)
+    for again in ([], ["--resume"]):
+        done = run(*cmd, *again)
+        assert done.returncode == 1 and f"another process is at work on {partial}" in done.stderr
+        assert len(done.stderr.splitlines()) == 1 and part.read_bytes().count(b"\n") >= 3
+    job.kill()
+    job.communicate()
+    jobs = [subprocess.Popen([podium_bin(), *map(str, cmd), "--resume"], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [j.communicate(timeout=120)[1] for j in jobs]
+    assert 0 in [j.returncode for j in jobs]
+    for j, s in zip(jobs, said):
+        assert j.returncode == 0 or (j.returncode == 1 and "another process is at work" in s), s
+    assert len(read_jsonl(out)) == 60
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "p.jsonl"]
+
+
 # ---- logprobs ----
 
 
