@@ -1,6 +1,7 @@
 #include "cmd/generate_run.h"
 #include "base/mem.h"
 #include "gen/variants.h"
+#include "lm/fingerprint.h"
 #include "lm/heads.h"
 #include "lm/model.h"
 #include "tensor/backend.h"
@@ -107,7 +108,8 @@ static enum pd_rc open_model(struct job *j, size_t i, struct pd_err *err)
     PD_TRY(pd_model_open(&j->model, j->a->grid.models[i].path,
                          &(struct pd_model_options){.as_in_file = true}, err));
     j->open = i;
-    rc = pd_head_need_lm(j->model, err);
+    PD_TRY(pd_head_need_lm(j->model, err));
+    rc = pd_model_fingerprint(j->model, j->a->grid.models[i].weights, err);
 out:
     return rc;
 }
@@ -152,6 +154,7 @@ static struct pd_answers_opts variant(const struct job *j, size_t i, const char 
     const struct pd_grid_model *m = &g->models[i / g->n_settings];
     struct pd_answers_opts o = a->o;
     o.model_name = m->name;
+    o.weights = m->weights;
     o.dtype = a->dtype;
     o.sampling = pd_generate_sampling(a, m, &g->settings[i % g->n_settings]);
     o.out = out;
@@ -198,7 +201,7 @@ static enum pd_rc make_variants(void *ctx, const size_t *which, const char *cons
     return rc;
 }
 
-/* What of the command line says which answers come out, as JSON. */
+/* What of the command line says which answers come out, as JSON; the models have been opened. */
 static char *what_is_asked(const struct pd_generate_args *a, struct json_object *given_args)
 {
     static const char *const how[] = {
@@ -210,6 +213,10 @@ static char *what_is_asked(const struct pd_generate_args *a, struct json_object 
         json_object_object_del(given_args, how[i]);
     (void)snprintf(hash, sizeof hash, "%016llx", (unsigned long long)pd_words_hash(&a->words));
     json_object_object_add(given_args, "bad_words", json_object_new_string(hash));
+    struct json_object *weights = json_object_new_array();
+    for (size_t i = 0; i < a->grid.n_models; i++)
+        json_object_array_add(weights, json_object_new_string(a->grid.models[i].weights));
+    json_object_object_add(given_args, "weights", weights);
     return pd_xstrdup(json_object_to_json_string_ext(given_args, JSON_C_TO_STRING_PLAIN));
 }
 
@@ -219,11 +226,10 @@ static enum pd_rc make_all(struct job *j, struct json_object *given_args, struct
     struct pd_generate_args *a = j->a;
     struct pd_prompt_opts po = pd_answers_prompt_opts(&a->o);
     struct pd_variants_summary sum;
-    char *what = what_is_asked(a, given_args);
+    char *what = NULL;
     struct pd_variants v = {.n = a->grid.n_models * a->grid.n_settings,
                             .together = a->grid.n_settings,
                             .out = a->o.out,
-                            .what = what,
                             .seed = a->o.seed,
                             .resume = a->o.resume,
                             .make = make_variants,
@@ -236,6 +242,7 @@ static enum pd_rc make_all(struct job *j, struct json_object *given_args, struct
         PD_TRY(pd_prompts_fit(&j->prompts, j->model, &po, err));
     }
     PD_TRY(pd_prompts_verdict(&j->prompts, j->prompts.n, err));
+    v.what = what = what_is_asked(a, given_args);
     PD_TRY(pd_variants_make(&v, &j->prompts, &sum, err));
     j->sum.prompts = sum.rows;
     j->sum.answers = sum.answers;

@@ -16,6 +16,7 @@
 
 struct pd_answers_opts {
     const char *model_name;      /* as it is to stand in the answers */
+    const char *weights;         /* their fingerprint (lm/fingerprint.h), like dtype */
     const char *dtype;           /* as --dtype names it: rows of another are not gone on with */
     const char *cache;           /* as --kv-dtype names it: the same */
     const char *out;             /* path, "-" = stdout (nothing to resume then) */

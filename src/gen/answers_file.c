@@ -13,15 +13,19 @@ static char *partial_head(const struct pd__job *j)
 {
     struct pd_buf buf;
     struct pd_jw w;
-    uint64_t hash = 0;
-    for (int64_t i = 0; i < j->n_items; i++)
+    uint64_t hash = 0, rows = 0;
+    for (int64_t i = 0; i < j->n_items; i++) {
         hash = pd_rng_mix(hash, j->items[i].key);
+        rows = pd_partial_hash(rows, j->items[i].row);
+    }
     pd_buf_init(&buf, 0);
     pd_jw_init(&w, &buf);
     pd_jw_object(&w);
     pd_jw_kstrz(&w, "podium", "generate");
+    pd_jw_ki64(&w, "version", 2);
     pd_jw_kstrz(&w, "model", j->opts->model_name);
     pd_jw_kstrz(&w, "path", j->where);
+    pd_jw_kstrz(&w, "weights", j->model ? j->opts->weights : NULL);
     pd_jw_kstrz(&w, "dtype", j->model ? j->opts->dtype : NULL);
     if (j->model)
         pd_jw_kstrz(&w, "kv_dtype", j->opts->cache);
@@ -31,7 +35,8 @@ static char *partial_head(const struct pd__job *j)
     pd_jw_ki64(&w, "resample", j->opts->resamples);
     pd_jw_ki64(&w, "logprobs", j->opts->logprobs ? j->opts->top_logprobs : -1);
     pd_jw_ki64(&w, "prompts", j->n_items);
-    pd_jw_ki64(&w, "hash", (int64_t)hash);
+    pd_jw_ki64(&w, "hash", (int64_t)hash); /* of their tokens */
+    pd_jw_ki64(&w, "rows", (int64_t)rows); /* and of all that is known of them */
     pd_jw_object_end(&w);
     return pd_buf_detach(&buf);
 }
@@ -45,13 +50,7 @@ static enum pd_rc load_partial(struct pd__job *j, const char *head, struct pd_er
     bool more;
     PD_TRY(pd_lines_open(&lines, j->partial->path, MAX_LINE, err));
     PD_TRY(pd_lines_next(lines, &line, &more, err));
-    if (!more || !pd_str_eqz(line, head)) {
-        rc = PD_FAIL(err, PD_CONFLICT,
-                     "%s was left by a run with other settings or prompts; use those again, or "
-                     "remove it",
-                     j->partial->path);
-        goto out;
-    }
+    PD_TRY(pd_partial_check(j->partial, more ? line : PD_STR(""), head, err));
     for (;;) {
         PD_TRY(pd_lines_next(lines, &line, &more, err));
         if (!more)

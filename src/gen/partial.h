@@ -6,7 +6,7 @@
 #ifndef PD_GEN_PARTIAL_H
 #define PD_GEN_PARTIAL_H
 
-#include "base/str.h"
+#include "base/json.h"
 
 #include <stdio.h>
 
@@ -21,6 +21,12 @@ struct pd_partial {
  * when an interrupted run left it and this one is not to go on with it. */
 PD_CHECKED enum pd_rc pd_partial_open(struct pd_partial **out, const char *path, bool resume,
                                       struct pd_err *err);
+/* PD_CONFLICT, saying what differs, unless the first line that was found there is the one of this
+ * job: both are JSON objects. */
+PD_CHECKED enum pd_rc pd_partial_check(const struct pd_partial *p, struct pd_str was,
+                                       const char *head, struct pd_err *err);
+/* For that line: a hash over rows, one after the other, from 0. */
+uint64_t pd_partial_hash(uint64_t h, struct json_object *row);
 /* Written afresh beside the old one, which it replaces at the end: a crash meanwhile loses nothing.
  * `ok`: whether all could be written to p->next; from then on p->f is open for more. */
 PD_CHECKED enum pd_rc pd_partial_begin(struct pd_partial *p, struct pd_err *err);

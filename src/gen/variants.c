@@ -32,21 +32,14 @@ static const char *plain(struct json_object *o)
                                           JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 }
 
-static uint64_t hash_text(uint64_t h, const char *s)
-{
-    for (; *s; s++)
-        h = pd_rng_mix(h, (unsigned char)*s);
-    return pd_rng_mix(h, 256);
-}
-
 static char *manifest_line(const struct work *w)
 {
     uint64_t hash = 0;
     for (size_t i = 0; i < w->prompts->n; i++)
-        hash = hash_text(hash, plain(w->prompts->v[i].row));
+        hash = pd_partial_hash(hash, w->prompts->v[i].row);
     return pd_xasprintf(
         "{\"podium\":\"variants\",\"version\":2,\"n\":%zu,\"prompts\":%zu,\"hash\":\"%016llx\","
-        "\"what\":%s}\n",
+        "\"what\":%s}",
         w->v->n, w->prompts->n, (unsigned long long)hash, w->v->what);
 }
 
@@ -61,16 +54,11 @@ static enum pd_rc open_manifest(struct work *w, struct pd_err *err)
     w->resumed = !w->manifest->fresh;
     if (!w->resumed) {
         PD_TRY(pd_partial_begin(w->manifest, err));
-        PD_TRY(pd_partial_end(w->manifest, fputs(line, w->manifest->next) >= 0, err));
+        PD_TRY(pd_partial_end(w->manifest, fprintf(w->manifest->next, "%s\n", line) > 0, err));
         goto out;
     }
     PD_TRY(pd_fs_read(w->manifest->path, MAX_LINE, &was, err));
-    if (!pd_str_eqz(pd_buf_str(&was), line))
-        rc =
-            PD_FAIL(err, PD_CONFLICT,
-                    "%s was left by a run with other models, settings or prompts; use those again, "
-                    "or remove it",
-                    w->manifest->path);
+    rc = pd_partial_check(w->manifest, pd_str_trim(pd_buf_str(&was)), line, err);
 out:
     pd_free(line);
     pd_buf_release(&was);
@@ -209,7 +197,7 @@ static void write_answers(struct pd_jw *w, const struct row *r, uint64_t seed)
     struct pd_rng rng;
     for (size_t i = 0; i < r->n_answers; i++)
         order[i] = i;
-    pd_rng_seed(&rng, seed, hash_text(0, plain(pd_json_get(r->of[0], "prompt"))));
+    pd_rng_seed(&rng, seed, pd_partial_hash(0, pd_json_get(r->of[0], "prompt")));
     pd_rng_shuffle(&rng, order, r->n_answers);
     bool differ = false;
     for (size_t i = 1; i < r->n; i++)

@@ -19,7 +19,7 @@ struct pd_variants {
     size_t n;
     size_t together;  /* so many in a row are made at once: the settings of one model */
     const char *out;  /* path, "-" = stdout (nothing to resume then) */
-    const char *what; /* one line that names variants and settings: the same for a resumed run */
+    const char *what; /* a JSON object of variants and settings: the same for a resumed run */
     uint64_t seed;
     bool resume;
     /* Writes the answers of variants which[0..n), each to its own out, whole or not at all: lines

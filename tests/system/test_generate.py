@@ -248,11 +248,24 @@ def test_chat(podium, tmp_path):
     assert first(rendered, "--chat", "off", "--special") == auto
 
 
-def start_long_job(tmp_path, *flags):
+def start_long_job(tmp_path, model=LLAMA):
     given, out = write_jsonl(tmp_path / "p.jsonl", make_prompts(60)), tmp_path / "a.jsonl"
-    cmd = ["generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 2, "--max-new-tokens", 100,
+    cmd = ["generate", "--model", model, "--prompts", given, "--out", out, "--n", 2, "--max-new-tokens", 100,
            "--batch", 8, "--seed", 9, "--chat", "off", "--quiet", "--dtype", "fp32"]
     return cmd, out, tmp_path / "a.jsonl.partial"
+
+
+def break_off(cmd, part, how=signal.SIGKILL, lines=4):
+    """Starts a job and ends it once `part` has so many lines; what it said on stderr."""
+    job = subprocess.Popen([podium_bin(), *map(str, cmd)], stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while time.time() < deadline and (not part.exists() or part.read_bytes().count(b"\n") < lines):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.003)
+    job.send_signal(how)
+    said = job.communicate(timeout=60)[1]
+    assert job.returncode == (3 if how == signal.SIGINT else -how), said
+    return said
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -263,16 +276,8 @@ def test_interrupt_and_resume(podium, tmp_path, how):
     assert not partial.exists()
     out.unlink()
 
-    job = subprocess.Popen([podium_bin(), *map(str, cmd)], stderr=subprocess.PIPE, text=True)
-    deadline = time.time() + 120
-    while time.time() < deadline and (not partial.exists() or partial.read_bytes().count(b"\n") < 4):
-        assert job.poll() is None, job.stderr.read()
-        time.sleep(0.005)
-    job.send_signal(how)
-    said = job.communicate(timeout=60)[1]
-    if how == signal.SIGINT:
-        assert job.returncode == 3, said
-        assert "--resume" in said
+    said = break_off(cmd, partial, how)
+    assert how == signal.SIGKILL or "--resume" in said
     assert not out.exists()
     done = partial.read_bytes().count(b"\n") - 1
     assert 0 < done < 60
@@ -292,6 +297,50 @@ def test_interrupt_and_resume(podium, tmp_path, how):
     assert sums[0] == pytest.approx(sums[1], abs=1e-3)
     assert got == want
     assert not partial.exists()
+
+
+def train_a_little(model):
+    """Other weights of the same name, shape and size."""
+    path = model / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    data[start::2] = bytes(b ^ 1 for b in data[start::2])
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("more", [[], ["--top-k", "20,30"]], ids=["one", "variants"])
+def test_resume_wants_the_same_job(podium, tmp_path, more):
+    """Weights, what else the model's folder says, and all of the prompts' rows; the same files elsewhere are the same."""
+    model = tmp_path / "m"
+    shutil.copytree(LLAMA, model)
+    cmd, out, partial = start_long_job(tmp_path, model)
+    cmd += more
+    rows = [{**r, "metadata": {"k": i}} for i, r in enumerate(read_jsonl(tmp_path / "p.jsonl"))]
+    write_jsonl(tmp_path / "p.jsonl", rows)
+    break_off(cmd, tmp_path / "a.jsonl.variant-2.partial" if more else partial)
+
+    def refused(word):
+        done = run(*cmd, "--resume")
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and not out.exists()
+        assert f"{partial} was left by a run with {word}; use the same again, or remove it" in done.stderr
+
+    for change in ({"metadata": {"k": 7}}, {"id": "p3"}, {"note": None}):
+        write_jsonl(tmp_path / "p.jsonl", [*rows[:3], {**rows[3], **change}, *rows[4:]])
+        refused("other prompts")
+    write_jsonl(tmp_path / "p.jsonl", rows)
+    shutil.copytree(model, tmp_path / "kept")
+    train_a_little(model)
+    refused("other weights")
+    shutil.rmtree(model)
+    shutil.copytree(tmp_path / "kept", model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "eos_token_id": 5}))
+    refused("other weights")
+    (model / "config.json").write_bytes((tmp_path / "kept" / "config.json").read_bytes())
+    done = run(*cmd, "--resume", "--temperature", "0.5", "--n", 3)
+    assert "other settings (n, temperature)" in done.stderr or "other settings (temperature, n)" in done.stderr
+    podium(*cmd, "--resume")
+    assert len(read_jsonl(out)) == 60
 
 
 @pytest.mark.parametrize("more", [[], ["--top-k", "20,30"]], ids=["one", "variants"])

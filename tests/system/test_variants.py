@@ -174,7 +174,7 @@ def test_interrupt_and_resume(podium, tmp_path, how, variant):
     refused = run(*cmd)
     assert refused.returncode == 1 and "--resume" in refused.stderr
     other = run(*cmd, "--resume", "--top-p", "0.5")
-    assert other.returncode == 1 and "other models, settings or prompts" in other.stderr
+    assert other.returncode == 1 and "other settings (top_p)" in other.stderr
     assert json.loads(podium(*cmd, "--resume", "--json"))["resumed"] > 0
     assert read_jsonl(out) == want
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "p.jsonl"]
