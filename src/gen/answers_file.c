@@ -8,6 +8,9 @@
 
 enum { MAX_LINE = 1 << 28 };
 
+/* Before a row in a line of OUT.partial; what stands before it are numbers. */
+#define ROW_KEY ",\"row\":"
+
 /* The first line of OUT.partial: what must be the same for its rows to count. */
 static char *partial_head(const struct pd__job *j)
 {
@@ -41,13 +44,40 @@ static char *partial_head(const struct pd__job *j)
     return pd_buf_detach(&buf);
 }
 
-/* Takes the rows of an interrupted run. Its last line may be cut short; that one is dropped. */
+/* A line as put_row wrote it, for a prompt of this job. The row's text is kept as it stands. */
+static bool take_line(struct pd__job *j, struct pd_str line)
+{
+    struct json_object *o = NULL;
+    bool good = pd_json_parse(line, &o, NULL) == PD_OK;
+    int64_t i = pd_json_i64(o, "index", -1);
+    struct json_object *row = pd_json_get(o, "row"), *answers = pd_json_get(row, "answers");
+    const char *text = good ? memmem(line.ptr, line.len, ROW_KEY, sizeof ROW_KEY - 1) : NULL;
+    good = text && i >= 0 && i < j->n_items && json_object_is_type(answers, json_type_array) &&
+           (int64_t)json_object_array_length(answers) == j->opts->n &&
+           json_object_equal(pd_json_get(row, "id"), pd_json_get(j->items[i].row, "id"));
+    if (good && !j->items[i].line) {
+        text += sizeof ROW_KEY - 1;
+        j->items[i].line = pd_xstrndup(text, (size_t)(line.ptr + line.len - text) - 1);
+        j->n_finished++;
+    }
+    json_object_put(o);
+    return good;
+}
+
+static bool ends_in_newline(FILE *f)
+{
+    return fseek(f, -1, SEEK_END) == 0 && fgetc(f) == '\n';
+}
+
+/* Takes the rows of an interrupted run. One that a crash cut short is the last and has no newline;
+ * any other that cannot be read is told of. */
 static enum pd_rc load_partial(struct pd__job *j, const char *head, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_lines *lines = NULL;
     struct pd_str line;
-    bool more;
+    size_t n_bad = 0, first_bad = 0;
+    bool more, good = true;
     PD_TRY(pd_lines_open(&lines, j->partial->path, MAX_LINE, err));
     PD_TRY(pd_lines_next(lines, &line, &more, err));
     PD_TRY(pd_partial_check(j->partial, more ? line : PD_STR(""), head, err));
@@ -55,22 +85,16 @@ static enum pd_rc load_partial(struct pd__job *j, const char *head, struct pd_er
         PD_TRY(pd_lines_next(lines, &line, &more, err));
         if (!more)
             break;
-        struct json_object *o = NULL;
-        if (pd_json_parse(line, &o, NULL) != PD_OK)
-            break;
-        int64_t i = pd_json_i64(o, "index", -1);
-        struct json_object *row = pd_json_get(o, "row");
-        if (i >= 0 && i < j->n_items && row && !j->items[i].line) {
-            struct pd_buf buf;
-            struct pd_jw w;
-            pd_buf_init(&buf, 0);
-            pd_jw_init(&w, &buf);
-            pd_jw_tree(&w, row);
-            j->items[i].line = pd_buf_detach(&buf);
-            j->n_finished++;
-        }
-        json_object_put(o);
+        good = take_line(j, line);
+        if (!good && n_bad++ == 0)
+            first_bad = pd_lines_number(lines);
     }
+    n_bad -= !good && !ends_in_newline(j->partial->f);
+    if (n_bad > 0)
+        fprintf(stderr, "%s:%zu: %zu damaged line%s passed over; %s answered again\n",
+                j->partial->path, first_bad, n_bad,
+                n_bad == 1 ? " is" : "s, of which this is the first, are",
+                n_bad == 1 ? "its prompt is" : "their prompts are");
     j->sum->resumed = j->n_finished;
 out:
     pd_lines_close(lines);
@@ -79,7 +103,7 @@ out:
 
 static bool put_row(FILE *f, size_t index, const struct pd__item *it)
 {
-    return fprintf(f, "{\"index\":%zu,\"row\":%s}\n", index, it->line) > 0;
+    return fprintf(f, "{\"index\":%zu" ROW_KEY "%s}\n", index, it->line) > 0;
 }
 
 static bool put_item(const struct pd__job *j, FILE *f, const struct pd__item *it)

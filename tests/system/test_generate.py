@@ -299,6 +299,31 @@ def test_interrupt_and_resume(podium, tmp_path, how):
     assert not partial.exists()
 
 
+def test_damaged_partial_loses_what_is_damaged(podium, tmp_path):
+    cmd, out, partial = start_long_job(tmp_path)
+    podium(*cmd)
+    want = out.read_bytes().splitlines()
+    out.unlink()
+    break_off(cmd, partial, lines=9)
+    lines = partial.read_bytes().splitlines()[:9]
+    head, rows = lines[0], lines[1:]
+    other = json.loads(rows[5])
+    damage = [rows[0], rows[1][:-30], b"\0" * 40, rows[3], rows[4].replace(b'"index":', b'"index":7'),
+              json.dumps({**other, "row": {**other["row"], "id": "of another"}}).encode(), rows[6]]
+    partial.write_bytes(b"\n".join([head, *damage, rows[7][:50]]))
+    done = run(*cmd, "--resume", "--json")
+    assert done.returncode == 0 and done.stderr.splitlines() == [
+        f"{partial}:3: 4 damaged lines, of which this is the first, are passed over; their prompts are answered again"]
+    assert json.loads(done.stdout)["resumed"] == 3
+    got = out.read_bytes().splitlines()
+    kept = [json.loads(rows[i])["index"] for i in (0, 3, 6)]
+    assert [r["id"] for r in map(json.loads, got)] == [r["id"] for r in map(json.loads, want)]
+    for i in kept:
+        assert b',"row":' + got[i] + b"}" in b"\n".join(rows)  # the bytes that were written
+    for a, b in zip(map(json.loads, got), map(json.loads, want)):
+        assert [x["text"] for x in a["answers"]] == [x["text"] for x in b["answers"]]
+
+
 def train_a_little(model):
     """Other weights of the same name, shape and size."""
     path = model / "model.safetensors"
