@@ -9,6 +9,7 @@ struct pd_grid_model {
     const char *path; /* borrowed: a path or an address */
     char *name;       /* as it is to stand in the answers; differs from the others' */
     bool endpoint;
+    bool chat;        /* once it was opened: text prompts become messages */
     char weights[41]; /* fingerprint (lm/fingerprint.h) once it was opened, else "" */
 };
 struct pd_grid_setting {

@@ -146,8 +146,8 @@ static void add_summary(struct pd_answers_summary *to, const struct pd_answers_s
     to->cost += s->cost;
 }
 
-/* Variant i of the grid, for out. */
-static struct pd_answers_opts variant(const struct job *j, size_t i, const char *out, bool resume)
+/* Variant i of the grid. */
+static struct pd_answers_opts variant(const struct job *j, size_t i)
 {
     const struct pd_generate_args *a = j->a;
     const struct pd_grid *g = &a->grid;
@@ -157,10 +157,19 @@ static struct pd_answers_opts variant(const struct job *j, size_t i, const char 
     o.weights = m->weights;
     o.dtype = a->dtype;
     o.sampling = pd_generate_sampling(a, m, &g->settings[i % g->n_settings]);
-    o.out = out;
-    o.resume = resume;
     o.first_answer = (int64_t)i * o.n; /* variants draw from streams of their own */
     o.numbered = g->n_models * g->n_settings > 1;
+    return o;
+}
+
+/* The same, about to be made. */
+static struct pd_answers_opts begin_variant(const struct job *j, size_t i, const char *out,
+                                            bool resume)
+{
+    const struct pd_grid *g = &j->a->grid;
+    struct pd_answers_opts o = variant(j, i);
+    o.out = out;
+    o.resume = resume;
     if (o.numbered && !o.quiet)
         fprintf(stderr, "variant %zu of %zu: %s, temperature %g, top-k %lld, top-p %g\n", i + 1,
                 g->n_models * g->n_settings, o.model_name, o.sampling.temperature,
@@ -184,12 +193,12 @@ static enum pd_rc make_variants(void *ctx, const size_t *which, const char *cons
         ep.model = g->models[m].name;
         close_model(j);
         for (size_t i = 0; i < n && rc == PD_OK; i++) {
-            o[i] = variant(j, which[i], out[i], resume);
+            o[i] = begin_variant(j, which[i], out[i], resume);
             rc = pd_answers_collect(&ep, &j->prompts, &o[i], &sums[i], err);
         }
     } else {
         for (size_t i = 0; i < n; i++)
-            o[i] = variant(j, which[i], out[i], resume);
+            o[i] = begin_variant(j, which[i], out[i], resume);
         rc = open_decoder(j, m, err);
         if (rc == PD_OK)
             rc = pd_answers_make(j->dec, &j->prompts, o, n, sums, err);
@@ -220,37 +229,76 @@ static char *what_is_asked(const struct pd_generate_args *a, struct json_object 
     return pd_xstrdup(json_object_to_json_string_ext(given_args, JSON_C_TO_STRING_PLAIN));
 }
 
-static enum pd_rc make_all(struct job *j, struct json_object *given_args, struct pd_err *err)
+/* Every model sees every prompt before the first one begins to answer. */
+static enum pd_rc look_at_prompts(struct job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_generate_args *a = j->a;
     struct pd_prompt_opts po = pd_answers_prompt_opts(&a->o);
+    for (size_t i = 0; i < a->grid.n_models; i++) {
+        struct pd_grid_model *m = &a->grid.models[i];
+        m->chat = a->o.chat != PD_CHAT_OFF;
+        if (m->endpoint)
+            continue;
+        PD_TRY(open_model(j, i, err));
+        m->chat = pd_prompt_chats(j->model, &po);
+        PD_TRY(pd_prompts_fit(&j->prompts, j->model, &po, err));
+    }
+    rc = pd_prompts_verdict(&j->prompts, j->prompts.n, err);
+out:
+    return rc;
+}
+
+static void take_sum(struct job *j, const struct pd_variants *v,
+                     const struct pd_variants_summary *sum)
+{
+    j->sum.prompts = sum->rows;
+    j->sum.answers = sum->answers;
+    j->sum.duplicates += sum->duplicates;
+    if (sum->finished)
+        j->sum.resumed = sum->rows * (int64_t)v->n;
+    if (sum->missing)
+        fprintf(stderr, "%lld prompts are left out: not every variant has answered them\n",
+                (long long)sum->missing);
+}
+
+static enum pd_rc make_all(struct job *j, struct json_object *given_args, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    struct pd_generate_args *a = j->a;
+    size_t n = a->grid.n_models * a->grid.n_settings;
     struct pd_variants_summary sum;
     char *what = NULL;
-    struct pd_variants v = {.n = a->grid.n_models * a->grid.n_settings,
+    const char **models = pd_xalloc(n * sizeof *models), **settings = pd_xalloc(n * sizeof *models);
+    struct pd_buf *params = pd_xalloc(n * sizeof *params);
+    struct pd_variants v = {.n = n,
                             .together = a->grid.n_settings,
                             .out = a->o.out,
                             .seed = a->o.seed,
                             .resume = a->o.resume,
+                            .quiet = a->o.quiet,
+                            .n_answers = a->o.n,
+                            .models = models,
+                            .settings = settings,
                             .make = make_variants,
                             .ctx = j};
-    /* every model sees every prompt before the first one begins to answer */
-    for (size_t i = 0; i < a->grid.n_models; i++) {
-        if (a->grid.models[i].endpoint)
-            continue;
-        PD_TRY(open_model(j, i, err));
-        PD_TRY(pd_prompts_fit(&j->prompts, j->model, &po, err));
+    PD_TRY(look_at_prompts(j, err));
+    for (size_t i = 0; i < n; i++) {
+        struct pd_answers_opts o = variant(j, i);
+        pd_buf_init(&params[i], 0);
+        pd_answers_settings(&o, a->grid.models[i / a->grid.n_settings].chat, &params[i]);
+        models[i] = o.model_name;
+        settings[i] = pd_buf_cstr(&params[i]);
     }
-    PD_TRY(pd_prompts_verdict(&j->prompts, j->prompts.n, err));
     v.what = what = what_is_asked(a, given_args);
     PD_TRY(pd_variants_make(&v, &j->prompts, &sum, err));
-    j->sum.prompts = sum.rows;
-    j->sum.answers = sum.answers;
-    j->sum.duplicates += sum.duplicates;
-    if (sum.missing)
-        fprintf(stderr, "%lld prompts are left out: not every variant has answered them\n",
-                (long long)sum.missing);
+    take_sum(j, &v, &sum);
 out:
+    for (size_t i = 0; i < n; i++)
+        pd_buf_release(&params[i]);
+    pd_free(params);
+    pd_free(models);
+    pd_free(settings);
     pd_free(what);
     return rc;
 }

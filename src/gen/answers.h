@@ -6,7 +6,9 @@
  *
  * Finished prompts go to OUT.partial at once, under a first line that names the settings. An
  * interrupted job leaves it, and the same command with resume goes on from there: every answer has
- * its own random stream, so the outcome is the same as without the interruption. Owner thread. */
+ * its own random stream, so the outcome is the same as without the interruption. A job that is
+ * finished, whose OUT is there without OUT.partial, has nothing left to resume; an OUT that is not
+ * this job's is refused then (PD_CONFLICT). Owner thread. */
 #ifndef PD_GEN_ANSWERS_H
 #define PD_GEN_ANSWERS_H
 
@@ -56,6 +58,8 @@ struct pd_answers_summary {
 };
 
 struct pd_prompt_opts pd_answers_prompt_opts(const struct pd_answers_opts *o);
+/* "params" of every row, a JSON object. chat: text prompts become messages. */
+void pd_answers_settings(const struct pd_answers_opts *o, bool chat, struct pd_buf *out);
 /* n jobs over the same prompts side by side, each with its own settings and its own OUT (chat,
  * lengths, batch, kv_bytes and quiet are the same in all): a prompt is computed once for all of
  * them. What the engine counts as a whole (tokens, seconds, memory) stands in sums[0].

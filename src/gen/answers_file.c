@@ -1,4 +1,5 @@
 #include "gen/answers_int.h"
+#include "gen/finished.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -132,6 +133,32 @@ static enum pd_rc rewrite(struct pd__job *j, const char *head, struct pd_err *er
     return pd_partial_end(j->partial, ok, err);
 }
 
+/* OUT is there and nothing was left beside it: all its rows are of this job, or it is refused. */
+static enum pd_rc take_finished(struct pd__job *j, struct pd_err *err)
+{
+    const char *settings = pd_buf_cstr(&j->settings);
+    const struct pd_finished f = {.out = j->opts->out,
+                                  .seed = j->opts->seed,
+                                  .n = j->opts->n,
+                                  .n_variants = 1,
+                                  .models = &j->opts->model_name,
+                                  .settings = &settings};
+    struct json_object **rows = pd_xalloc(((size_t)j->n_items + 1) * sizeof(struct json_object *));
+    for (int64_t i = 0; i < j->n_items; i++)
+        rows[i] = j->items[i].row;
+    enum pd_rc rc = pd_finished_check(&f, rows, (size_t)j->n_items, err);
+    for (int64_t i = 0; rc == PD_OK && i < j->n_items; i++)
+        j->items[i].line = pd_xstrdup(""); /* answered; not written again */
+    if (rc == PD_OK) {
+        j->finished = true;
+        j->sum->resumed = j->n_finished = j->n_items;
+    }
+    if (rc == PD_OK && !j->opts->quiet)
+        fprintf(stderr, "%s has all answers already: nothing to do\n", j->opts->out);
+    pd_free(rows);
+    return rc;
+}
+
 enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -143,6 +170,10 @@ enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
         return PD_OK;
     PD_TRY(pd_partial_open(&j->partial, j->opts->out, j->opts->resume, err));
     j->keep = !j->partial->fresh;
+    if (j->partial->fresh && j->opts->resume && !j->opts->numbered && pd_fs_exists(j->opts->out)) {
+        rc = take_finished(j, err);
+        goto out;
+    }
     head = partial_head(j);
     if (!j->partial->fresh)
         PD_TRY(load_partial(j, head, err));

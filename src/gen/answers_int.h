@@ -50,6 +50,7 @@ struct pd__job {
     struct pd_buf settings;     /* JSON: "params" of every row */
     struct pd_partial *partial; /* NULL: there is none */
     bool keep;                  /* it stays when the job is released */
+    bool finished;              /* before it began: OUT has all answers and stays as it is */
     struct pd_stops stops;
 };
 
@@ -71,8 +72,7 @@ void pd__answers_find_repeats(const struct pd__job *j, struct pd__item *it);
 PD_CHECKED enum pd_rc pd__answers_finish_item(struct pd__job *j, struct pd__item *it,
                                               struct pd_err *err);
 
-/* answers_row.c: "params" into job->settings, and the finished line of an item (pd_free it). */
-void pd__answers_params(struct pd__job *j);
+/* answers_row.c: the finished line of an item (pd_free it). */
 char *pd__answers_line(const struct pd__job *j, const struct pd__item *it);
 
 /* answers_file.c: OUT.partial is opened (with resume its rows are taken), gets a line for each

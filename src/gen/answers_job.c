@@ -15,7 +15,7 @@ void pd__answers_init(struct pd__job *j, const struct pd_answers_opts *opts,
 
 enum pd_rc pd__answers_open(struct pd__job *j, struct pd_err *err)
 {
-    pd__answers_params(j);
+    pd_answers_settings(j->opts, j->chat, &j->settings);
     return pd__answers_open_partial(j, err);
 }
 
@@ -72,6 +72,8 @@ void pd__answers_release(struct pd__job *j)
  */
 enum pd_rc pd__answers_settle(struct pd__job *j, enum pd_rc rc, struct pd_err *err)
 {
+    if (j->finished)
+        return rc;
     bool loose = !j->partial && (rc == PD_INTERRUPTED || j->n_failed > 0);
     j->keep = j->n_finished > 0; /* else there is nothing to go on with */
     if (rc != PD_OK && !loose)

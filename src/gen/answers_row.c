@@ -4,12 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-void pd__answers_params(struct pd__job *j)
+void pd_answers_settings(const struct pd_answers_opts *o, bool chat, struct pd_buf *out)
 {
-    const struct pd_answers_opts *o = j->opts;
     const struct pd_sampling *s = &o->sampling;
     struct pd_jw w;
-    pd_jw_init(&w, &j->settings);
+    pd_jw_init(&w, out);
     pd_jw_object(&w);
     pd_jw_ki64(&w, "n", o->n);
     if (o->max_new_tokens > 0)
@@ -51,7 +50,7 @@ void pd__answers_params(struct pd__job *j)
     }
     if (o->too_long == PD_TOO_LONG_TRUNCATE_LEFT)
         pd_jw_kstrz(&w, "too_long", "truncate-left");
-    pd_jw_kbool(&w, "chat", j->chat);
+    pd_jw_kbool(&w, "chat", chat);
     pd_jw_object_end(&w);
 }
 

@@ -1,4 +1,5 @@
 #include "gen/variants.h"
+#include "gen/finished.h"
 #include "gen/partial.h"
 #include "gen/same_text.h"
 #include "base/fs.h"
@@ -43,6 +44,32 @@ static char *manifest_line(const struct work *w)
         w->v->n, w->prompts->n, (unsigned long long)hash, w->v->what);
 }
 
+/* OUT is there and nothing was left beside it. */
+static enum pd_rc take_finished(const struct work *w, struct pd_err *err)
+{
+    const struct pd_variants *v = w->v;
+    const struct pd_prompts *p = w->prompts;
+    const struct pd_finished f = {.out = v->out,
+                                  .seed = v->seed,
+                                  .n = v->n_answers,
+                                  .n_variants = v->n,
+                                  .models = v->models,
+                                  .settings = v->settings};
+    struct json_object **rows = pd_xalloc((p->n + 1) * sizeof(struct json_object *));
+    for (size_t i = 0; i < p->n; i++)
+        rows[i] = p->v[i].row;
+    enum pd_rc rc = pd_finished_check(&f, rows, p->n, err);
+    pd_free(rows);
+    if (rc != PD_OK)
+        return rc;
+    w->sum->finished = true;
+    w->sum->rows = (int64_t)p->n;
+    w->sum->answers = (int64_t)(p->n * v->n) * v->n_answers;
+    if (!v->quiet)
+        fprintf(stderr, "%s has all answers already: nothing to do\n", v->out);
+    return PD_OK;
+}
+
 /* OUT.partial: taken up, or begun. */
 static enum pd_rc open_manifest(struct work *w, struct pd_err *err)
 {
@@ -52,6 +79,10 @@ static enum pd_rc open_manifest(struct work *w, struct pd_err *err)
     pd_buf_init(&was, 0);
     PD_TRY(pd_partial_open(&w->manifest, w->v->out, w->v->resume, err));
     w->resumed = !w->manifest->fresh;
+    if (!w->resumed && w->v->resume && pd_fs_exists(w->v->out)) {
+        rc = take_finished(w, err);
+        goto out;
+    }
     if (!w->resumed) {
         PD_TRY(pd_partial_begin(w->manifest, err));
         PD_TRY(pd_partial_end(w->manifest, fprintf(w->manifest->next, "%s\n", line) > 0, err));
@@ -376,6 +407,8 @@ enum pd_rc pd_variants_make(const struct pd_variants *v, const struct pd_prompts
     PD_TRY(name_parts(&w, err));
     if (!w.folder)
         PD_TRY(open_manifest(&w, err));
+    if (sum->finished)
+        goto out;
     PD_TRY(make_parts(&w, err));
     PD_TRY(pd_out_open(&out, v->out, err));
     rc = merge(&w, &out, err);

@@ -9,7 +9,8 @@
  * variant is marked as a duplicate, not drawn again: that would bend the variant that is compared.
  *
  * Interrupted, OUT.partial (which names the variants and the prompts) and the files OUT.variant-N
- * stay, and the same command with resume goes on. Owner thread. */
+ * stay, and the same command with resume goes on; or finds that OUT has it all (gen/finished.h).
+ * Owner thread. */
 #ifndef PD_GEN_VARIANTS_H
 #define PD_GEN_VARIANTS_H
 
@@ -21,7 +22,10 @@ struct pd_variants {
     const char *out;  /* path, "-" = stdout (nothing to resume then) */
     const char *what; /* a JSON object of variants and settings: the same for a resumed run */
     uint64_t seed;
-    bool resume;
+    bool resume, quiet;
+    int64_t n_answers;           /* of each variant to a prompt */
+    const char *const *models;   /* (n) the name in each one's answers */
+    const char *const *settings; /* (n) and its "params", JSON objects */
     /* Writes the answers of variants which[0..n), each to its own out, whole or not at all: lines
      * {"index": place of the prompt, "row": the row}, places ascending. */
     enum pd_rc (*make)(void *ctx, const size_t *which, const char *const *out, size_t n,
@@ -33,6 +37,7 @@ struct pd_variants_summary {
     int64_t rows, answers;
     int64_t duplicates; /* across variants */
     int64_t missing;    /* prompts that not every variant answered; they are left out */
+    bool finished;      /* OUT had all answers before */
 };
 
 PD_CHECKED enum pd_rc pd_variants_make(const struct pd_variants *v,

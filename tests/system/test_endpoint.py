@@ -501,6 +501,8 @@ def test_interrupt_and_resume(endpoint, tmp_path):
         Handler.stall = Handler_stall
     assert done.returncode == 0, done.stderr
     assert [r["prompt"] for r in read_jsonl(tmp_path / "a.jsonl")] == prompts
+    again = collect(endpoint, tmp_path, prompts, "--n", 1, "--resume", quiet=())
+    assert again.returncode == 0 and "nothing to do" in again.stderr
     assert max(endpoint.tries[f"ok {i}"] for i in range(40)) == 1
 
 

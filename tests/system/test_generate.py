@@ -13,6 +13,7 @@ import pytest
 from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
 
 GPT2, LLAMA = FIXTURES / "models" / "tiny-gpt2", FIXTURES / "models" / "tiny-llama"
+UNTIED = FIXTURES / "models" / "tiny-llama-untied"
 WORDS = "What is the capital of Norway and how do I make a good cup of tea before the train leaves".split()
 
 
@@ -297,6 +298,49 @@ def test_interrupt_and_resume(podium, tmp_path, how):
     assert sums[0] == pytest.approx(sums[1], abs=1e-3)
     assert got == want
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--temperature", "0.7,1.0", "--model", str(UNTIED)]], ids=["one", "variants"])
+def test_resume_of_a_finished_job(podium, tmp_path, more):
+    """Nothing is answered again; a file that is not this job's is refused, not replaced."""
+    rows = [{**r, "metadata": {"k": i}} for i, r in enumerate(make_prompts(5))]
+    given, out = write_jsonl(tmp_path / "p.jsonl", rows), tmp_path / "a.jsonl"
+    cmd = ["generate", "--model", LLAMA, "--prompts", given, "--out", out, "--n", 2, "--max-new-tokens", 4, "--dtype", "fp32",
+           "--seed", 3, *more]
+    podium(*cmd)
+    was, born = out.read_bytes(), out.stat().st_mtime_ns
+    done = run(*cmd, "--resume", "--json")
+    assert done.returncode == 0 and f"{out} has all answers already: nothing to do" in done.stderr
+    summary = json.loads(done.stdout)
+    n = 4 if more else 1
+    assert (summary["resumed"], summary["new_tokens"], summary["prompts"], summary["answers"]) == (5 * n, 0, 5, 10 * n)
+    lines = was.splitlines(keepends=True)
+
+    def refused(says, *flags):
+        before = out.read_bytes()
+        done = run(*cmd, *flags, "--resume", "--quiet")
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert f"{out} is there and " in done.stderr and says in done.stderr and "without --resume" in done.stderr
+        assert out.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "p.jsonl"]
+
+    assert out.read_bytes() == was and out.stat().st_mtime_ns == born
+    refused("the seed is another", "--seed", 4)
+    refused("line 1: the number of answers is another", "--n", 3)
+    refused("the model or a setting is another", "--min-p", "0.1")
+    for at, damaged in ((slice(4, 5), "4 of 5 prompts"), (slice(1, 2), "4 of 5 prompts"), (slice(0, 5), "0 of 5 prompts")):
+        out.write_bytes(b"".join(lines[:at.start] + lines[at.stop:]))
+        refused(damaged)
+    out.write_bytes(was + lines[0])
+    refused("line 6: it is of no prompt")
+    out.write_bytes(was[:-30])
+    refused("line 5: it is no row")
+    out.write_bytes(was)
+    write_jsonl(given, [*rows[:4], {**rows[4], "metadata": {"k": 9}}])
+    refused("line 5: its prompt is another")
+    write_jsonl(given, rows[::-1])
+    refused("line 1: its prompt is another")
+    podium(*cmd)
+    assert [r["prompt"] for r in read_jsonl(out)] == [r["prompt"] for r in rows[::-1]]
 
 
 def test_damaged_partial_loses_what_is_damaged(podium, tmp_path):
