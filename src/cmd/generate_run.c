@@ -10,49 +10,88 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The whole job's, by the prices of this run. */
+static double job_cost(const struct pd_generate_args *a, const struct pd_answers_summary *s)
+{
+    return s->cost + ((double)s->before.prompt_tokens * a->ep.price_in +
+                      (double)s->before.new_tokens * a->ep.price_out) /
+                         1e6;
+}
+
+static void print_json(const struct pd_generate_args *a, const struct pd_answers_summary *s,
+                       const struct pd_prompts *prompts, double rate)
+{
+    struct pd_buf buf;
+    struct pd_jw w;
+    pd_buf_init(&buf, 0);
+    pd_jw_init(&w, &buf);
+    pd_jw_object(&w);
+    pd_jw_ki64(&w, "prompts", s->prompts);
+    pd_jw_ki64(&w, "answers", s->answers);
+    pd_jw_ki64(&w, "bad_rows", (int64_t)prompts->n_bad);
+    pd_jw_ki64(&w, "truncated", s->truncated);
+    pd_jw_ki64(&w, "resumed", s->resumed);
+    pd_jw_ki64(&w, "stopped", s->stopped);
+    pd_jw_ki64(&w, "redrawn", s->redrawn);
+    pd_jw_ki64(&w, "duplicates", s->duplicates);
+    pd_jw_ki64(&w, "prompt_tokens", s->prompt_tokens);
+    pd_jw_ki64(&w, "new_tokens", s->new_tokens);
+    pd_jw_kf64(&w, "seconds", s->seconds);
+    pd_jw_kf64(&w, "tokens_per_second", rate);
+    if (a->endpoint) {
+        pd_jw_ki64(&w, "retries", s->retries);
+        pd_jw_ki64(&w, "failed", s->failed);
+        pd_jw_kf64(&w, "cost", s->cost);
+        pd_jw_ki64(&w, "job_prompt_tokens", s->prompt_tokens + s->before.prompt_tokens);
+        pd_jw_ki64(&w, "job_new_tokens", s->new_tokens + s->before.new_tokens);
+        pd_jw_kf64(&w, "job_cost", job_cost(a, s));
+    } else {
+        pd_jw_ki64(&w, "peak_kv_bytes", s->peak_kv_bytes);
+    }
+    pd_jw_object_end(&w);
+    fprintf(strcmp(a->o.out, "-") == 0 ? stderr : stdout, "%s\n", pd_buf_cstr(&buf));
+    pd_buf_release(&buf);
+}
+
+static void print_spent(const struct pd_generate_args *a, const struct pd_answers_summary *s)
+{
+    struct pd_spent job = {s->prompt_tokens, s->new_tokens, s->unknown};
+    pd_spent_add(&job, &s->before);
+    if (!a->o.quiet)
+        fprintf(stderr, "%lld prompt tokens, %lld retries, cost %.6g\n",
+                (long long)s->prompt_tokens, (long long)s->retries, s->cost);
+    if (job.prompt_tokens + job.new_tokens > s->prompt_tokens + s->new_tokens && !a->o.quiet)
+        fprintf(stderr, "with its earlier runs: %lld prompt tokens, %lld of answers, cost %.6g\n",
+                (long long)job.prompt_tokens, (long long)job.new_tokens, job_cost(a, s));
+    if (job.unknown)
+        fprintf(stderr, "%lld answers came without a count of tokens: the cost is too low\n",
+                (long long)job.unknown);
+}
+
+/* A job that failed tells what it used, if it came so far. */
+static bool has_worked(const struct pd_answers_summary *s)
+{
+    return s->answers > 0 || s->prompt_tokens > 0 || s->new_tokens > 0 || s->unknown > 0;
+}
+
 static void print_summary(const struct pd_generate_args *a, const struct pd_answers_summary *s,
                           const struct pd_prompts *prompts)
 {
     double rate = s->seconds > 0 ? (double)s->new_tokens / s->seconds : 0;
-    if (a->json) {
-        struct pd_buf buf;
-        struct pd_jw w;
-        pd_buf_init(&buf, 0);
-        pd_jw_init(&w, &buf);
-        pd_jw_object(&w);
-        pd_jw_ki64(&w, "prompts", s->prompts);
-        pd_jw_ki64(&w, "answers", s->answers);
-        pd_jw_ki64(&w, "bad_rows", (int64_t)prompts->n_bad);
-        pd_jw_ki64(&w, "truncated", s->truncated);
-        pd_jw_ki64(&w, "resumed", s->resumed);
-        pd_jw_ki64(&w, "stopped", s->stopped);
-        pd_jw_ki64(&w, "redrawn", s->redrawn);
-        pd_jw_ki64(&w, "duplicates", s->duplicates);
-        pd_jw_ki64(&w, "prompt_tokens", s->prompt_tokens);
-        pd_jw_ki64(&w, "new_tokens", s->new_tokens);
-        pd_jw_kf64(&w, "seconds", s->seconds);
-        pd_jw_kf64(&w, "tokens_per_second", rate);
-        if (a->endpoint) {
-            pd_jw_ki64(&w, "retries", s->retries);
-            pd_jw_ki64(&w, "failed", s->failed);
-            pd_jw_kf64(&w, "cost", s->cost);
-        } else {
-            pd_jw_ki64(&w, "peak_kv_bytes", s->peak_kv_bytes);
-        }
-        pd_jw_object_end(&w);
-        fprintf(strcmp(a->o.out, "-") == 0 ? stderr : stdout, "%s\n", pd_buf_cstr(&buf));
-        pd_buf_release(&buf);
-    } else if (!a->o.quiet) {
+    if (a->json)
+        print_json(a, s, prompts, rate);
+    else if (!a->o.quiet)
         fprintf(stderr, "%lld answers to %lld prompt%s: %lld tokens in %.1f s (%.0f tokens/s)\n",
                 (long long)s->answers, (long long)s->prompts, s->prompts == 1 ? "" : "s",
                 (long long)s->new_tokens, s->seconds, rate);
-    }
-    if (a->endpoint && !a->o.quiet)
-        fprintf(stderr, "%lld prompt tokens, %lld retries, cost %.6g\n",
-                (long long)s->prompt_tokens, (long long)s->retries, s->cost);
-    if (s->unknown)
-        fprintf(stderr, "%lld answers came without a count of tokens: the cost is too low\n",
-                (long long)s->unknown);
+    if (a->endpoint)
+        print_spent(a, s);
+}
+
+/* What a job that went well was not quite. */
+static void print_remarks(const struct pd_generate_args *a, const struct pd_answers_summary *s,
+                          const struct pd_prompts *prompts)
+{
     if (prompts->n_bad)
         fprintf(stderr, "%s: %zu bad rows skipped\n", prompts->path, prompts->n_bad);
     if (s->truncated)
@@ -144,6 +183,7 @@ static void add_summary(struct pd_answers_summary *to, const struct pd_answers_s
     to->failed += s->failed;
     to->unknown += s->unknown;
     to->cost += s->cost;
+    pd_spent_add(&to->before, &s->before);
 }
 
 /* Variant i of the grid. */
@@ -291,8 +331,10 @@ static enum pd_rc make_all(struct job *j, struct json_object *given_args, struct
         settings[i] = pd_buf_cstr(&params[i]);
     }
     v.what = what = what_is_asked(a, given_args);
-    PD_TRY(pd_variants_make(&v, &j->prompts, &sum, err));
-    take_sum(j, &v, &sum);
+    rc = pd_variants_make(&v, &j->prompts, &sum, err);
+    pd_spent_add(&j->sum.before, &sum.before);
+    if (rc == PD_OK)
+        take_sum(j, &v, &sum);
 out:
     for (size_t i = 0; i < n; i++)
         pd_buf_release(&params[i]);
@@ -319,10 +361,13 @@ enum pd_rc pd_generate_run(struct pd_generate_args *a, struct json_object *given
     }
     PD_TRY(pd_prompts_read(&j.prompts, a->prompts, a->skip_bad, err));
     if (a->grid.n_models * a->grid.n_settings == 1)
-        PD_TRY(make_variants(&j, &(size_t){0}, &a->o.out, 1, a->o.resume, err));
+        rc = make_variants(&j, &(size_t){0}, &a->o.out, 1, a->o.resume, err);
     else
-        PD_TRY(make_all(&j, given_args, err));
-    print_summary(a, &j.sum, &j.prompts);
+        rc = make_all(&j, given_args, err);
+    if (rc == PD_OK || has_worked(&j.sum))
+        print_summary(a, &j.sum, &j.prompts);
+    if (rc == PD_OK)
+        print_remarks(a, &j.sum, &j.prompts);
 out:
     close_model(&j);
     pd_prompts_release(&j.prompts);

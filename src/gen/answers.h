@@ -14,6 +14,7 @@
 
 #include "gen/bad_words.h"
 #include "gen/prompt_ids.h"
+#include "gen/spent.h"
 #include "lm/generate.h"
 
 struct pd_answers_opts {
@@ -55,6 +56,7 @@ struct pd_answers_summary {
         failed;      /* requests made again; prompts without an answer, which were reported */
     int64_t unknown; /* answers whose tokens the endpoint did not count */
     double cost;     /* by the prices given */
+    struct pd_spent before; /* what earlier runs of a resumed job paid for */
 };
 
 struct pd_prompt_opts pd_answers_prompt_opts(const struct pd_answers_opts *o);

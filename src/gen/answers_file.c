@@ -45,11 +45,13 @@ static char *partial_head(const struct pd__job *j)
     return pd_buf_detach(&buf);
 }
 
-/* A line as put_row wrote it, for a prompt of this job. The row's text is kept as it stands. */
+/* A line as put_item or put_last_line wrote it, for a prompt of this job. The row's text is kept as
+ * it stands. */
 static bool take_line(struct pd__job *j, struct pd_str line)
 {
     struct json_object *o = NULL;
     bool good = pd_json_parse(line, &o, NULL) == PD_OK;
+    bool spent = pd_spent_read(&j->sum->before, o);
     int64_t i = pd_json_i64(o, "index", -1);
     struct json_object *row = pd_json_get(o, "row"), *answers = pd_json_get(row, "answers");
     const char *text = good ? memmem(line.ptr, line.len, ROW_KEY, sizeof ROW_KEY - 1) : NULL;
@@ -61,6 +63,7 @@ static bool take_line(struct pd__job *j, struct pd_str line)
         j->items[i].line = pd_xstrndup(text, (size_t)(line.ptr + line.len - text) - 1);
         j->n_finished++;
     }
+    good = good || (spent && !row);
     json_object_put(o);
     return good;
 }
@@ -102,14 +105,33 @@ out:
     return rc;
 }
 
-static bool put_row(FILE *f, size_t index, const struct pd__item *it)
+/* The whole job's, up to now; lines of OUT.partial have it so that a kill loses little of it. */
+static struct pd_spent spent_so_far(const struct pd__job *j)
 {
-    return fprintf(f, "{\"index\":%zu" ROW_KEY "%s}\n", index, it->line) > 0;
+    struct pd_spent s = {j->sum->prompt_tokens, j->sum->new_tokens, j->sum->unknown};
+    pd_spent_add(&s, &j->sum->before);
+    return s;
 }
 
-static bool put_item(const struct pd__job *j, FILE *f, const struct pd__item *it)
+static bool put_spent(const struct pd__job *j, FILE *f)
 {
-    return put_row(f, (size_t)(it - j->items), it);
+    struct pd_spent s = spent_so_far(j);
+    return fprintf(f, "\"spent\":[%lld,%lld,%lld]", (long long)s.prompt_tokens,
+                   (long long)s.new_tokens, (long long)s.unknown) > 0;
+}
+
+static bool put_item(struct pd__job *j, FILE *f, const struct pd__item *it)
+{
+    bool ok = fprintf(f, "{\"index\":%zu", (size_t)(it - j->items)) > 0;
+    if (ok && !j->model)
+        ok = fputc(',', f) != EOF && put_spent(j, f);
+    j->noted = spent_so_far(j);
+    return ok && fprintf(f, ROW_KEY "%s}\n", it->line) > 0;
+}
+
+static bool put_last_line(const struct pd__job *j, FILE *f)
+{
+    return j->model || (fputc('{', f) != EOF && put_spent(j, f) && fputs("}\n", f) != EOF);
 }
 
 enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it, struct pd_err *err)
@@ -117,6 +139,13 @@ enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it,
     if (j->partial && (!put_item(j, j->partial->f, it) || fflush(j->partial->f) != 0))
         return PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->partial->path);
     return PD_OK;
+}
+
+void pd__answers_end_partial(struct pd__job *j)
+{
+    struct pd_spent s = spent_so_far(j);
+    if (j->partial && !j->finished && memcmp(&s, &j->noted, sizeof s) != 0)
+        (void)put_last_line(j, j->partial->f);
 }
 
 /* Written afresh, so that a line cut short by a crash does not stay in the middle. */
@@ -183,17 +212,24 @@ out:
     return rc;
 }
 
+static bool put_line(const struct pd__job *j, FILE *f, const struct pd__item *it)
+{
+    if (j->opts->numbered)
+        return fprintf(f, "{\"index\":%zu" ROW_KEY "%s}\n", it->at, it->line) > 0;
+    return fprintf(f, "%s\n", it->line) > 0;
+}
+
 enum pd_rc pd__answers_write_out(struct pd__job *j, struct pd_err *err)
 {
     struct pd_out out;
     enum pd_rc rc = pd_out_open(&out, j->opts->out, err);
     for (int64_t i = 0; rc == PD_OK && i < j->n_items; i++) {
         const struct pd__item *it = &j->items[i];
-        bool ok = !it->line || (j->opts->numbered ? put_row(out.f, it->at, it)
-                                                  : fprintf(out.f, "%s\n", it->line) > 0);
-        if (!ok)
+        if (it->line && !put_line(j, out.f, it))
             rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->opts->out);
     }
+    if (rc == PD_OK && j->opts->numbered && !put_last_line(j, out.f))
+        rc = PD_FAIL_SYS(err, PD_IO, "cannot write %s", j->opts->out);
     if (rc == PD_OK)
         rc = pd_out_commit(&out, err);
     else

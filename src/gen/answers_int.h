@@ -48,6 +48,7 @@ struct pd__job {
     struct pd_sampling sampling;
     struct pd_bad_words bad;
     struct pd_buf settings;     /* JSON: "params" of every row */
+    struct pd_spent noted;      /* in OUT.partial, of what was spent */
     struct pd_partial *partial; /* NULL: there is none */
     bool keep;                  /* it stays when the job is released */
     bool finished;              /* before it began: OUT has all answers and stays as it is */
@@ -80,6 +81,8 @@ char *pd__answers_line(const struct pd__job *j, const struct pd__item *it);
 PD_CHECKED enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err);
 PD_CHECKED enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it,
                                               struct pd_err *err);
+/* It stays for another run: notes what was spent since the last item. */
+void pd__answers_end_partial(struct pd__job *j);
 PD_CHECKED enum pd_rc pd__answers_write_out(struct pd__job *j, struct pd_err *err);
 
 #endif

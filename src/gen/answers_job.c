@@ -76,6 +76,8 @@ enum pd_rc pd__answers_settle(struct pd__job *j, enum pd_rc rc, struct pd_err *e
         return rc;
     bool loose = !j->partial && (rc == PD_INTERRUPTED || j->n_failed > 0);
     j->keep = j->n_finished > 0; /* else there is nothing to go on with */
+    if (rc != PD_OK)
+        pd__answers_end_partial(j);
     if (rc != PD_OK && !loose)
         return rc;
     enum pd_rc written = pd__answers_write_out(j, rc == PD_OK ? err : NULL);

@@ -280,6 +280,7 @@ struct part {
     struct pd_lines *lines;
     struct json_object *line; /* owned: {"index", "row"}; NULL at the end */
     int64_t index;            /* the prompt's place; -1 at the end */
+    struct pd_spent spent;    /* known at the end */
 };
 
 static enum pd_rc next_line(struct part *p, struct pd_err *err)
@@ -294,6 +295,8 @@ static enum pd_rc next_line(struct part *p, struct pd_err *err)
         return rc;
     rc = pd_json_parse(line, &p->line, err);
     p->index = pd_json_i64(p->line, "index", -1);
+    if (rc == PD_OK && pd_spent_read(&p->spent, p->line))
+        return PD_OK; /* the last line */
     struct json_object *row = pd_json_get(p->line, "row");
     if (rc == PD_OK &&
         (p->index < 0 || !json_object_is_type(pd_json_get(row, "answers"), json_type_array)))
@@ -374,6 +377,21 @@ out:
     return rc;
 }
 
+/* A part that is there already may end with what it took to make it. */
+static enum pd_rc add_spent(struct work *w, size_t i, struct pd_err *err)
+{
+    struct part p = {0};
+    enum pd_rc rc = pd_lines_open(&p.lines, w->parts[i], MAX_LINE, err);
+    do {
+        if (rc == PD_OK)
+            rc = next_line(&p, err);
+    } while (rc == PD_OK && p.index >= 0);
+    pd_spent_add(&w->sum->before, &p.spent);
+    pd_lines_close(p.lines);
+    json_object_put(p.line);
+    return rc;
+}
+
 /* Those that an interrupted run has not finished, model by model. */
 static enum pd_rc make_parts(struct work *w, struct pd_err *err)
 {
@@ -384,7 +402,9 @@ static enum pd_rc make_parts(struct work *w, struct pd_err *err)
     for (size_t first = 0; first < v->n; first += v->together) {
         size_t n = 0;
         for (size_t i = first; i < first + v->together; i++)
-            if (!w->resumed || !pd_fs_exists(w->parts[i])) {
+            if (w->resumed && pd_fs_exists(w->parts[i])) {
+                PD_TRY(add_spent(w, i, err));
+            } else {
                 which[n] = i;
                 out[n++] = w->parts[i];
             }

@@ -14,6 +14,7 @@
 #ifndef PD_GEN_VARIANTS_H
 #define PD_GEN_VARIANTS_H
 
+#include "gen/spent.h"
 #include "lm/prompts.h"
 
 struct pd_variants {
@@ -27,7 +28,8 @@ struct pd_variants {
     const char *const *models;   /* (n) the name in each one's answers */
     const char *const *settings; /* (n) and its "params", JSON objects */
     /* Writes the answers of variants which[0..n), each to its own out, whole or not at all: lines
-     * {"index": place of the prompt, "row": the row}, places ascending. */
+     * {"index": place of the prompt, "row": the row}, places ascending; at the end maybe a note of
+     * what was spent (gen/spent.h). */
     enum pd_rc (*make)(void *ctx, const size_t *which, const char *const *out, size_t n,
                        bool resume, struct pd_err *err);
     void *ctx;
@@ -35,11 +37,13 @@ struct pd_variants {
 
 struct pd_variants_summary {
     int64_t rows, answers;
-    int64_t duplicates; /* across variants */
-    int64_t missing;    /* prompts that not every variant answered; they are left out */
-    bool finished;      /* OUT had all answers before */
+    int64_t duplicates;     /* across variants */
+    int64_t missing;        /* prompts that not every variant answered; they are left out */
+    bool finished;          /* OUT had all answers before */
+    struct pd_spent before; /* on variants that an earlier run has made */
 };
 
+/* What was spent stands in *sum on failure too. */
 PD_CHECKED enum pd_rc pd_variants_make(const struct pd_variants *v,
                                        const struct pd_prompts *prompts,
                                        struct pd_variants_summary *sum, struct pd_err *err);

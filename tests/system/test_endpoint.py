@@ -506,6 +506,67 @@ def test_interrupt_and_resume(endpoint, tmp_path):
     assert max(endpoint.tries[f"ok {i}"] for i in range(40)) == 1
 
 
+PRICES = ["--price-in", 2, "--price-out", 10, "--json"]
+
+
+def spent(done, answers, job):
+    s = json.loads(done.stdout)
+    assert (s["prompt_tokens"], s["new_tokens"]) == (11 * answers, 7 * answers)
+    assert s["cost"] == pytest.approx(answers * (11 * 2 + 7 * 10) / 1e6)
+    assert (s["job_prompt_tokens"], s["job_new_tokens"]) == (11 * job, 7 * job)
+    assert s["job_cost"] == pytest.approx(job * (11 * 2 + 7 * 10) / 1e6)
+
+
+def test_what_was_paid_is_told_however_it_ends(endpoint, tmp_path, monkeypatch):
+    """In this run, and in the whole job; half a prompt's answers count too."""
+    def once(self, prompt, body, n):
+        self.answer("the first one") if n == 1 else self.reply(400, {"error": {"message": "no more"}})
+
+    monkeypatch.setattr(Handler, "once", once, raising=False)
+    prompts = [f"ok {i}" for i in range(5)] + ["once"]
+    done = collect(endpoint, tmp_path, prompts, "--n", 2, *PRICES, quiet=())
+    assert done.returncode == 1 and "1 of 6 prompts have no answer" in done.stderr
+    assert "121 prompt tokens, 0 retries, cost 0.001012" in done.stderr and "skipped" not in done.stderr
+    spent(done, 11, 11)
+    done = collect(endpoint, tmp_path, prompts, "--n", 2, *PRICES, "--resume")
+    assert done.returncode == 1
+    spent(done, 0, 11)
+    monkeypatch.setattr(Handler, "once", Handler.ok)
+    done = collect(endpoint, tmp_path, prompts, "--n", 2, *PRICES, "--resume", quiet=())
+    assert done.returncode == 0 and "with its earlier runs: 143 prompt tokens, 91 of answers, cost 0.001196" in done.stderr
+    spent(done, 2, 13)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("variants", [False, True])
+def test_what_was_paid_before_an_interruption(endpoint, tmp_path, monkeypatch, how, variants):
+    prompts = [f"ok {i}" for i in range(8)] + ["wait"]
+    held = threading.Event()
+
+    def wait(self, prompt, body, n):
+        if body["temperature"] == 0.5:
+            held.wait(60)
+        self.answer("go")
+
+    monkeypatch.setattr(Handler, "wait", wait, raising=False)
+    given = write_jsonl(tmp_path / "p.jsonl", [{"id": f"q{i}", "prompt": p} for i, p in enumerate(prompts)])
+    more = ["--n", "1", "--temperature", "0.9,0.5" if variants else "0.5", *map(str, PRICES)]
+    p = subprocess.Popen([podium_bin(), "generate", "--model", endpoint.url, "--model-name", "big", "--prompts", given, *more,
+                          "--out", tmp_path / "a.jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / ("a.jsonl.variant-2.partial" if variants else "a.jsonl.partial")
+    wait_for(lambda: part.exists() and part.read_text().count("\n") == 9)
+    p.send_signal(how)
+    out = p.communicate(timeout=30)[0]
+    assert p.returncode == (3 if how == signal.SIGINT else -how)
+    first = 17 if variants else 8
+    if how == signal.SIGINT:
+        spent(subprocess.CompletedProcess([], 3, stdout=out), first, first)
+    held.set()
+    done = collect(endpoint, tmp_path, prompts, *more, "--resume")
+    assert done.returncode == 0, done.stderr
+    spent(done, 1, first + 1)
+
+
 def test_certificates_are_verified(endpoint, tmp_path):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "k", "-out", tmp_path / "c",
                     "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
