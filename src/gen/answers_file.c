@@ -199,7 +199,8 @@ enum pd_rc pd__answers_open_partial(struct pd__job *j, struct pd_err *err)
         return PD_OK;
     PD_TRY(pd_partial_open(&j->partial, j->opts->out, j->opts->resume, err));
     j->keep = !j->partial->fresh;
-    if (j->partial->fresh && j->opts->resume && !j->opts->numbered && pd_fs_exists(j->opts->out)) {
+    if (j->partial->fresh && j->opts->resume && !j->opts->numbered &&
+        pd_finished_maybe(j->opts->out)) {
         rc = take_finished(j, err);
         goto out;
     }

@@ -16,6 +16,8 @@ struct pd_finished {
     const char *const *settings; /* as JSON objects, keys in any order */
 };
 
+/* Whether there is a file with anything in it, to be held against the job. */
+bool pd_finished_maybe(const char *out);
 /* PD_CONFLICT, saying why it is not. rows: the prompts'. */
 PD_CHECKED enum pd_rc pd_finished_check(const struct pd_finished *f,
                                         struct json_object *const *rows, size_t n_rows,

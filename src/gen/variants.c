@@ -79,7 +79,7 @@ static enum pd_rc open_manifest(struct work *w, struct pd_err *err)
     pd_buf_init(&was, 0);
     PD_TRY(pd_partial_open(&w->manifest, w->v->out, w->v->resume, err));
     w->resumed = !w->manifest->fresh;
-    if (!w->resumed && w->v->resume && pd_fs_exists(w->v->out)) {
+    if (!w->resumed && w->v->resume && pd_finished_maybe(w->v->out)) {
         rc = take_finished(w, err);
         goto out;
     }
