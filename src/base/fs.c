@@ -59,6 +59,17 @@ enum pd_rc pd_fs_remove_tree(const char *path, struct pd_err *err)
     return PD_OK;
 }
 
+enum pd_rc pd_fs_sync_folder(const char *dir, struct pd_err *err)
+{
+    enum pd_rc rc = PD_OK;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
+        rc = PD_FAIL_SYS(err, PD_IO, "cannot sync the folder %s", dir);
+    if (fd >= 0)
+        (void)close(fd);
+    return rc;
+}
+
 static enum pd_rc open_failed(const char *path, struct pd_err *err)
 {
     return PD_FAIL_SYS(err, errno == ENOENT ? PD_NOTFOUND : PD_IO, "cannot open %s", path);
@@ -357,12 +368,7 @@ static enum pd_rc sync_folder_of(const char *path, struct pd_err *err)
 {
     const char *slash = strrchr(path, '/');
     char *dir = slash ? pd_xstrndup(path, (size_t)(slash - path) + 1) : pd_xstrdup(".");
-    enum pd_rc rc = PD_OK;
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
-        rc = PD_FAIL_SYS(err, PD_IO, "cannot sync the folder %s", dir);
-    if (fd >= 0)
-        (void)close(fd);
+    enum pd_rc rc = pd_fs_sync_folder(dir, err);
     pd_free(dir);
     return rc;
 }

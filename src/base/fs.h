@@ -13,6 +13,8 @@ bool pd_fs_exists(const char *path);
 bool pd_fs_is_dir(const char *path);
 PD_CHECKED enum pd_rc pd_fs_mkdirs(const char *path, mode_t mode, struct pd_err *err);
 PD_CHECKED enum pd_rc pd_fs_remove_tree(const char *path, struct pd_err *err);
+/* What was created, renamed and removed in the folder is so for good. */
+PD_CHECKED enum pd_rc pd_fs_sync_folder(const char *dir, struct pd_err *err);
 /* Appends the file to *out (initialised by the caller); PD_TOOBIG past max_bytes. */
 PD_CHECKED enum pd_rc pd_fs_read(const char *path, size_t max_bytes, struct pd_buf *out,
                                  struct pd_err *err);

@@ -128,8 +128,8 @@ PD_CHECKED enum pd_rc pd_model_open_tokenizer(struct pd_tokenizer **out, const c
 
 /* A folder that transformers opens as it is: config.json, model.safetensors (sharded past 5 GB;
  * dtype F32, F16 or BF16), generation_config.json, and the tokenizer's files. With PD_HEAD_SCORE an
- * AutoModelForSequenceClassification, else an AutoModelForCausalLM. dir is created; each file
- * is replaced atomically, the weights last. */
+ * AutoModelForSequenceClassification, else an AutoModelForCausalLM. dir is created; a model
+ * that stands there is replaced as a whole or, when this fails, not at all (model_place.h). */
 PD_CHECKED enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir,
                                        enum pd_dtype dtype, struct pd_err *err);
 #define PD_MODEL_SHARD_BYTES ((size_t)5000000000)

@@ -1,5 +1,6 @@
 /* Writing Hugging Face folders. */
 #include "lm/model_int.h"
+#include "lm/model_place.h"
 #include "lm/safetensors.h"
 
 #include "base/fs.h"
@@ -208,19 +209,22 @@ enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir, e
 {
     enum pd_rc rc = PD_OK;
     struct json_object *config = NULL;
+    struct pd_model_place place = {.lock = -1};
     if (m->cfg.rope.divisors && m->cfg.rope.scaling == PD_LM_SCALE_NONE)
         return PD_FAIL(err, PD_UNSUPPORTED,
                        "%s: its rope scaling stands as a tensor (rope_freqs), which config.json "
                        "cannot say",
                        m->path);
-    PD_TRY(pd_fs_mkdirs(dir, 0755, err));
+    PD_TRY(pd_model_place_open(&place, dir, err));
     PD_TRY(config_json(m, dtype, &config, err));
-    PD_TRY(put_json(dir, "config.json", config, err));
-    PD_TRY(save_generation_config(m, dir, err));
+    PD_TRY(put_json(place.tmp, "config.json", config, err));
+    PD_TRY(save_generation_config(m, place.tmp, err));
     if (m->tok)
-        PD_TRY(pd_tokenizer_save(m->tok, dir, err));
-    PD_TRY(save_weights(m, dir, dtype, max_shard_bytes, err));
+        PD_TRY(pd_tokenizer_save(m->tok, place.tmp, err));
+    PD_TRY(save_weights(m, place.tmp, dtype, max_shard_bytes, err));
+    PD_TRY(pd_model_place_commit(&place, err));
 out:
+    pd_model_place_close(&place);
     json_object_put(config);
     return rc;
 }

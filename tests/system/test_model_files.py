@@ -1,5 +1,8 @@
 """Checkpoints as they come and go: torch files, shards, GGUF, folders, adapters."""
+import fcntl
 import json
+import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -211,6 +214,69 @@ def test_a_folder_in_shards(podium, logprobs, tmp_path):
     assert logprobs(tmp_path / "many") == logprobs(tmp_path / "one")
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (tmp_path / "many" / file).read_bytes() == (MODELS / "tiny-llama" / file).read_bytes()
+
+
+# ---- the folder that a model is written into ----
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def no_room(bytes_):
+    """What a full disk does, on any machine: no file grows past this."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
+
+
+def test_a_model_that_does_not_fit_leaves_the_old_one(tmp_path):
+    old, fresh = tmp_path / "old", tmp_path / "fresh"
+    shutil.copytree(MODELS / "tiny-llama-untied", old)
+    before = files(old)
+    for out in (old, fresh):
+        done = subprocess.run(
+            [podium_bin(), "model", "convert", MODELS / "tiny-llama", "--out", out],
+            capture_output=True, timeout=120, preexec_fn=no_room(100_000), restore_signals=False,
+        )
+        assert done.returncode == 1 and b"cannot write" in done.stderr, done.stderr
+    assert files(old) == before
+    assert not fresh.exists()
+
+
+def test_a_new_model_replaces_the_old_one_whole(podium, logprobs, tmp_path):
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    shutil.copytree(MODELS / "tiny-gpt2", out)
+    for name in ("chat_template.json", "vocab.json", "merges.txt", "added_tokens.json", "pytorch_model.bin"):
+        (out / name).write_text("of the old model")
+    (out / "model-00001-of-00002.safetensors").write_text("of the old model")
+    mine = {"notes.txt": b"mine", "model-card.safetensors.txt": b"mine", ".tokenizer.json.swp": b"mine"}
+    for name, text in mine.items():
+        (out / name).write_bytes(text)
+    for name in (".model.safetensors.tmp.123", ".config.json.tmp.9"):
+        (out / name).write_text("of a run that was killed")
+    (out / ".podium.tmp.77").mkdir()
+    (out / ".podium.tmp.77" / "model.safetensors").write_text("of a run that was killed")
+    podium("model", "convert", MODELS / "tiny-llama", "--out", out)
+    podium("model", "convert", MODELS / "tiny-llama", "--out", alone)
+    assert files(out) == files(alone) | mine
+    assert logprobs(out) == logprobs(MODELS / "tiny-llama")
+
+
+def test_a_folder_with_an_adapter_takes_no_model(tmp_path):
+    adapter = tmp_path / "a"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    line = fails("model", "convert", MODELS / "tiny-llama", "--out", adapter)
+    assert "holds an adapter" in line and [p.name for p in adapter.iterdir()] == ["adapter_config.json"]
+
+
+def test_two_writers_of_one_folder(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    held = os.open(out, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    line = fails("model", "convert", MODELS / "tiny-llama", "--out", out)
+    os.close(held)
+    assert "another process is writing a model there" in line and list(out.iterdir()) == []
 
 
 # ---- LoRA adapters ----
