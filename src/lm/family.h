@@ -126,6 +126,8 @@ bool pd_key_tensor(const struct pd_key_reader *r, const char *name); /* is it th
 /* Sizes that all architectures spell alike: hidden, layers, heads, key/value heads, head
  * dimension, feed-forward, positions. */
 void pd_key_shape(struct pd_key_reader *r, struct pd_config *cfg);
+/* Of ours, beside rope_freqs.weight: the parameters of llama3 scaling. */
+#define PD_KEY_LLAMA3 "podium.rope.llama3."
 /* rope.*: as pd_cfg_rope. */
 void pd_key_rope(struct pd_key_reader *r, struct pd_config *cfg);
 void pd_key_fail(struct pd_key_reader *r, enum pd_rc rc, const char *fmt, ...) PD_PRINTF(3, 4);

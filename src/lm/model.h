@@ -132,6 +132,8 @@ PD_CHECKED enum pd_rc pd_model_open_tokenizer(struct pd_tokenizer **out, const c
  * that stands there is replaced as a whole or, when this fails, not at all (model_place.h). */
 PD_CHECKED enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir,
                                        enum pd_dtype dtype, struct pd_err *err);
+/* Whether there is anything that such a folder cannot say: to be asked before hours of training. */
+PD_CHECKED enum pd_rc pd_model_can_save_hf(const struct pd_model *m, struct pd_err *err);
 #define PD_MODEL_SHARD_BYTES ((size_t)5000000000)
 /* The same with another limit than PD_MODEL_SHARD_BYTES. */
 PD_CHECKED enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir,

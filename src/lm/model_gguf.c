@@ -62,6 +62,15 @@ static void put_shape(struct writing *g)
     }
 }
 
+/* What the divisors were made of, for who wants a config.json again. */
+static void put_llama3(struct writing *g, const struct pd_rope *r)
+{
+    pd_gguf_put_f32(&g->w, PD_KEY_LLAMA3 "factor", (float)r->factor);
+    pd_gguf_put_f32(&g->w, PD_KEY_LLAMA3 "low_freq_factor", (float)r->low_freq_factor);
+    pd_gguf_put_f32(&g->w, PD_KEY_LLAMA3 "high_freq_factor", (float)r->high_freq_factor);
+    pd_gguf_put_u32(&g->w, PD_KEY_LLAMA3 "original_positions", (uint32_t)r->original_max_positions);
+}
+
 /* llama3's scaling stands as a tensor of divisors; linear and yarn as keys. */
 static enum pd_rc put_rope(struct writing *g, struct pd_err *err)
 {
@@ -95,6 +104,7 @@ static enum pd_rc put_rope(struct writing *g, struct pd_err *err)
         memcpy(g->divisors, r->divisors, (size_t)g->n_divisors * sizeof *g->divisors);
         return PD_OK;
     }
+    put_llama3(g, r);
     struct pd_config plain = g->m->cfg;
     float *base = pd_xalloc((size_t)g->n_divisors * sizeof *base);
     plain.rope.scaling = PD_LM_SCALE_NONE;

@@ -198,6 +198,17 @@ out:
     return rc;
 }
 
+enum pd_rc pd_model_can_save_hf(const struct pd_model *m, struct pd_err *err)
+{
+    if (m->cfg.rope.divisors)
+        return PD_FAIL(err, PD_UNSUPPORTED,
+                       "%s: its rope scaling stands as a tensor (rope_freqs.weight) that is not of "
+                       "the llama3 kind, so no config.json can say it; take the model's Hugging "
+                       "Face folder",
+                       m->path);
+    return m->tok ? pd_tokenizer_can_save(m->tok, err) : PD_OK;
+}
+
 enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
                             struct pd_err *err)
 {
@@ -210,11 +221,7 @@ enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir, e
     enum pd_rc rc = PD_OK;
     struct json_object *config = NULL;
     struct pd_model_place place = {.lock = -1};
-    if (m->cfg.rope.divisors && m->cfg.rope.scaling == PD_LM_SCALE_NONE)
-        return PD_FAIL(err, PD_UNSUPPORTED,
-                       "%s: its rope scaling stands as a tensor (rope_freqs), which config.json "
-                       "cannot say",
-                       m->path);
+    PD_TRY(pd_model_can_save_hf(m, err));
     PD_TRY(pd_model_place_open(&place, dir, err));
     PD_TRY(config_json(m, dtype, &config, err));
     PD_TRY(put_json(place.tmp, "config.json", config, err));

@@ -113,6 +113,19 @@ static bool same_folder(const char *a, const char *b)
     return same;
 }
 
+enum pd_rc pd_tokenizer_can_save(const struct pd_tokenizer *t, struct pd_err *err)
+{
+    struct pd_buf b;
+    struct pd_jw w;
+    if (t->dir) /* its files are copied */
+        return PD_OK;
+    pd_buf_init(&b, MAX_COPY);
+    pd_jw_init(&w, &b);
+    enum pd_rc rc = pd_tok_write_json(&w, t, err);
+    pd_buf_release(&b);
+    return rc;
+}
+
 enum pd_rc pd_tokenizer_save(const struct pd_tokenizer *t, const char *dir, struct pd_err *err)
 {
     static const char *const files[] = {

@@ -104,5 +104,7 @@ void pd_tokenizer_describe(const struct pd_tokenizer *t, struct pd_buf *out);
  * files, made from the GGUF keys otherwise. */
 PD_CHECKED enum pd_rc pd_tokenizer_save(const struct pd_tokenizer *t, const char *dir,
                                         struct pd_err *err);
+/* Whether it could be. */
+PD_CHECKED enum pd_rc pd_tokenizer_can_save(const struct pd_tokenizer *t, struct pd_err *err);
 
 #endif

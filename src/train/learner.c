@@ -53,6 +53,7 @@ enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned head
     *l = (struct pd_learner){0};
     PD_TRY(pd_compute_parse(opt->dtype, &d.compute, err));
     PD_TRY(pd_model_open(&l->model, path, &mo, err));
+    PD_TRY(pd_model_can_save_hf(l->model, err)); /* not after the last step */
     freeze_unused_heads(l->model, heads);
     if (pd_params_count(&l->model->params, true) == 0) {
         rc = PD_FAIL(err, PD_INVALID, "--freeze-layers %g leaves nothing to train",

@@ -131,15 +131,67 @@ def test_gguf_there_and_back(podium, logprobs, tmp_path, name):
     folder = family_folder(name, tmp_path)
     want = logprobs(folder)
     podium("model", "convert", folder, "--out", tmp_path / "m.gguf")
-    got = logprobs(tmp_path / "m.gguf")
-    if name == "llama-llama3":  # its divisors are fp32 quotients: the last digits may move
-        flat = lambda text: [x for line in text.splitlines() for x in json.loads(line)["logprobs"][1:]]  # noqa: E731
-        assert flat(got) == pytest.approx(flat(want), abs=2e-5)
-    else:
-        assert got == want
-    if name != "llama-llama3":  # config.json has no place for divisors
-        podium("model", "convert", tmp_path / "m.gguf", "--out", tmp_path / "back", "--dtype", "fp32")
-        assert logprobs(tmp_path / "back") == want
+    assert logprobs(tmp_path / "m.gguf") == want
+    podium("model", "convert", tmp_path / "m.gguf", "--out", tmp_path / "back", "--dtype", "fp32")
+    assert logprobs(tmp_path / "back") == want
+
+
+def rename_keys(path, names):
+    """Keys of a GGUF file under other names, which together are as long."""
+    data = path.read_bytes()
+    for old, new in names.items():
+        old, new = (struct.pack("<Q", len(x)) + x.encode() for x in (old, new))
+        assert data.count(old) == 1, old
+        data = data.replace(old, new)
+    path.write_bytes(data)
+
+
+OURS = {f"podium.rope.llama3.{k}": f"nobody.rope.llama3.{k}"
+        for k in ("factor", "low_freq_factor", "high_freq_factor", "original_positions")}
+
+
+def llama3_gguf(podium, tmp_path, **scaling):
+    """A GGUF file of a Llama 3 as others write it: without the parameters that made its divisors."""
+    folder = family_folder("llama-llama3", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] |= {"rope_theta": 500000.0} | scaling  # the longest waves are stretched whole
+    (folder / "config.json").write_text(json.dumps(config))
+    podium("model", "convert", folder, "--out", tmp_path / "l3.gguf")
+    rename_keys(tmp_path / "l3.gguf", OURS)
+    return folder, tmp_path / "l3.gguf"
+
+
+@pytest.mark.parametrize("factor, original", [(8.0, 8192), (32.0, 8192), (4.0, 16384)])
+def test_llama3_scaling_is_recovered_from_its_divisors(podium, logprobs, tmp_path, factor, original):
+    folder, gguf = llama3_gguf(podium, tmp_path, factor=factor, original_max_position_embeddings=original)
+    podium("model", "convert", gguf, "--out", tmp_path / "back", "--dtype", "fp32")
+    scaling = json.loads((tmp_path / "back" / "config.json").read_text())["rope_scaling"]
+    assert scaling == {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                       "original_max_position_embeddings": original}
+    assert logprobs(tmp_path / "back") == logprobs(folder) == logprobs(gguf)
+
+
+def test_divisors_of_no_known_kind_are_refused_at_once(podium, logprobs, tmp_path):
+    folder, gguf = llama3_gguf(podium, tmp_path, low_freq_factor=2.0, high_freq_factor=7.0)
+    flat = lambda text: [x for line in text.splitlines() for x in json.loads(line)["logprobs"][1:]]  # noqa: E731
+    assert flat(logprobs(gguf)) == pytest.approx(flat(logprobs(folder)), abs=2e-5)
+    assert "rope_freqs.weight" in fails("model", "convert", gguf, "--out", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": " b", "rejected": " c"}] * 4)
+    line = fails("train", "reward", "--model", gguf, "--data", pairs, "--out", tmp_path / "run", "--quiet")
+    assert "rope_freqs.weight" in line and "Hugging Face folder" in line
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+@pytest.mark.parametrize("names", [
+    {"llama.rope.scaling.type": "llama.rope.scaling.typX"},
+    {"llama.rope.scaling.type": "llama.rope.scaling.typXXX", "llama.rope.scaling.factor": "llama.rope.scale_linear"},
+])
+def test_linear_scaling_as_older_gguf_files_say_it(podium, logprobs, tmp_path, names):
+    folder = family_folder("llama-linear", tmp_path)
+    podium("model", "convert", folder, "--out", tmp_path / "m.gguf")
+    rename_keys(tmp_path / "m.gguf", names)
+    assert logprobs(tmp_path / "m.gguf") == logprobs(folder)
 
 
 @pytest.mark.parametrize("dtype, kinds", [("f16", {"F16"}), ("bf16", {"BF16"}), ("q8_0", {"Q8_0"}), ("q4_0", {"Q4_0", "Q8_0"})])
