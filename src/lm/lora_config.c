@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "lm/pull.h"
 
+#include <math.h>
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -87,9 +89,10 @@ static bool is_set(struct json_object *v)
 static enum pd_rc check_known(const char *dir, struct json_object *config, struct pd_err *err)
 {
     static const char *const unknown[] = {
-        "use_dora",          "use_qalora",        "lora_bias", "alora_invocation_tokens",
-        "layer_replication", "target_parameters", "use_bdlora"};
-    static const char *const inits[] = {"gaussian", "orthogonal", "eva", "lora_ga"};
+        "use_dora",          "use_qalora",        "lora_bias",  "alora_invocation_tokens",
+        "layer_replication", "target_parameters", "use_bdlora", "trainable_token_indices",
+        "monteclora_config", "arrow_config",      "kasa_config"};
+    static const char *const inits[] = {"gaussian", "orthogonal", "eva"};
     struct pd_str type = pd_json_str(config, "peft_type");
     if (!pd_str_eqz(type, "LORA"))
         return PD_FAIL(err, PD_UNSUPPORTED, "%s/" CONFIG ": peft_type \"%.*s\"; LORA is read", dir,
@@ -129,28 +132,65 @@ static enum pd_rc compile(const char *key, pcre2_code **code, struct pd_err *err
     return PD_FAIL(err, PD_INVALID, "\"%s\" is no regular expression: %s", key, (char *)what);
 }
 
-static enum pd_rc read_setting(struct pd_lora_setting *s, struct json_object *config,
-                               const char *plain, const char *patterns, struct pd_err *err)
+/* Only of the type that PEFT writes: its Python would fail on another, or take it for something. */
+static enum pd_rc read_number(struct json_object *v, const char *key, double *out,
+                              struct pd_err *err)
 {
-    struct json_object *o = pd_json_get(config, patterns);
-    s->otherwise = pd_json_f64(config, plain, 8); /* PEFT's default of both */
-    if (!json_object_is_type(o, json_type_object))
+    if (!json_object_is_type(v, json_type_int) && !json_object_is_type(v, json_type_double))
+        return PD_FAIL(err, PD_INVALID, "\"%s\" is %s; expected a number", key,
+                       pd_json_type_name(v));
+    double number = json_object_get_double(v);
+    if (!isfinite((float)number))
+        return PD_FAIL(err, PD_INVALID, "\"%s\" is %s, which is out of range", key,
+                       json_object_get_string(v));
+    *out = number;
+    return PD_OK;
+}
+
+static enum pd_rc read_rules(struct pd_lora_setting *s, struct json_object *o, const char *patterns,
+                             struct pd_err *err)
+{
+    if (!o || json_object_is_type(o, json_type_null))
         return PD_OK;
+    if (!json_object_is_type(o, json_type_object))
+        return PD_FAIL(err, PD_INVALID, "%s is %s; expected an object", patterns,
+                       pd_json_type_name(o));
     s->rules = pd_xalloc(((size_t)json_object_object_length(o) + 1) * sizeof *s->rules);
     json_object_object_foreach(o, key, value)
     {
         struct pd_lora_rule *r = &s->rules[s->n];
-        if (!json_object_is_type(value, json_type_int) &&
-            !json_object_is_type(value, json_type_double))
-            return PD_FAIL(err, PD_INVALID, "%s: \"%s\" is %s; expected a number", patterns, key,
-                           pd_json_type_name(value));
-        r->value = json_object_get_double(value);
-        enum pd_rc rc = compile(key, (pcre2_code **)&r->code, err);
+        enum pd_rc rc = read_number(value, key, &r->value, err);
+        if (rc == PD_OK)
+            rc = compile(key, (pcre2_code **)&r->code, err);
         if (rc != PD_OK)
-            return pd_err_prefix(err, "%s", patterns), rc;
+            return pd_err_prefix(err, "%s", patterns);
         r->key = pd_xstrdup(key);
         s->n++;
     }
+    return PD_OK;
+}
+
+static enum pd_rc read_setting(struct pd_lora_setting *s, struct json_object *config,
+                               const char *plain, const char *patterns, struct pd_err *err)
+{
+    struct json_object *v = NULL;
+    s->otherwise = 8; /* PEFT's default of both */
+    if (json_object_object_get_ex(config, plain, &v)) {
+        enum pd_rc rc = read_number(v, plain, &s->otherwise, err);
+        if (rc != PD_OK)
+            return rc;
+    }
+    return read_rules(s, pd_json_get(config, patterns), patterns, err);
+}
+
+static enum pd_rc read_rslora(struct pd_lora_config *c, struct json_object *config,
+                              struct pd_err *err)
+{
+    struct json_object *v = pd_json_get(config, "use_rslora");
+    if (v && !json_object_is_type(v, json_type_boolean))
+        return PD_FAIL(err, PD_INVALID, "\"use_rslora\" is %s; expected true or false",
+                       pd_json_type_name(v));
+    c->rslora = v && json_object_get_boolean(v);
     return PD_OK;
 }
 
@@ -196,8 +236,9 @@ enum pd_rc pd_lora_config_read(struct pd_lora_config *c, const char *dir, struct
     *c = (struct pd_lora_config){0};
     PD_TRY(read_config(dir, &config, err));
     PD_TRY(check_known(dir, config, err));
-    c->rslora = pd_json_bool(config, "use_rslora", false);
-    rc = read_setting(&c->rank, config, "r", "rank_pattern", err);
+    rc = read_rslora(c, config, err);
+    if (rc == PD_OK)
+        rc = read_setting(&c->rank, config, "r", "rank_pattern", err);
     if (rc == PD_OK)
         rc = read_setting(&c->alpha, config, "lora_alpha", "alpha_pattern", err);
     if (rc != PD_OK)
