@@ -191,6 +191,36 @@ static enum pd_rc no_place(const struct pd_lora *l, const char *name, struct pd_
                    l->dir, name);
 }
 
+static enum pd_rc is_tied(const struct pd_lora *l, const char *name, struct pd_err *err)
+{
+    return PD_FAIL(
+        err, PD_UNSUPPORTED,
+        "%s: %s: embedding and output matrix are tied in this base model, and one weight "
+        "cannot hold what differs; an adapter that saves both whole (modules_to_save) "
+        "is taken",
+        l->dir, name);
+}
+
+/* The family's name of the weight with this role. */
+static const char *name_of(const struct pd_model *m, enum pd_role role)
+{
+    const struct pd_family *f = m->files->family;
+    for (size_t i = 0; i < f->n_specs; i++)
+        if (f->specs[i].role == role)
+            return f->specs[i].hf;
+    return "";
+}
+
+/* Is it the output matrix that the model has only as its embedding? */
+static bool is_tied_head(const struct pd_model *m, const char *module, const char *end)
+{
+    char *name = pd_xasprintf("%s%s", module, end);
+    bool same =
+        m->cfg.tied && m->heads & PD_HEAD_LM && strcmp(name, name_of(m, PD_ROLE_HEAD_W)) == 0;
+    pd_free(name);
+    return same;
+}
+
 static enum pd_rc apply_a(const struct pd_lora *l, struct pd_model *m, const char *full,
                           bool embedding, struct pd_err *err)
 {
@@ -207,14 +237,12 @@ static enum pd_rc apply_a(const struct pd_lora *l, struct pd_model *m, const cha
         rc = PD_FAIL(err, PD_INVALID, "%s: tensor %s is missing", l->dir, other);
         goto out;
     }
-    if (!p || (embedding && p != m->embed)) {
-        rc = no_place(l, full, err);
+    if (is_tied_head(m, module, ".weight") || (p == m->embed && m->cfg.tied)) {
+        rc = is_tied(l, full, err);
         goto out;
     }
-    if (p == m->embed && m->cfg.tied) {
-        rc = PD_FAIL(err, PD_UNSUPPORTED,
-                     "%s: module %s is tied to the output matrix; one weight cannot hold both",
-                     l->dir, module);
+    if (!p || (embedding && p != m->embed)) {
+        rc = no_place(l, full, err);
         goto out;
     }
     PD_TRY(apply_pair(l, m, p, &pair, err));
@@ -232,21 +260,31 @@ static void cut(char *text, const char *piece)
         memmove(at, at + strlen(piece), strlen(at + strlen(piece)) + 1);
 }
 
-/* A tensor saved whole: modules_to_save, biases. */
+/* The model's name of a tensor saved whole: modules_to_save, biases. */
+static char *plain_name(const char *full)
+{
+    char *name = pd_xstrdup(full + strlen(PREFIX));
+    cut(name, ".modules_to_save.default");
+    cut(name, ".modules_to_save");
+    cut(name, ".base_layer");
+    return name;
+}
+
 static enum pd_rc replace(const struct pd_lora *l, struct pd_model *m, const char *full,
                           struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_weight w;
     float *v = NULL;
-    char *name = pd_xstrdup(full + strlen(PREFIX));
-    cut(name, ".modules_to_save.default");
-    cut(name, ".modules_to_save");
-    cut(name, ".base_layer");
+    char *name = plain_name(full);
     struct pd_param *p = find_param(m, name, "");
     bool head = strncmp(name, "lm_head.", 8) == 0 || strncmp(name, "score.", 6) == 0;
     if (!p && head && !(m->cfg.tied && m->heads & PD_HEAD_LM))
         goto out; /* a head that the caller did not ask for */
+    if (is_tied_head(m, name, "") || (p && p == m->embed && m->cfg.tied)) {
+        rc = is_tied(l, full, err);
+        goto out;
+    }
     if (!p || !pd_weights_find(&l->weights, full, &w)) {
         rc = no_place(l, full, err);
         goto out;
@@ -254,10 +292,9 @@ static enum pd_rc replace(const struct pd_lora *l, struct pd_model *m, const cha
     bool same = w.ndim == p->ndim;
     for (int d = 0; same && d < p->ndim; d++)
         same = w.shape[d] == p->shape[d];
-    if (!same || (p == m->embed && m->cfg.tied)) {
-        rc = PD_FAIL(err, PD_INVALID, "%s: tensor %s %s", w.file, full,
-                     same ? "is tied to the output matrix; one weight cannot hold both"
-                          : "has another shape than the model's");
+    if (!same) {
+        rc = PD_FAIL(err, PD_INVALID, "%s: tensor %s has another shape than the model's", w.file,
+                     full);
         goto out;
     }
     PD_TRY(read_all(&w, full, &v, err));
@@ -312,6 +349,24 @@ enum pd_rc pd_lora_apply(const struct pd_lora *l, struct pd_model *m, struct pd_
         }
 out:
     return rc;
+}
+
+/* The usual way to teach a tied model new chat tokens: PEFT trains a copy of either. */
+bool pd_lora_unties(const struct pd_lora *l, const struct pd_model *m)
+{
+    struct pd_str name;
+    const char *embed = name_of(m, PD_ROLE_EMBED), *head = name_of(m, PD_ROLE_HEAD_W);
+    bool has_embed = false, has_head = false;
+    for (size_t i = 0; (name = pd_weights_name(&l->weights, i)).ptr; i++) {
+        if (!pd_str_starts(name, PD_STR(PREFIX)) || name.len > MAX_PATH_TEXT)
+            continue;
+        char *full = pd_xstrndup(name.ptr, name.len), *plain = plain_name(full);
+        has_embed |= strcmp(plain, embed) == 0;
+        has_head |= strcmp(plain, head) == 0;
+        pd_free(full);
+        pd_free(plain);
+    }
+    return m->cfg.tied && has_embed && has_head;
 }
 
 bool pd_lora_has_score(const struct pd_lora *l)

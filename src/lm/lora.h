@@ -25,6 +25,8 @@ PD_CHECKED enum pd_rc pd_lora_base(const char *dir, char **base, struct pd_err *
 PD_CHECKED enum pd_rc pd_lora_open(struct pd_lora **out, const char *dir, struct pd_err *err);
 void pd_lora_close(struct pd_lora *l);           /* accepts NULL */
 bool pd_lora_has_score(const struct pd_lora *l); /* holds it a reward model's head? */
+/* Does it bring both of the two matrices that are one in m, which has no table yet? */
+bool pd_lora_unties(const struct pd_lora *l, const struct pd_model *m);
 
 /* m has its data: fp32 in a slab (then in place), or the files' (then in memory of the model; F32,
  * F16 and BF16 stay what they are, with one rounding as PEFT's merge does it, the rest becomes

@@ -182,6 +182,11 @@ static enum pd_rc resolve(const char *given, char **path, bool *dir, struct pd_e
         }
         pd_free(folder);
     }
+    if (pd_lora_is_adapter(given))
+        return PD_FAIL(err, PD_UNSUPPORTED,
+                       "%s is an adapter, and another one is to be added to it; merge it first: "
+                       "podium model merge BASE --adapter %s --out MERGED",
+                       given, given);
     char *run = pd_xasprintf("%s/run.json", given);
     bool is_run = pd_fs_exists(run);
     pd_free(run);
@@ -283,6 +288,8 @@ enum pd_rc pd_model_open(struct pd_model **out, const char *path,
     PD_TRY(open_base(&m, base, adapter, err));
     if (adapter)
         PD_TRY(pd_lora_open(&lora, adapter, err));
+    m->files->head_is_embed = lora && pd_lora_unties(lora, m);
+    m->cfg.tied &= !m->files->head_is_embed;
     m->heads = opt->heads                        ? opt->heads
                : lora && pd_lora_has_score(lora) ? PD_HEAD_SCORE
                                                  : pd_model_heads_in_files(m);

@@ -18,8 +18,9 @@ struct pd_model_files {
     char *dir;                  /* Hugging Face folder, or NULL */
     struct json_object *config; /* config.json as read, or NULL */
     struct pd_param_at *at;     /* params.n */
-    bool as_in_file; /* PD_SPEC_IN_OUT parameters are (out, in), as this GGUF file has them */
-    void **owned;    /* pd_try_aligned buffers that params point into */
+    bool as_in_file;    /* PD_SPEC_IN_OUT parameters are (out, in), as this GGUF file has them */
+    bool head_is_embed; /* an output matrix that is not in the files begins as the embedding */
+    void **owned;       /* pd_try_aligned buffers that params point into */
     size_t n_owned;
     uint64_t random_seed; /* of a model of random weights, whose parameters have no data */
     float *quantiles;     /* what they are drawn from */

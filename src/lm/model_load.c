@@ -48,8 +48,8 @@ static bool find_hf(const struct pd_model *m, const char *name, struct pd_weight
            (strncmp(name, prefix, n) == 0 && pd_weights_find(&m->files->weights, name + n, w));
 }
 
-static bool find_source(const struct pd_model *m, const struct pd_param *p,
-                        const struct pd_param_at *at, struct pd_weight *w)
+static bool find_own(const struct pd_model *m, const struct pd_param *p,
+                     const struct pd_param_at *at, struct pd_weight *w)
 {
     if (!m->files->weights.gguf)
         return find_hf(m, p->name, w);
@@ -68,9 +68,16 @@ static bool find_role(const struct pd_model *m, enum pd_role role, struct pd_wei
         struct pd_param named = {.name = (char *)(uintptr_t)f->specs[i].hf};
         struct pd_param_at at = {&f->specs[i], -1};
         if (f->specs[i].role == role)
-            return find_source(m, &named, &at, s);
+            return find_own(m, &named, &at, s);
     }
     return false;
+}
+
+static bool find_source(const struct pd_model *m, const struct pd_param *p,
+                        const struct pd_param_at *at, struct pd_weight *w)
+{
+    return find_own(m, p, at, w) || (m->files->head_is_embed && at->spec->role == PD_ROLE_HEAD_W &&
+                                     find_role(m, PD_ROLE_EMBED, w));
 }
 
 /* As transformers: an output matrix that is in the files and is not the embedding counts, whatever

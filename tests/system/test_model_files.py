@@ -430,6 +430,48 @@ def test_an_adapter_of_no_module_is_refused(tmp_path, name):
     assert f"base_model.model.{name} has no place" in fails("score", "--model", folder, "--in", "-", "--out", "-")
 
 
+EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def adapter_with(tmp_path, tensors):
+    """An adapter of tiny-llama, whose embedding and output matrix are tied, with these tensors alone."""
+    folder = adapter_copy(tmp_path, "llama", base_model_name_or_path=str(MODELS / "tiny-llama"), r=4)
+    (folder / "adapter_model.safetensors").unlink()
+    torch_writer.write(folder / "adapter_model.bin", {"base_model.model." + k: v for k, v in tensors.items()})
+    return folder
+
+
+def test_an_adapter_with_both_of_two_tied_matrices_unties_them(podium, logprobs, tmp_path):
+    old = torch_writer.read_safetensors(MODELS / "tiny-llama" / "model.safetensors")
+    dtype, shape, data = old[EMBED]
+    half = len(data) // 2
+    new = {EMBED: (dtype, shape, data[half:] + data[:half]), HEAD: (dtype, shape, data[half // 4 :] + data[: half // 4])}
+    want = tmp_path / "want"
+    shutil.copytree(MODELS / "tiny-llama", want)
+    (want / "model.safetensors").unlink()
+    config = json.loads((want / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (want / "config.json").write_text(json.dumps(config))
+    torch_writer.write(want / "pytorch_model.bin", old | new)
+    adapter = adapter_with(tmp_path, new)
+    assert logprobs(adapter) == logprobs(want)
+    for out in ("merged", "merged.gguf"):
+        podium("model", "merge", MODELS / "tiny-llama", "--adapter", adapter, "--out", tmp_path / out)
+        assert logprobs(tmp_path / out) == logprobs(want)
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+@pytest.mark.parametrize("names", [(EMBED,), (HEAD,), ("lm_head.lora_A.weight", "lm_head.lora_B.weight")])
+def test_an_adapter_on_one_of_two_tied_matrices_is_refused(tmp_path, names):
+    dtype, shape, data = torch_writer.read_safetensors(MODELS / "tiny-llama" / "model.safetensors")[EMBED]
+    line = fails("model", "info", adapter_with(tmp_path, {name: (dtype, shape, data) for name in names}))
+    assert "tied in this base model" in line and names[0] in line
+
+
+def test_an_adapter_of_an_adapter_is_refused(tmp_path):
+    line = fails("model", "info", adapter_copy(tmp_path, "llama", base_model_name_or_path=str(LORA / "llama")))
+    assert "is an adapter, and another one is to be added to it; merge it first" in line
+
+
 # ---- values ----
 
 
