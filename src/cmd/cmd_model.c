@@ -201,7 +201,7 @@ static enum pd_rc model_init(const struct pd_cmd *self, int argc, char **argv, s
     PD_TRY(pd_model_init_like(&m, config, strcmp(head, "score") == 0 ? PD_HEAD_SCORE : PD_HEAD_LM,
                               (uint64_t)seed, tok, err));
     tok = NULL; /* the model's now */
-    PD_TRY(pd_model_save_hf(m, out, dtype_of(dtype), err));
+    PD_TRY(pd_model_save_hf_sharded(m, out, dtype_of(dtype), PD_MODEL_SHARD_BYTES, err));
 out:
     pd_model_free(m);
     pd_tokenizer_free(tok);

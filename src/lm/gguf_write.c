@@ -1,5 +1,7 @@
 #include "lm/gguf_write.h"
 
+#include "base/sig.h"
+
 enum { ALIGNMENT = 32, VERSION = 3 };
 
 static void add_u32(struct pd_buf *b, uint32_t v)
@@ -151,8 +153,16 @@ out:
 enum pd_rc pd_gguf_writer_data(struct pd_gguf_writer *w, const void *bytes, size_t n,
                                struct pd_err *err)
 {
+    enum { PIECE = 1 << 24 };
+    enum pd_rc rc = PD_OK;
+    for (size_t at = 0; at < n && rc == PD_OK; at += PIECE) {
+        size_t len = n - at < PIECE ? n - at : PIECE;
+        rc = pd_sig_stop()
+                 ? PD_FAIL(err, PD_INTERRUPTED, "interrupted; nothing is written")
+                 : pd_out_write(&w->out, (struct pd_str){(const char *)bytes + at, len}, err);
+    }
     w->written += n;
-    return pd_out_write(&w->out, (struct pd_str){bytes, n}, err);
+    return rc;
 }
 
 enum pd_rc pd_gguf_writer_end_tensor(struct pd_gguf_writer *w, struct pd_err *err)

@@ -1,6 +1,7 @@
 #include "lm/lora_int.h"
 
 #include "base/mem.h"
+#include "base/sig.h"
 #include "lm/model_int.h"
 
 #include <inttypes.h>
@@ -339,6 +340,8 @@ enum pd_rc pd_lora_apply(const struct pd_lora *l, struct pd_model *m, struct pd_
     for (int pairs = 0; pairs < 2; pairs++)
         for (size_t i = 0; (name = pd_weights_name(&l->weights, i)).ptr; i++) {
             char full[MAX_PATH_TEXT + 1];
+            if (pd_sig_stop())
+                return PD_FAIL(err, PD_INTERRUPTED, "interrupted while %s was added", l->dir);
             if (name.len > MAX_PATH_TEXT)
                 return PD_FAIL(err, PD_INVALID, "%s: tensor %zu has a name of %zu bytes", l->dir, i,
                                name.len);

@@ -135,7 +135,8 @@ PD_CHECKED enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir
 /* Whether there is anything that such a folder cannot say: to be asked before hours of training. */
 PD_CHECKED enum pd_rc pd_model_can_save_hf(const struct pd_model *m, struct pd_err *err);
 #define PD_MODEL_SHARD_BYTES ((size_t)5000000000)
-/* The same with another limit than PD_MODEL_SHARD_BYTES. */
+/* The same with a limit of one's own, for verbs that only write: they stop when they are asked to
+ * (PD_INTERRUPTED), where a trainer's last act goes to its end. */
 PD_CHECKED enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir,
                                                enum pd_dtype dtype, size_t max_shard_bytes,
                                                struct pd_err *err);
@@ -144,7 +145,7 @@ PD_CHECKED enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const c
  * pd_dtype_can_write. Weights that are in that format already are copied bit for bit. Vectors and
  * learned positions stay F32; with Q4_0 the embedding and the output matrix are Q8_0; rows that are
  * no whole number of blocks are F16. PD_UNSUPPORTED for what GGUF cannot say. Tensors are streamed:
- * no more than one of them is in memory. */
+ * no more than one of them is in memory. PD_INTERRUPTED once the process is asked to stop. */
 PD_CHECKED enum pd_rc pd_model_save_gguf(const struct pd_model *m, const char *path,
                                          enum pd_dtype dtype, struct pd_err *err);
 

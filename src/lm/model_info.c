@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/sig.h"
 #include "lm/model_int.h"
 #include "lm/plan.h"
 
@@ -331,6 +332,8 @@ static enum pd_rc check_tensor(const struct pd_model *m, const struct pd_param *
     size_t n = p->ndim > 1 ? (size_t)p->shape[0] : 1, row = p->n / n;
     for (size_t first = 0; first < n; first += chunk) {
         size_t k = n - first < chunk ? n - first : chunk;
+        if (pd_sig_stop())
+            return PD_FAIL(err, PD_INTERRUPTED, "interrupted at tensor %s", p->name);
         if (p->ndim > 1)
             pd_param_rows(p, (int64_t)first, (int64_t)k, rows);
         else

@@ -175,7 +175,7 @@ static bool is_written(const struct pd_param_at *at)
 }
 
 static enum pd_rc save_weights(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
-                               size_t max_shard_bytes, struct pd_err *err)
+                               size_t max_shard_bytes, bool stops, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_st_out *list = pd_try_alloc(m->params.n + 1, sizeof *list);
@@ -191,7 +191,7 @@ static enum pd_rc save_weights(const struct pd_model *m, const char *dir, enum p
         if (is_written(&m->files->at[i]))
             list[n++] = (struct pd_st_out){p->name, p->ndim, p->shape, fill_rows, &fills[i]};
     }
-    PD_TRY(pd_st_write_dir(dir, list, n, dtype, max_shard_bytes, err));
+    PD_TRY(pd_st_write_dir(dir, list, n, dtype, max_shard_bytes, stops, err));
 out:
     pd_free(list);
     pd_free(fills);
@@ -209,14 +209,8 @@ enum pd_rc pd_model_can_save_hf(const struct pd_model *m, struct pd_err *err)
     return m->tok ? pd_tokenizer_can_save(m->tok, err) : PD_OK;
 }
 
-enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
-                            struct pd_err *err)
-{
-    return pd_model_save_hf_sharded(m, dir, dtype, PD_MODEL_SHARD_BYTES, err);
-}
-
-enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
-                                    size_t max_shard_bytes, struct pd_err *err)
+static enum pd_rc save_folder(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
+                              size_t max_shard_bytes, bool stops, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct json_object *config = NULL;
@@ -228,10 +222,22 @@ enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir, e
     PD_TRY(save_generation_config(m, place.tmp, err));
     if (m->tok)
         PD_TRY(pd_tokenizer_save(m->tok, place.tmp, err));
-    PD_TRY(save_weights(m, place.tmp, dtype, max_shard_bytes, err));
+    PD_TRY(save_weights(m, place.tmp, dtype, max_shard_bytes, stops, err));
     PD_TRY(pd_model_place_commit(&place, err));
 out:
     pd_model_place_close(&place);
     json_object_put(config);
     return rc;
+}
+
+enum pd_rc pd_model_save_hf(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
+                            struct pd_err *err)
+{
+    return save_folder(m, dir, dtype, PD_MODEL_SHARD_BYTES, false, err);
+}
+
+enum pd_rc pd_model_save_hf_sharded(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
+                                    size_t max_shard_bytes, struct pd_err *err)
+{
+    return save_folder(m, dir, dtype, max_shard_bytes, true, err);
 }

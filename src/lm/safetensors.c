@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/sig.h"
 #include "lm/shards.h"
 
 #include <inttypes.h>
@@ -339,7 +340,7 @@ static void header_of(struct pd_buf *b, const struct pd_st_out *tensors, size_t 
 }
 
 static enum pd_rc write_tensor(struct pd_out *o, const struct pd_st_out *t, enum pd_dtype dtype,
-                               struct pd_err *err)
+                               bool stops, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     size_t rows = t->ndim > 0 ? (size_t)t->shape[0] : 1;
@@ -354,6 +355,10 @@ static enum pd_rc write_tensor(struct pd_out *o, const struct pd_st_out *t, enum
     for (size_t first = 0; first < rows && row > 0; first += chunk) {
         size_t n = rows - first < chunk ? rows - first : chunk;
         struct pd_str bytes = {(const char *)f32, n * row * sizeof *f32};
+        if (stops && pd_sig_stop()) {
+            rc = PD_FAIL(err, PD_INTERRUPTED, "interrupted; nothing is written");
+            goto out;
+        }
         t->fill(t->ctx, (int64_t)first, (int64_t)n, f32);
         if (dtype != PD_DTYPE_F32) {
             (dtype == PD_DTYPE_BF16 ? pd_f32_to_bf16 : pd_f32_to_f16)(f32, half, n * row);
@@ -367,8 +372,8 @@ out:
     return rc;
 }
 
-enum pd_rc pd_st_write(const char *path, const struct pd_st_out *tensors, size_t n,
-                       enum pd_dtype dtype, struct pd_err *err)
+static enum pd_rc write_file(const char *path, const struct pd_st_out *tensors, size_t n,
+                             enum pd_dtype dtype, bool stops, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_out o = {0};
@@ -385,13 +390,19 @@ enum pd_rc pd_st_write(const char *path, const struct pd_st_out *tensors, size_t
     PD_TRY(pd_out_write(&o, (struct pd_str){(const char *)&len, sizeof len}, err));
     PD_TRY(pd_out_write(&o, pd_buf_str(&header), err));
     for (size_t i = 0; i < n; i++)
-        PD_TRY(write_tensor(&o, &tensors[i], dtype, err));
+        PD_TRY(write_tensor(&o, &tensors[i], dtype, stops, err));
     PD_TRY(pd_out_commit(&o, err));
 out:
     if (rc != PD_OK)
         pd_out_abandon(&o);
     pd_buf_release(&header);
     return rc;
+}
+
+enum pd_rc pd_st_write(const char *path, const struct pd_st_out *tensors, size_t n,
+                       enum pd_dtype dtype, struct pd_err *err)
+{
+    return write_file(path, tensors, n, dtype, false, err);
 }
 
 /* First tensor of each shard, and one past the last; returns the number of shards. */
@@ -443,7 +454,8 @@ static enum pd_rc write_index(const char *dir, const struct pd_st_out *tensors, 
 }
 
 enum pd_rc pd_st_write_dir(const char *dir, const struct pd_st_out *tensors, size_t n,
-                           enum pd_dtype dtype, size_t max_shard_bytes, struct pd_err *err)
+                           enum pd_dtype dtype, size_t max_shard_bytes, bool stops,
+                           struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     size_t total = 0, *first = pd_xalloc((n + 1) * sizeof *first);
@@ -453,14 +465,14 @@ enum pd_rc pd_st_write_dir(const char *dir, const struct pd_st_out *tensors, siz
     if (shards <= 1) {
         path = pd_xasprintf("%s/model.safetensors", dir);
         other = pd_xasprintf("%s/model.safetensors.index.json", dir);
-        PD_TRY(pd_st_write(path, tensors, n, dtype, err));
+        PD_TRY(write_file(path, tensors, n, dtype, stops, err));
         (void)unlink(other);
         goto out;
     }
     for (size_t k = 0; k < shards; k++) {
         pd_free(path);
         path = pd_xasprintf("%s/model-%05zu-of-%05zu.safetensors", dir, k + 1, shards);
-        PD_TRY(pd_st_write(path, tensors + first[k], first[k + 1] - first[k], dtype, err));
+        PD_TRY(write_file(path, tensors + first[k], first[k + 1] - first[k], dtype, stops, err));
     }
     PD_TRY(write_index(dir, tensors, first, shards, total, err));
     other = pd_xasprintf("%s/model.safetensors", dir);

@@ -66,9 +66,9 @@ struct pd_st_out {
 PD_CHECKED enum pd_rc pd_st_write(const char *path, const struct pd_st_out *tensors, size_t n,
                                   enum pd_dtype dtype, struct pd_err *err);
 /* The same as model.safetensors in dir, or, past max_shard_bytes, as numbered shards with their
- * index. */
+ * index. stops: PD_INTERRUPTED once the process is asked to stop. */
 PD_CHECKED enum pd_rc pd_st_write_dir(const char *dir, const struct pd_st_out *tensors, size_t n,
-                                      enum pd_dtype dtype, size_t max_shard_bytes,
+                                      enum pd_dtype dtype, size_t max_shard_bytes, bool stops,
                                       struct pd_err *err);
 
 #endif

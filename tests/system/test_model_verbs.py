@@ -1,10 +1,14 @@
 """podium tokenize and podium model info|pull|init|convert, as a user meets them."""
 import hashlib
 import json
+import math
 import os
 import pathlib
+import signal
 import stat
+import struct
 import subprocess
+import time
 
 import pytest
 from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
@@ -238,3 +242,60 @@ def test_pull_of_what_is_there_needs_nothing(tmp_path, smollm2):
 
 def test_pull_of_an_unknown_name():
     assert "known: smollm2-135m-instruct" in fails("model", "pull", "gpt-5")
+
+
+# ---- stopping ----
+
+
+def large_model(folder):
+    """Gigabytes of zeros that take no room: a file with a hole."""
+    hidden, ffn, layers, vocab = 2048, 8192, 24, 50000
+    config = {"model_type": "llama", "hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers,
+              "num_attention_heads": 16, "vocab_size": vocab, "tie_word_embeddings": True}
+    shapes = {"model.embed_tokens.weight": [vocab, hidden], "model.norm.weight": [hidden]}
+    for i in range(layers):
+        p = f"model.layers.{i}."
+        shapes |= {f"{p}self_attn.{x}_proj.weight": [hidden, hidden] for x in "qkvo"}
+        shapes |= {f"{p}mlp.{x}_proj.weight": [ffn, hidden] for x in ("gate", "up")}
+        shapes |= {f"{p}mlp.down_proj.weight": [hidden, ffn]}
+        shapes |= {f"{p}{x}_layernorm.weight": [hidden] for x in ("input", "post_attention")}
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        n = 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + n]}
+        at += n
+    head = json.dumps(header).encode()
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    with open(folder / "model.safetensors", "wb") as f:
+        f.write(struct.pack("<Q", len(head)) + head)
+        f.truncate(8 + len(head) + at)
+    return folder
+
+
+def catches(pid, sig):
+    status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["SigCgt"], 16) >> (sig - 1) & 1
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("what", ["init", "convert", "gguf", "check"])
+def test_a_long_verb_stops_and_leaves_nothing(tmp_path, what, sig):
+    model, out = large_model(tmp_path / "m"), tmp_path / "out"
+    args = {
+        "init": ["init", "--like", model, "--out", out],
+        "convert": ["convert", model, "--out", out / "folder"],
+        "gguf": ["convert", model, "--out", out / "m.gguf"],
+        "check": ["info", model, "--check"],
+    }[what]
+    if what != "init":
+        out.mkdir()
+    p = subprocess.Popen([podium_bin(), "model", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not catches(p.pid, sig) or (what != "check" and not any(f.is_file() and f.stat().st_size > 1e6 for f in out.rglob(".*.tmp.*"))):
+        assert p.poll() is None and time.monotonic() < until
+        time.sleep(0.002)
+    p.send_signal(sig)
+    stdout, stderr = p.communicate(timeout=60)
+    assert (p.returncode, stdout) == (3, b"") and b"interrupted" in stderr, stderr
+    assert not out.exists() if what == "init" else not list(out.iterdir())

@@ -82,7 +82,7 @@ static void shards_are_one_set(void **state)
     char *index = pd_xasprintf("%s/model.safetensors.index.json", folder);
     char *shard = pd_xasprintf("%s/model-00002-of-00002.safetensors", folder);
     assert_int_equal(pd_fs_mkdirs(folder, 0755, &err), PD_OK);
-    assert_int_equal(pd_st_write_dir(folder, two, 2, PD_DTYPE_F32, 24, &err), PD_OK);
+    assert_int_equal(pd_st_write_dir(folder, two, 2, PD_DTYPE_F32, 24, false, &err), PD_OK);
     assert_true(pd_fs_exists(index) && pd_fs_exists(shard));
     assert_int_equal(pd_st_open_dir(&s, folder, &err), PD_OK);
     assert_int_equal(s->n_files, 2);
@@ -92,7 +92,7 @@ static void shards_are_one_set(void **state)
 
     /* written again as one file: the index must not shadow or be shadowed */
     s = NULL;
-    assert_int_equal(pd_st_write_dir(folder, two, 1, PD_DTYPE_F32, 1000, &err), PD_OK);
+    assert_int_equal(pd_st_write_dir(folder, two, 1, PD_DTYPE_F32, 1000, false, &err), PD_OK);
     assert_false(pd_fs_exists(index));
     assert_int_equal(pd_st_open_dir(&s, folder, &err), PD_OK);
     assert_int_equal(s->n_tensors, 1);
