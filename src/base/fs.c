@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "base/sig.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -115,11 +116,12 @@ enum pd_rc pd_fs_write_atomic(const char *path, struct pd_str bytes, mode_t mode
     enum pd_rc rc = pd_out_open(&o, path, err);
     if (rc != PD_OK)
         return rc;
-    PD_TRY(pd_out_write(&o, bytes, err));
-    if (o.tmp && fchmod(fileno(o.f), mode) != 0) {
+    struct stat st; /* fopen made it with 0666, less what the umask takes */
+    if (o.tmp && (fstat(fileno(o.f), &st) != 0 || fchmod(fileno(o.f), st.st_mode & mode) != 0)) {
         rc = PD_FAIL_SYS(err, PD_IO, "cannot set the mode of %s", path);
         goto out;
     }
+    PD_TRY(pd_out_write(&o, bytes, err));
     PD_TRY(pd_out_commit(&o, err));
 out:
     pd_out_abandon(&o);
@@ -130,7 +132,7 @@ enum pd_rc pd_map_file_open(struct pd_map_file *m, const char *path, struct pd_e
 {
     enum pd_rc rc = PD_OK;
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for a writer */
     if (fd < 0)
         return open_failed(path, err);
     if (fstat(fd, &st) != 0) {
@@ -350,10 +352,42 @@ enum pd_rc pd_out_open(struct pd_out *o, const char *path, struct pd_err *err)
         pd_free(tmp);
         return rc;
     }
+    (void)flock(fileno(f), LOCK_EX | LOCK_NB); /* by which pd_out_sweep knows that we live */
     o->f = f;
     o->tmp = tmp;
     o->path = pd_xstrdup(path);
     return PD_OK;
+}
+
+static void remove_if_left(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        (void)unlink(path);
+    (void)close(fd);
+}
+
+void pd_out_sweep(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? pd_xstrndup(path, (size_t)(slash - path) + 1) : pd_xstrdup("./");
+    char *stem = pd_xasprintf(".%s.tmp.", slash ? slash + 1 : path);
+    size_t n = strlen(stem);
+    DIR *d = opendir(dir);
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        const char *pid = e->d_name + n;
+        if (strncmp(e->d_name, stem, n) != 0 || !*pid || pid[strspn(pid, "0123456789")])
+            continue;
+        char *left = pd_xasprintf("%s%s", dir, e->d_name);
+        remove_if_left(left);
+        pd_free(left);
+    }
+    if (d)
+        (void)closedir(d);
+    pd_free(stem);
+    pd_free(dir);
 }
 
 enum pd_rc pd_out_write(struct pd_out *o, struct pd_str bytes, struct pd_err *err)

@@ -18,10 +18,11 @@ PD_CHECKED enum pd_rc pd_fs_sync_folder(const char *dir, struct pd_err *err);
 /* Appends the file to *out (initialised by the caller); PD_TOOBIG past max_bytes. */
 PD_CHECKED enum pd_rc pd_fs_read(const char *path, size_t max_bytes, struct pd_buf *out,
                                  struct pd_err *err);
+/* The umask takes from mode, as from that of any new file. */
 PD_CHECKED enum pd_rc pd_fs_write_atomic(const char *path, struct pd_str bytes, mode_t mode,
                                          struct pd_err *err);
 
-/* Read-only map of a whole file. */
+/* Read-only map of a whole file; of nothing but a regular one, and never waiting. */
 struct pd_map_file {
     const unsigned char *ptr;
     size_t len;
@@ -54,6 +55,8 @@ PD_CHECKED enum pd_rc pd_out_open(struct pd_out *o, const char *path, struct pd_
 PD_CHECKED enum pd_rc pd_out_write(struct pd_out *o, struct pd_str bytes, struct pd_err *err);
 PD_CHECKED enum pd_rc pd_out_commit(struct pd_out *o, struct pd_err *err);
 void pd_out_abandon(struct pd_out *o); /* no-op after commit */
+/* Removes the temporary files of path that killed processes left; those of live ones are locked. */
+void pd_out_sweep(const char *path);
 
 /* Exclusive advisory lock on path (created 0600), held until close or exit. PD_BUSY when taken;
  * the holder writes its pid into the file so that the message can name it. */

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* One of the verb's own verbs: argv after its name. */
 struct sub {
@@ -141,6 +142,14 @@ static enum pd_dtype dtype_of(const char *name)
     return PD_DTYPE_F32;
 }
 
+static enum pd_rc check_out(const char *out, struct pd_err *err)
+{
+    return strcmp(out, "-") != 0 ? PD_OK
+                                 : PD_FAIL(err, PD_USAGE,
+                                           "--out -: a model is not written to standard output; "
+                                           "name a folder or a file");
+}
+
 static enum pd_rc model_init(const struct pd_cmd *self, int argc, char **argv, struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
@@ -195,6 +204,7 @@ static enum pd_rc model_init(const struct pd_cmd *self, int argc, char **argv, s
             table, "  podium model init --like tiny/config.json --tokenizer M --out tiny-model");
         goto out;
     }
+    PD_TRY(check_out(out, err));
     config = pd_fs_is_dir(like) ? pd_xasprintf("%s/config.json", like) : pd_xstrdup(like);
     if (tokenizer)
         PD_TRY(pd_model_open_tokenizer(&tok, tokenizer, err));
@@ -227,10 +237,16 @@ struct save {
                    "of a folder's model files, in millions of bytes; 0 = 5000", .min = 0,          \
                    .max = 1000000)
 
+static bool is_gguf(const char *out)
+{
+    size_t n = strlen(out);
+    return n >= 5 && strcasecmp(out + n - 5, ".gguf") == 0;
+}
+
 static enum pd_rc save_as(const struct pd_model *m, const struct save *s, struct pd_err *err)
 {
     enum pd_dtype t = dtype_of(s->dtype);
-    if (pd_str_ends(pd_str_from(s->out), PD_STR(".gguf")))
+    if (is_gguf(s->out))
         return pd_model_save_gguf(m, s->out, t, err);
     if (pd_dtype_info(t)->block > 1)
         return PD_FAIL(err, PD_USAGE,
@@ -245,7 +261,9 @@ static enum pd_rc open_and_save(const char *path, const char *adapter, const str
 {
     struct pd_model *m = NULL;
     struct pd_model_options options = {.purpose = PD_MODEL_INFERENCE, .adapter = adapter};
-    enum pd_rc rc = pd_model_open(&m, path, &options, err);
+    enum pd_rc rc = check_out(s->out, err);
+    if (rc == PD_OK)
+        rc = pd_model_open(&m, path, &options, err);
     if (rc == PD_OK)
         rc = save_as(m, s, err);
     pd_model_free(m);

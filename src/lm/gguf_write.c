@@ -140,6 +140,7 @@ enum pd_rc pd_gguf_writer_open(struct pd_gguf_writer *w, const char *path, struc
         goto out;
     }
     uint64_t before = head.len + w->keys.len + w->infos.len;
+    pd_out_sweep(path);
     PD_TRY(pd_out_open(&w->out, path, err));
     PD_TRY(pd_out_write(&w->out, pd_buf_str(&head), err));
     PD_TRY(pd_out_write(&w->out, pd_buf_str(&w->keys), err));

@@ -1,9 +1,11 @@
 """podium tokenize and podium model info|pull|init|convert, as a user meets them."""
+import fcntl
 import hashlib
 import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import stat
 import struct
@@ -242,6 +244,43 @@ def test_pull_of_what_is_there_needs_nothing(tmp_path, smollm2):
 
 def test_pull_of_an_unknown_name():
     assert "known: smollm2-135m-instruct" in fails("model", "pull", "gpt-5")
+
+
+# ---- odd files ----
+
+
+def test_a_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "m.gguf")
+    assert "m.gguf is not a file" in fails("model", "info", tmp_path / "m.gguf")
+    folder = tmp_path / "m"
+    shutil.copytree(TINY, folder)
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    assert "model.safetensors is not a file" in fails("model", "info", folder)
+
+
+def test_out_is_a_place_for_a_model(podium, tmp_path):
+    podium("model", "convert", TINY, "--out", tmp_path / "M.GGUF")
+    assert (tmp_path / "M.GGUF").read_bytes()[:4] == b"GGUF"
+    for args in (["convert", TINY], ["init", "--like", TINY]):
+        assert "not written to standard output" in fails("model", *args, "--out", "-", code=2)
+
+
+def test_the_umask_counts(tmp_path):
+    subprocess.run([podium_bin(), "model", "convert", TINY, "--out", tmp_path / "out"], check=True, umask=0o077)
+    assert {stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "out").iterdir()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+
+
+def test_a_killed_conversion_is_swept_up_by_the_next(podium, tmp_path):
+    left, live = tmp_path / ".m.gguf.tmp.12", tmp_path / ".m.gguf.tmp.13"
+    others = [tmp_path / ".m.gguf.tmp.x", tmp_path / ".other.gguf.tmp.12"]
+    for f in (left, live, *others):
+        f.write_text("half")
+    with open(live) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        podium("model", "convert", TINY, "--out", tmp_path / "m.gguf")
+    assert not left.exists() and all(f.exists() for f in (live, *others, tmp_path / "m.gguf"))
 
 
 # ---- stopping ----
