@@ -92,8 +92,7 @@ static enum pd_rc check_parts(const struct pd_decoder *dec, const struct pd_kv *
         pages += pd_kv_pages_for(node->len + parts[i].n) - node->n_pages;
         for (int64_t t = 0; t < parts[i].n; t++)
             if (parts[i].ids[t] < 0 || parts[i].ids[t] >= dec->V)
-                return PD_FAIL(err, PD_INVALID, "token id %d is not below the vocabulary size %lld",
-                               parts[i].ids[t], (long long)dec->V);
+                return pd__no_such_token(dec, parts[i].ids[t], err);
     }
     if (pages > pd_kv_free_pages(kv))
         return PD_FAIL(err, PD_TOOBIG, "the KV cache is full: %lld more pages are needed",

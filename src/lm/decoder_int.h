@@ -115,6 +115,8 @@ void pd__norm_backward(const struct pd_decoder *dec, const struct pd__norm *n, i
 /* Rows [row, row + n) of the rotation table, at positions pos[row...], as in a sequence of len
  * tokens (which matters to dynamic scaling). */
 void pd__rope_rows(struct pd_decoder *dec, const int32_t *pos, int64_t row, int64_t n, int64_t len);
+/* The error of an id that the embedding has no row for. */
+enum pd_rc pd__no_such_token(const struct pd_decoder *dec, int32_t id, struct pd_err *err);
 /* Token embedding, plus learned positions, into x (T, H). */
 void pd__embed(const struct pd_decoder *dec, int64_t T, const int32_t *ids, const int32_t *pos,
                float *x);

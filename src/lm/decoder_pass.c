@@ -3,14 +3,23 @@
 
 #include <string.h>
 
+enum pd_rc pd__no_such_token(const struct pd_decoder *dec, int32_t id, struct pd_err *err)
+{
+    const struct pd_model *m = dec->model;
+    struct pd_str text = m->tok ? pd_tokenizer_text(m->tok, id) : (struct pd_str){NULL, 0};
+    return PD_FAIL(err, PD_INVALID,
+                   "token id %d%s%.*s%s is not one of the %lld rows of the embedding%s%s", id,
+                   text.ptr ? " (\"" : "", PD_STR_ARG(text), text.ptr ? "\")" : "",
+                   (long long)dec->V, m->path ? " of " : "", m->path ? m->path : "");
+}
+
 static enum pd_rc check_stream(const struct pd_decoder *dec, const struct pd_stream *s,
                                struct pd_err *err)
 {
     int64_t limit = dec->model->pos_embed ? dec->model->pos_embed->shape[0] : INT32_MAX;
     for (int64_t t = 0; t < s->n_rows; t++) {
         if (s->ids[t] < 0 || s->ids[t] >= dec->V)
-            return PD_FAIL(err, PD_INVALID, "token id %d is not below the vocabulary size %lld",
-                           s->ids[t], (long long)dec->V);
+            return pd__no_such_token(dec, s->ids[t], err);
         if (s->pos[t] >= limit)
             return PD_FAIL(err, PD_INVALID,
                            "a sequence of %d tokens is longer than the model's context of %lld",

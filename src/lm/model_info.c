@@ -60,6 +60,13 @@ static void put_shape(struct pd_jw *w, const struct pd_config *c)
     pd_jw_kbool(w, "tied", c->tied);
 }
 
+/* Tokens that were added without resizing the model: to compute with one is an error. */
+static int past_embedding(const struct pd_model *m)
+{
+    int more = pd_tokenizer_size(m->tok) - m->cfg.vocab_size;
+    return more > 0 ? more : 0;
+}
+
 static void put_tokenizer(struct pd_jw *w, const struct pd_model *m)
 {
     struct pd_buf text;
@@ -76,6 +83,7 @@ static void put_tokenizer(struct pd_jw *w, const struct pd_model *m)
     pd_jw_ki64(w, "bos", pd_tokenizer_bos(m->tok));
     pd_jw_ki64(w, "eos", pd_tokenizer_eos(m->tok));
     pd_jw_ki64(w, "pad", pd_tokenizer_pad(m->tok));
+    pd_jw_ki64(w, "past_embedding", past_embedding(m));
     pd_jw_object_end(w);
     pd_buf_release(&text);
 }
@@ -248,6 +256,11 @@ static void text_tokenizer(const struct pd_model *m, struct pd_buf *out)
     add_named_id(out, m, "bos", pd_tokenizer_bos(m->tok));
     add_named_id(out, m, "eos", pd_tokenizer_eos(m->tok));
     add_named_id(out, m, "pad", pd_tokenizer_pad(m->tok));
+    if (past_embedding(m))
+        pd_buf_addf(out,
+                    "\n            WARNING: %d of its tokens, from id %d on, have no row in the "
+                    "embedding; texts that hold one are refused",
+                    past_embedding(m), m->cfg.vocab_size);
     pd_buf_adds(out, "\nchat        ");
     if (m->chat.kind == PD_CHAT_NONE)
         pd_buf_adds(out, "no template: plain prompts\n");

@@ -89,6 +89,26 @@ def test_info(podium):
     assert "a reward model" in text and "gpt2" in text and "LayerNorm" in text
 
 
+def with_added_token(folder, text):
+    """A copy of tiny-llama whose tokenizer has a token that its embedding has no row for."""
+    shutil.copytree(TINY, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({"id": 384, "content": text, "special": True, "single_word": False,
+                                      "lstrip": False, "rstrip": False, "normalized": False})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+def test_tokens_past_the_embedding_are_named(podium, tmp_path):
+    folder = with_added_token(tmp_path / "m", "<tool>")
+    assert json.loads(podium("model", "info", folder, "--json"))["tokenizer"]["past_embedding"] == 1
+    assert "WARNING: 1 of its tokens, from id 384 on" in podium("model", "info", folder)
+    assert json.loads(podium("model", "info", TINY, "--json"))["tokenizer"]["past_embedding"] == 0
+    texts = write_jsonl(tmp_path / "t.jsonl", [{"text": "a <tool> b"}])
+    line = fails("logprobs", "--model", folder, "--in", texts, "--out", "-", "--quiet")
+    assert f'token id 384 ("<tool>") is not one of the 384 rows of the embedding of {folder}' in line
+
+
 def plan_with_adapters(info, without):
     """Rows with LoRA stand apart from the jobs that there are, and say which of them are not there yet."""
     lora = info["memory"]["lora"]
