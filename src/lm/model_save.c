@@ -98,6 +98,7 @@ static enum pd_rc config_json(const struct pd_model *m, enum pd_dtype dtype,
         pad = m->cfg.n_eos ? m->cfg.eos_ids[0] : 0;
     put(o, "pad_token_id", id_or_null(pad));
     json_object_object_del(o, "num_labels");
+    json_object_object_del(o, "quantization_config"); /* these weights are plain */
     if (score) {
         put_labels(o);
     } else {
