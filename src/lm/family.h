@@ -104,8 +104,11 @@ void pd_cfg_equal_heads(struct pd_cfg_reader *r, struct pd_config *cfg);
 enum pd_act pd_cfg_act(struct pd_cfg_reader *r, const char *keys, const char *fallback);
 const char *pd_act_hf_name(enum pd_act a);
 /* rope_theta, rope_scaling and the newer rope_parameters; needs max_positions, head_dim, and in
- * rope.dim and rope.theta what holds where the keys are silent. theta_keys: aliases of the base. */
-void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, const char *theta_keys);
+ * rope.dim and rope.theta what holds where the keys are silent. theta_keys: aliases of the base.
+ * partial: the family knows partial_rotary_factor; transformers passes over it in others, or fails
+ * where they are scaled. */
+void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, const char *theta_keys,
+                 bool partial);
 void pd_rope_to_json(const struct pd_config *cfg, struct pd_jw *w);
 /* sliding_window of the layers that layer_types calls sliding_attention or, without such a list,
  * of those from first_windowed on. */

@@ -81,7 +81,7 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
     cfg->qkv_bias = cfg->out_bias = cfg->mlp_bias = pd_cfg_bool(r, "bias", false);
     read_shape(r, cfg);
     common(cfg);
-    pd_cfg_rope(r, cfg, "rope_theta");
+    pd_cfg_rope(r, cfg, "rope_theta", false);
     if (pd_cfg_bool(r, "alibi", false)) {
         cfg->pos = PD_LM_POS_ALIBI;
         cfg->alibi_bf16 = true;

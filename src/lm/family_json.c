@@ -161,7 +161,24 @@ static enum pd_lm_scaling scaling_of(struct pd_cfg_reader *s)
     return PD_LM_SCALE_NONE;
 }
 
-void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, const char *theta_keys)
+/* The rotated part of each head; s reads rope_parameters inside of r. */
+static void read_part(struct pd_cfg_reader *r, struct pd_cfg_reader *s, struct pd_config *cfg,
+                      bool partial)
+{
+    const char *key = "partial_rotary_factor";
+    double part = pd_cfg_num(s, key, partial ? 0 : pd_cfg_num(r, key, 0));
+    if (!(part > 0 && part <= 1))
+        return;
+    int dim = (int)(cfg->head_dim * part);
+    if (partial)
+        cfg->rope.dim = dim;
+    else if (dim != cfg->head_dim && cfg->rope.scaling != PD_LM_SCALE_NONE)
+        pd_cfg_fail(s, "partial_rotary_factor is %g, and a scaled %s rotates whole heads", part,
+                    cfg->model_type);
+}
+
+void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, const char *theta_keys,
+                 bool partial)
 {
     struct pd_rope *rope = &cfg->rope;
     struct pd_str name;
@@ -175,10 +192,8 @@ void pd_cfg_rope(struct pd_cfg_reader *r, struct pd_config *cfg, const char *the
     }
     struct pd_cfg_reader s = {.o = o, .path = r->path, .err = r->err};
     rope->theta = pd_cfg_num(&s, "rope_theta", rope->theta);
-    double part = pd_cfg_num(&s, "partial_rotary_factor", 0);
-    if (part > 0 && part <= 1)
-        rope->dim = (int)(cfg->head_dim * part);
     rope->scaling = scaling_of(&s);
+    read_part(r, &s, cfg, partial);
     rope->original_max_positions =
         pd_cfg_int(&s, "original_max_position_embeddings",
                    pd_cfg_int(r, "original_max_position_embeddings", cfg->max_positions));

@@ -61,7 +61,7 @@ static void from_json(struct pd_cfg_reader *r, struct pd_config *cfg)
         pd_cfg_fail(r, "rotary_pct is %g; expected more than 0 and at most 1", part);
     else
         cfg->rope.dim = (int)(cfg->head_dim * part);
-    pd_cfg_rope(r, cfg, "rotary_emb_base|rope_theta");
+    pd_cfg_rope(r, cfg, "rotary_emb_base|rope_theta", true);
 }
 
 static void from_gguf(struct pd_key_reader *r, struct pd_config *cfg)

@@ -331,6 +331,30 @@ def test_two_writers_of_one_folder(tmp_path):
     assert "another process is writing a model there" in line and list(out.iterdir()) == []
 
 
+def with_config(folder, source, **changes):
+    """A copy of a model with other values in its config.json."""
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_plain_weights_are_not_called_quantised(podium, tmp_path):
+    source = with_config(tmp_path / "m", MODELS / "tiny-llama", quantization_config={"quant_method": "gptq", "bits": 4})
+    podium("model", "convert", source, "--out", tmp_path / "converted")
+    podium("model", "init", "--like", source, "--out", tmp_path / "random")
+    for out in ("converted", "random"):
+        assert "quantization_config" not in json.loads((tmp_path / out / "config.json").read_text())
+
+
+def test_only_families_that_know_it_rotate_part_of_a_head(logprobs, tmp_path):
+    """As transformers 5.23: compute_default_rope_parameters of Llama takes no partial_rotary_factor."""
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    whole = with_config(tmp_path / "whole", MODELS / "tiny-llama", rope_parameters=rope, rope_scaling=None)
+    part = with_config(tmp_path / "part", whole, rope_parameters=rope | {"partial_rotary_factor": 0.5})
+    assert logprobs(part) == logprobs(whole)
+
+
 # ---- LoRA adapters ----
 
 LORA = FIXTURES / "lora"
