@@ -47,7 +47,8 @@ struct pd_qkv_layout {
     bool blocks;
 };
 
-enum { PD_CONFIG_MAX_EOS = 8, PD_CONFIG_MAX_LAYERS = 1024 };
+/* One end token less than those who generate keep, who add the tokenizer's own (pd_model_eos). */
+enum { PD_CONFIG_MAX_EOS = 15, PD_CONFIG_MAX_LAYERS = 1024 };
 
 struct pd_config {
     char family[32];     /* "llama": names the row of the family table that opens and saves it */

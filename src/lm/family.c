@@ -134,6 +134,25 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     return PD_OK;
 }
 
+static void add_eos(struct pd_config *c, int64_t id)
+{
+    if (id >= 0 && id < c->vocab_size && c->n_eos < PD_CONFIG_MAX_EOS &&
+        !pd_config_is_eos(c, (int32_t)id))
+        c->eos_ids[c->n_eos++] = (int32_t)id;
+}
+
+static void read_gguf_eos(const struct pd_gguf *g, struct pd_config *c)
+{
+    const struct pd_gguf_kv *all = pd_gguf_get(g, PD_KEY_EOS_IDS);
+    if (all && all->type == PD_GGUF_ARR && all->elem == PD_GGUF_U32)
+        for (uint64_t i = 0; i < all->n && i < PD_CONFIG_MAX_EOS; i++)
+            add_eos(c, pd_gguf_elem_i64(all, i));
+    if (c->n_eos > 0)
+        return;
+    add_eos(c, pd_gguf_i64(g, "tokenizer.ggml.eos_token_id", -1));
+    add_eos(c, pd_gguf_i64(g, "tokenizer.ggml.eot_token_id", -1));
+}
+
 enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
                                const struct pd_family **family, struct pd_err *err)
 {
@@ -153,13 +172,7 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
     c.bos_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.bos_token_id", -1);
     c.pad_id = (int32_t)pd_gguf_i64(g, "tokenizer.ggml.padding_token_id", -1);
     c.padding_row = f->padding_row ? c.pad_id : -1;
-    static const char *const eos_keys[] = {"tokenizer.ggml.eos_token_id",
-                                           "tokenizer.ggml.eot_token_id"};
-    for (size_t i = 0; i < sizeof eos_keys / sizeof *eos_keys; i++) {
-        int64_t id = pd_gguf_i64(g, eos_keys[i], -1);
-        if (id >= 0 && id < c.vocab_size && !pd_config_is_eos(&c, (int32_t)id))
-            c.eos_ids[c.n_eos++] = (int32_t)id;
-    }
+    read_gguf_eos(g, &c);
     struct pd_key_reader r = {.g = g, .arch = type->gguf_arch, .err = err};
     f->from_gguf(&r, &c);
     if (r.rc != PD_OK)

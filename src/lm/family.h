@@ -129,8 +129,10 @@ bool pd_key_tensor(const struct pd_key_reader *r, const char *name); /* is it th
 /* Sizes that all architectures spell alike: hidden, layers, heads, key/value heads, head
  * dimension, feed-forward, positions. */
 void pd_key_shape(struct pd_key_reader *r, struct pd_config *cfg);
+/* Of ours: all the ids that end an answer, where the format has a key for one. */
+#define PD_KEY_EOS_IDS "podium.eos_token_ids"
 /* Of ours, beside rope_freqs.weight: the parameters of llama3 scaling. */
-#define PD_KEY_LLAMA3 "podium.rope.llama3."
+#define PD_KEY_LLAMA3  "podium.rope.llama3."
 /* rope.*: as pd_cfg_rope. */
 void pd_key_rope(struct pd_key_reader *r, struct pd_config *cfg);
 void pd_key_fail(struct pd_key_reader *r, enum pd_rc rc, const char *fmt, ...) PD_PRINTF(3, 4);

@@ -83,11 +83,19 @@ void pd_model_free(struct pd_model *m)
     pd_free(m);
 }
 
-static void add_eos(struct pd_config *cfg, struct json_object *id)
+static enum pd_rc add_eos(struct pd_config *cfg, struct json_object *id, const char *path,
+                          struct pd_err *err)
 {
-    if (json_object_is_type(id, json_type_int) && cfg->n_eos < PD_CONFIG_MAX_EOS &&
-        !pd_config_is_eos(cfg, json_object_get_int(id)))
-        cfg->eos_ids[cfg->n_eos++] = json_object_get_int(id);
+    if (!json_object_is_type(id, json_type_int) || pd_config_is_eos(cfg, json_object_get_int(id)))
+        return PD_OK;
+    if (cfg->n_eos == PD_CONFIG_MAX_EOS)
+        return PD_FAIL(
+            err, PD_INVALID,
+            "%s: eos_token_id, with those of config.json: more than %d ids; at most that "
+            "many are read",
+            path, (int)PD_CONFIG_MAX_EOS);
+    cfg->eos_ids[cfg->n_eos++] = json_object_get_int(id);
+    return PD_OK;
 }
 
 /* generation_config.json says what ends an answer; config.json often knows only one of the ids. */
@@ -101,9 +109,9 @@ static enum pd_rc read_generation_config(struct pd_model *m, struct pd_err *err)
     PD_TRY(pd_json_read_file(path, PD_MODEL_MAX_CONFIG, &o, err));
     struct json_object *eos = pd_json_get(o, "eos_token_id");
     size_t n = json_object_is_type(eos, json_type_array) ? json_object_array_length(eos) : 0;
-    add_eos(&m->cfg, eos);
+    PD_TRY(add_eos(&m->cfg, eos, path, err));
     for (size_t i = 0; i < n; i++)
-        add_eos(&m->cfg, json_object_array_get_idx(eos, i));
+        PD_TRY(add_eos(&m->cfg, json_object_array_get_idx(eos, i), path, err));
     if (m->cfg.pad_id < 0)
         m->cfg.pad_id = (int32_t)pd_json_i64(o, "pad_token_id", -1);
 out:

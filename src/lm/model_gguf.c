@@ -132,6 +132,18 @@ static void put_general(struct writing *g)
         pd_gguf_put_u32(&g->w, "general.quantization_version", QUANT_VERSION);
 }
 
+/* The tokenizer's keys have room for one, and it may be another. */
+static void put_eos(struct writing *g)
+{
+    const struct pd_config *c = &g->m->cfg;
+    int32_t own = g->m->tok ? pd_tokenizer_eos(g->m->tok) : -1;
+    if (c->n_eos == 0 || (c->n_eos == 1 && c->eos_ids[0] == own))
+        return;
+    pd_gguf_put_array(&g->w, PD_KEY_EOS_IDS, PD_GGUF_U32, (uint64_t)c->n_eos);
+    for (int i = 0; i < c->n_eos; i++)
+        pd_gguf_item_u32(&g->w, (uint32_t)c->eos_ids[i]);
+}
+
 /* ---- tensors ---- */
 
 static bool is_written(const struct pd_param_at *at)
@@ -364,6 +376,7 @@ enum pd_rc pd_model_save_gguf(const struct pd_model *m, const char *path, enum p
     put_general(&g);
     put_shape(&g);
     PD_TRY(put_rope(&g, err));
+    put_eos(&g);
     if (m->tok)
         PD_TRY(pd_tokenizer_put_gguf(m->tok, m->cfg.vocab_size, &g.w, err));
     else

@@ -355,6 +355,27 @@ def test_only_families_that_know_it_rotate_part_of_a_head(logprobs, tmp_path):
     assert logprobs(part) == logprobs(whole)
 
 
+@pytest.mark.parametrize("n", [1, 10, 15])
+def test_every_end_token_counts_and_travels(podium, tmp_path, n):
+    source, eos = tmp_path / "m", [7, *range(20, 19 + n)]
+    with_config(source, MODELS / "tiny-llama", eos_token_id=7)
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
+    podium("model", "convert", source, "--out", tmp_path / "m.gguf")
+    podium("model", "convert", tmp_path / "m.gguf", "--out", tmp_path / "back")
+    for model in (source, tmp_path / "m.gguf", tmp_path / "back"):
+        assert json.loads(podium("model", "info", model, "--json"))["eos"] == eos
+    for file in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "back" / file).read_text())["eos_token_id"] == (eos if n > 1 else eos[0])
+
+
+def test_too_many_end_tokens_are_refused(tmp_path):
+    source = with_config(tmp_path / "m", MODELS / "tiny-llama", eos_token_id=list(range(16)))
+    assert "config.json: 16 eos_token_ids, at most 15" in fails("model", "info", source)
+    source = with_config(tmp_path / "g", MODELS / "tiny-llama")
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": list(range(16))}))
+    assert "generation_config.json: eos_token_id" in fails("model", "info", source)
+
+
 # ---- LoRA adapters ----
 
 LORA = FIXTURES / "lora"
