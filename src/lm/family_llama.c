@@ -37,8 +37,8 @@ void pd_llama_from_json(struct pd_cfg_reader *r, struct pd_config *cfg, struct p
     cfg->norm_eps = pd_cfg_num(r, "rms_norm_eps", 1e-6);
     cfg->act = pd_cfg_act(r, "hidden_act", "silu");
     if (cfg->act != PD_ACT_SILU)
-        pd_cfg_fail(r, "hidden_act is \"%s\"; a gated MLP is computed with \"silu\" only",
-                    pd_act_hf_name(cfg->act));
+        pd_cfg_fail(r, "hidden_act is \"%.*s\"; a gated MLP is computed with \"silu\" only",
+                    PD_STR_ARG(pd_cfg_str(r, "hidden_act", "silu")));
     cfg->tied = pd_cfg_bool(r, "tie_word_embeddings", false);
     common(cfg);
     pd_cfg_rope(r, cfg, "rope_theta", false);

@@ -288,8 +288,8 @@ static void what_cannot_be_is_named(void **state)
         {"{\"model_type\":\"llama\"," SIZES ",\"head_dim\":2,\"rope_scaling\":"
          "{\"type\":\"dynamic\",\"factor\":2}}",
          "dynamic rope scaling of 2 dimensions"},
-        {"{\"model_type\":\"llama\"," SIZES ",\"hidden_act\":\"gelu\"}",
-         "config.json: hidden_act is \"gelu\"; a gated MLP"},
+        {"{\"model_type\":\"llama\"," SIZES ",\"hidden_act\":\"gelu_fast\"}",
+         "config.json: hidden_act is \"gelu_fast\"; a gated MLP"},
         {"{\"model_type\":\"llama\"," SIZES ",\"rope_parameters\":{\"rope_type\":\"linear\","
          "\"factor\":2,\"partial_rotary_factor\":0.5}}",
          "partial_rotary_factor is 0.5, and a scaled llama"},
