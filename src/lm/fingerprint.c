@@ -5,6 +5,7 @@
 #include "base/sha1.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { BLOCK = 4096, FILE_HEAD = 1 << 20 };
 
@@ -33,11 +34,12 @@ static void add_param(struct pd_sha1 *h, const struct pd_param *p)
     pd_sha1_add(h, data + (bytes - BLOCK) / 3 * 2, BLOCK);
 }
 
-/* The size and the beginning; a file that is not there counts as that. */
+/* The size and the beginning; a file that is empty or not there counts as that. */
 static enum pd_rc add_file(struct pd_sha1 *h, const char *path, struct pd_err *err)
 {
     struct pd_map_file m;
-    if (!pd_fs_exists(path))
+    struct stat st;
+    if (stat(path, &st) != 0 || st.st_size == 0)
         return PD_OK;
     enum pd_rc rc = pd_map_file_open(&m, path, err);
     if (rc != PD_OK)

@@ -39,10 +39,15 @@ assert [c.text for c in greedy.choices] == [c.text for c in again.choices] and l
 stream = client.completions.create(model=model, prompt="one", temperature=0, max_tokens=9, stream=True)
 assert "".join(c.choices[0].text for c in stream) == greedy.choices[0].text
 
+# what asks for nothing is taken
+idle = client.chat.completions.create(model=model, messages=messages, max_tokens=2, tools=[], logit_bias={}, parallel_tool_calls=False)
+assert idle.choices[0].message.content is not None
+tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+
 # errors are the client's own
 for error, ask in [
     (openai.BadRequestError, lambda: client.chat.completions.create(model=model, messages=messages, temperature=-2)),
-    (openai.BadRequestError, lambda: client.chat.completions.create(model=model, messages=messages, tools=[])),
+    (openai.BadRequestError, lambda: client.chat.completions.create(model=model, messages=messages, tools=[tool])),
     (openai.NotFoundError, lambda: client.chat.completions.create(model="gpt-4", messages=messages)),
     (openai.AuthenticationError, lambda: openai.OpenAI(base_url=url, api_key="wrong").models.list()),
 ]:
