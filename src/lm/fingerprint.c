@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { BLOCK = 4096, FILE_HEAD = 1 << 20 };
+enum { BLOCK = 1024, FILE_HEAD = 1 << 18 };
 
 static void add_text(struct pd_sha1 *h, const char *s)
 {
