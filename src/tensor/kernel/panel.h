@@ -405,15 +405,26 @@ static inline bool take_panels(const struct pd_wmul_call *c, int n, int me, int6
     }
 }
 
-/* Rows of x in tiles of up to `tall` rows, which are cut evenly: where given, prepare(call, tile i
- * of n) for every tile; then multiply(call, panel, tiles first .. end-1 of n, room of the thread)
- * for every panel and all tiles, of at most PD_WMUL_ROWS rows at a time. */
-PD_INLINE void by_panels(const struct pd_wmul_call *c, const int tall,
-                         void (*const prepare)(const struct pd_wmul_call *, int64_t, int64_t),
-                         void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
-                                                int64_t, int64_t, int64_t, float *))
+/* Rows of x are cut evenly into tiles of up to `tall` rows, the taller ones first. */
+PD_INLINE int64_t count_tiles(const struct pd_wmul_call *c, const int tall)
 {
-    const int64_t panels = count_panels(c), tiles = (c->T + tall - 1) / tall;
+    return (c->T + tall - 1) / tall;
+}
+/* Where tile i begins, and the one before it ends. */
+PD_INLINE int64_t tile_begin(const struct pd_wmul_call *c, const int tall, int64_t i)
+{
+    const int64_t n = count_tiles(c, tall), taller = c->T % n;
+    return i * (c->T / n) + (i < taller ? i : taller);
+}
+
+/* Where given, prepare(call, tile) for every tile; then multiply(call, panel, tiles first .. end-1,
+ * room of the thread) for every panel and all tiles, of at most PD_WMUL_ROWS rows at a time. */
+PD_INLINE void by_panels(const struct pd_wmul_call *c, const int tall,
+                         void (*const prepare)(const struct pd_wmul_call *, int64_t),
+                         void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
+                                                int64_t, int64_t, float *))
+{
+    const int64_t panels = count_panels(c), tiles = count_tiles(c, tall);
     const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
     const int n = share_out(c, panels * cuts);
     PD_ASSERT(panels > 0);
@@ -424,13 +435,13 @@ PD_INLINE void by_panels(const struct pd_wmul_call *c, const int tall,
         if (prepare) {
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < tiles; i++)
-                prepare(c, i, tiles);
+                prepare(c, i);
         }
         for (int64_t k, end; take_panels(c, n, me, 1, &k, &end);) {
             struct panel p;
             panel_at(c, k % panels, &p);
             const int64_t i = k / panels;
-            multiply(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, tiles, mem);
+            multiply(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, mem);
         }
     }
 }

@@ -39,11 +39,9 @@ struct tile {
     int64_t t0, rows;
 };
 
-/* Tile i of n, which are cut evenly, the taller ones first. */
-static inline struct tile tile_at(const struct pd_wmul_call *c, enum form f, int64_t i, int64_t n)
+static inline struct tile tile_at(const struct pd_wmul_call *c, enum form f, int64_t i)
 {
-    const int64_t rows = c->T / n, taller = c->T % n;
-    const int64_t t0 = i * rows + (i < taller ? i : taller), at = t0 * c->blocks;
+    const int64_t t0 = tile_begin(c, ROWS, i), at = t0 * c->blocks;
     return (struct tile){.q = (int8_t *)c->q + form_size(f) * at,
                          .scale = c->scale + at,
                          .sum = c->sum + at,
@@ -51,7 +49,7 @@ static inline struct tile tile_at(const struct pd_wmul_call *c, enum form f, int
                          .octave = c->octave + at,
                          .place = c->place + at,
                          .t0 = t0,
-                         .rows = rows + (i < taller)};
+                         .rows = tile_begin(c, ROWS, i + 1) - t0};
 }
 
 /* Block b of a row as integers. */

@@ -44,20 +44,15 @@ struct tile {
     int64_t t0, rows;
 };
 
-static struct tile tile_from(const struct pd_wmul_call *c, int64_t t0, int64_t rows)
+static struct tile tile_at(const struct pd_wmul_call *c, int64_t i)
 {
+    const int64_t t0 = tile_begin(c, TALL, i);
     return (struct tile){.q = (uint8_t *)c->q + t0 * 32 * c->blocks,
                          .scale = c->scale + t0 * c->blocks,
                          .sum = c->sum + t0 * c->blocks,
                          .count = c->count + t0 * c->blocks,
                          .t0 = t0,
-                         .rows = rows};
-}
-/* Tile i of n, which are cut evenly. */
-static struct tile tile_at(const struct pd_wmul_call *c, int64_t i, int64_t n)
-{
-    const int64_t t0 = i * c->T / n, end = (i + 1) * c->T / n;
-    return tile_from(c, t0, end - t0);
+                         .rows = tile_begin(c, TALL, i + 1) - t0};
 }
 
 static void quantise(const struct pd_wmul_call *c, const struct tile *t)
@@ -75,9 +70,9 @@ static void quantise(const struct pd_wmul_call *c, const struct tile *t)
             spread(&q, t->rows * 4, t->q + (b * STEPS * t->rows + r) * 4); /* + 128 */
         }
 }
-static void quantise_tile(const struct pd_wmul_call *c, int64_t i, int64_t n)
+static void quantise_tile(const struct pd_wmul_call *c, int64_t i)
 {
-    const struct tile t = tile_at(c, i, n);
+    const struct tile t = tile_at(c, i);
     quantise(c, &t);
 }
 
@@ -112,7 +107,7 @@ PD_INLINE f32x8 dot8(const enum pd_dtype dtype, const struct pd_wmul_call *c, co
     const size_t step = bytes_of_32(dtype);
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     const __m256i bias = _mm256_set1_epi8(-128);
-    const struct tile x = tile_from(c, 0, 1);
+    const struct tile x = tile_at(c, 0);
     const uint8_t *w[EIGHT];
     f32x8 y = {0};
     for (int r = 0; r < EIGHT; r++)
@@ -266,11 +261,11 @@ PD_INLINE void micro(const int mr, const bool mins, int64_t kb0, int64_t nb, con
 
 /* The tiles first .. end-1 of n over an unpacked panel; acc: of the first one's rows on. */
 PD_INLINE void sweep(const bool mins, const struct pd_wmul_call *c, const struct panel *p,
-                     int64_t first, int64_t end, int64_t n, int64_t kb0, int64_t nb,
-                     const struct unpacked *u, float *acc)
+                     int64_t first, int64_t end, int64_t kb0, int64_t nb, const struct unpacked *u,
+                     float *acc)
 {
     for (int64_t i = first; i < end; i++) {
-        const struct tile t = tile_at(c, i, n);
+        const struct tile t = tile_at(c, i);
         fetch_outputs(c, p, t.t0, t.rows);
         switch (t.rows) {
 #define TILE(mr)                                                                                   \
@@ -285,23 +280,23 @@ PD_INLINE void sweep(const bool mins, const struct pd_wmul_call *c, const struct
 }
 
 static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
-                      int64_t end, int64_t n, float *mem)
+                      int64_t end, float *mem)
 {
     float *const start = mem + BLOCKS * STEPS * WIDTH, *const scale = start + BLOCKS * WIDTH;
     const struct unpacked u = {(int8_t *)mem, (int16_t *)(void *)start, scale,
                                scale + BLOCKS * WIDTH};
     float *acc = u.min + BLOCKS * WIDTH;
-    const int64_t t0 = tile_at(c, first, n).t0, rows = tile_at(c, end, n).t0 - t0;
+    const int64_t t0 = tile_begin(c, TALL, first), rows = tile_begin(c, TALL, end) - t0;
     memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
     const int64_t cuts = (c->blocks + BLOCKS - 1) / BLOCKS;
     for (int64_t i = 0; i < cuts; i++) {
         const int64_t kb = i * c->blocks / cuts, nb = (i + 1) * c->blocks / cuts - kb;
         if (p->part->dtype == PD_DTYPE_Q4_1) {
             unpack(PD_DTYPE_Q4_1, p, kb, nb, &u);
-            sweep(true, c, p, first, end, n, kb, nb, &u, acc);
+            sweep(true, c, p, first, end, kb, nb, &u, acc);
         } else {
             unpack(PD_DTYPE_Q4_0, p, kb, nb, &u);
-            sweep(false, c, p, first, end, n, kb, nb, &u, acc);
+            sweep(false, c, p, first, end, kb, nb, &u, acc);
         }
     }
     write_panel(c, p, t0, rows, acc);
@@ -320,7 +315,7 @@ static void one_row(const struct pd_wmul_call *c, const struct panel *p, float *
 void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
 {
     if (c->T == 1) { /* from two rows on a panel is worth unpacking */
-        quantise_tile(c, 0, 1);
+        quantise_tile(c, 0);
         by_runs(c, one_row);
     } else {
         by_panels(c, TALL, quantise_tile, many_rows);

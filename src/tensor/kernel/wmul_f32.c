@@ -104,12 +104,10 @@ PD_INLINE void sweep(const enum pd_dtype dtype, const bool stream, const struct 
     }
 }
 
-/* Rows t0 .. end-1 of n. */
 static void product(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t end,
-                    int64_t n_rows, float *mem)
+                    float *mem)
 {
     const int64_t in = c->m->in, rows = end - t0;
-    (void)n_rows;
     float *acc = mem + WIDTH * PD_WMUL_DEPTH;
     memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
     for (int64_t k = 0; k < in; k += PD_WMUL_DEPTH) {
@@ -121,11 +119,10 @@ static void product(const struct pd_wmul_call *c, const struct panel *p, int64_t
 }
 
 static void packed_product(const struct pd_wmul_call *c, const struct panel *p, int64_t t0,
-                           int64_t end, int64_t n_rows, float *acc)
+                           int64_t end, float *acc)
 {
     const uint8_t *w = packed_at(c, p);
     const int64_t rows = end - t0;
-    (void)n_rows;
     memset(acc, 0, (size_t)(rows * WIDTH) * sizeof *acc);
     for (int64_t k = 0; k < c->m->in; k += PD_WMUL_DEPTH) {
         const int64_t n = c->m->in - k < PD_WMUL_DEPTH ? c->m->in - k : PD_WMUL_DEPTH;
@@ -142,7 +139,7 @@ static void packed_product(const struct pd_wmul_call *c, const struct panel *p, 
 }
 static void packed_few(const struct pd_wmul_call *c, const struct panel *p, float *mem)
 {
-    packed_product(c, p, 0, c->T, c->T, mem);
+    packed_product(c, p, 0, c->T, mem);
 }
 
 static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
@@ -150,7 +147,7 @@ static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float 
     if (is_float(p->part->dtype))
         few_floats(c, p);
     else
-        product(c, p, 0, c->T, c->T, mem);
+        product(c, p, 0, c->T, mem);
 }
 
 void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)

@@ -19,9 +19,8 @@ PD_INLINE void quantise32(const float *x, float limit, int16_t *q, float *scale,
     *sum = r.scale * (float)r.sum;
 }
 
-static void quantise_row(const struct pd_wmul_call *c, int64_t t, int64_t n_rows)
+static void quantise_row(const struct pd_wmul_call *c, int64_t t)
 {
-    (void)n_rows;
     const float *x = c->x + t * c->ldx;
     int16_t *q = c->q + t * c->ldq;
     float *scale = c->scale + t * c->blocks, *sum = c->sum + t * c->blocks;
@@ -260,12 +259,10 @@ static void unpack_any(const struct pd_wmul_call *c, const struct panel *p, int6
 #undef CALL
 }
 
-/* Rows t0 .. end-1 of n. */
 static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t end,
-                      int64_t n_rows, float *mem)
+                      float *mem)
 {
     const int64_t rows = end - t0;
-    (void)n_rows;
     const struct unpacked u = {mem, mem + WIDTH * PD_WMUL_DEPTH / 2,
                                mem + WIDTH * (PD_WMUL_DEPTH / 2 + BLOCKS)};
     float *acc = u.min + WIDTH * BLOCKS;
@@ -306,6 +303,6 @@ void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
     }
     if (any_integers(c->m))
         for (int64_t t = 0; t < c->T; t++) /* too few to share out */
-            quantise_row(c, t, c->T);
+            quantise_row(c, t);
     by_runs(c, few_rows);
 }

@@ -298,15 +298,14 @@ static inline struct place final_place(const struct pd_wmul_call *c, const struc
                           .add = c->add};
 }
 
-/* The tiles first .. end-1 of n over a panel. */
+/* The tiles first .. end-1 over a panel. */
 PD_INLINE void sweep(const enum form f, const bool tabled, const struct pd_wmul_call *c,
-                     const struct panel *p, int64_t first, int64_t end, int64_t n,
-                     const float *table)
+                     const struct panel *p, int64_t first, int64_t end, const float *table)
 {
     const bool final = SUMS_IN_REGISTERS && p->skip == 0 && p->n == WIDTH;
     float acc[ROWS * WIDTH + WIDTH]; /* write_panel may read a vector beyond */
     for (int64_t i = first; i < end; i++) {
-        const struct tile t = tile_at(c, f, i, n);
+        const struct tile t = tile_at(c, f, i);
         const struct weights of = weights_of(c, p, table, i - first, end - first);
         const struct place to = final ? final_place(c, p, t.t0) : (struct place){acc, WIDTH, 0, 0};
         fetch_outputs(c, p, t.t0, t.rows);
@@ -318,14 +317,14 @@ PD_INLINE void sweep(const enum form f, const bool tabled, const struct pd_wmul_
 
 /* The same, by a table in mem where there are tiles enough to be worth one. */
 PD_INLINE void sweep_panel(const enum form f, const struct pd_wmul_call *c, const struct panel *p,
-                           int64_t first, int64_t end, int64_t n, float *mem)
+                           int64_t first, int64_t end, float *mem)
 {
     enum { WORTH = 3 };
     if (f == BYTES && HAS_VNNI && end - first >= WORTH) {
         scale_table(p->part->dtype, c->blocks, packed_at(c, p), mem);
-        sweep(f, true, c, p, first, end, n, mem);
+        sweep(f, true, c, p, first, end, mem);
     } else {
-        sweep(f, false, c, p, first, end, n, NULL);
+        sweep(f, false, c, p, first, end, NULL);
     }
 }
 
@@ -344,11 +343,11 @@ PD_INLINE void sweep_panel(const enum form f, const struct pd_wmul_call *c, cons
         pd_bug("panels of a form that these kernels do not have");                                 \
     }
 
-static void quantise_tile(const struct pd_wmul_call *c, int64_t i, int64_t n)
+static void quantise_tile(const struct pd_wmul_call *c, int64_t i)
 {
 #define CALL(f)                                                                                    \
     case f: {                                                                                      \
-        const struct tile t = tile_at(c, f, i, n);                                                 \
+        const struct tile t = tile_at(c, f, i);                                                    \
         quantise(f, c, &t);                                                                        \
         break;                                                                                     \
     }
@@ -356,25 +355,25 @@ static void quantise_tile(const struct pd_wmul_call *c, int64_t i, int64_t n)
 #undef CALL
 }
 static void multiply(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
-                     int64_t end, int64_t n, float *mem)
+                     int64_t end, float *mem)
 {
 #define CALL(f)                                                                                    \
     case f:                                                                                        \
-        sweep_panel(f, c, p, first, end, n, mem);                                                  \
+        sweep_panel(f, c, p, first, end, mem);                                                     \
         break;
     BY_FORM(CALL)
 #undef CALL
 }
 static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
 {
-    multiply(c, p, 0, 1, 1, mem);
+    multiply(c, p, 0, 1, mem);
 }
 
 void PD_KERNEL(wmul_packed)(const struct pd_wmul_call *c)
 {
     enum { FEW = 4 };
     if (c->T <= FEW) {
-        quantise_tile(c, 0, 1); /* too few to share out */
+        quantise_tile(c, 0); /* too few to share out */
         by_runs(c, few_rows);
     } else {
         by_panels(c, ROWS, quantise_tile, multiply);
