@@ -52,18 +52,8 @@ static enum pd_rc add_file(struct pd_sha1 *h, const char *path, struct pd_err *e
 
 static enum pd_rc add_folder(struct pd_sha1 *h, const char *dir, struct pd_err *err)
 {
-    static const char *const names[] = {"config.json",
-                                        "generation_config.json",
-                                        "tokenizer.json",
-                                        "tokenizer.model",
-                                        "tokenizer_config.json",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "vocab.json",
-                                        "merges.txt",
-                                        "chat_template.jinja",
-                                        "chat_template.json",
-                                        "adapter_config.json"};
+    static const char *const names[] = {"config.json", "generation_config.json",
+                                        "adapter_config.json", PD_TOKENIZER_FILES};
     enum pd_rc rc = PD_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names && rc == PD_OK; i++) {
         char *path = pd_xasprintf("%s/%s", dir, names[i]);

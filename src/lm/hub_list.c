@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "lm/tokenizer.h"
 #include "net/uri.h"
 
 #include <stdio.h>
@@ -83,19 +84,8 @@ static bool is_torch(const char *n)
 static bool is_small(const char *n)
 {
     static const char *const names[] = {
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "vocab.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "merges.txt",
-        "tokenizer.model",
-        "chat_template.jinja",
-        "adapter_config.json",
-        "README.md",
-        "LICENSE",
+        "config.json", "generation_config.json", "adapter_config.json", "README.md",
+        "LICENSE",     PD_TOKENIZER_FILES,
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(n, names[i]) == 0)

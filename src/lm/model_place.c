@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "lm/tokenizer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -43,10 +44,8 @@ static bool is_weights(const char *name)
 
 static bool is_model_file(const char *name)
 {
-    static const char *const names[] = {
-        CONFIG,       "generation_config.json",  "tokenizer.json",     "tokenizer.model",
-        "vocab.json", "tokenizer_config.json",   "added_tokens.json",  "chat_template.json",
-        "merges.txt", "special_tokens_map.json", "chat_template.jinja"};
+    static const char *const names[] = {CONFIG, "generation_config.json", "chat_template.json",
+                                        PD_TOKENIZER_FILES};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;

@@ -199,7 +199,7 @@ out:
     return rc;
 }
 
-enum pd_rc pd_model_can_save_hf(const struct pd_model *m, struct pd_err *err)
+static enum pd_rc can_save_config(const struct pd_model *m, struct pd_err *err)
 {
     if (m->cfg.rope.divisors)
         return PD_FAIL(err, PD_UNSUPPORTED,
@@ -207,7 +207,13 @@ enum pd_rc pd_model_can_save_hf(const struct pd_model *m, struct pd_err *err)
                        "the llama3 kind, so no config.json can say it; take the model's Hugging "
                        "Face folder",
                        m->path);
-    return m->tok ? pd_tokenizer_can_save(m->tok, err) : PD_OK;
+    return PD_OK;
+}
+
+enum pd_rc pd_model_can_save_hf(const struct pd_model *m, struct pd_err *err)
+{
+    enum pd_rc rc = can_save_config(m, err);
+    return rc == PD_OK && m->tok ? pd_tokenizer_can_save(m->tok, err) : rc;
 }
 
 static enum pd_rc save_folder(const struct pd_model *m, const char *dir, enum pd_dtype dtype,
@@ -216,7 +222,7 @@ static enum pd_rc save_folder(const struct pd_model *m, const char *dir, enum pd
     enum pd_rc rc = PD_OK;
     struct json_object *config = NULL;
     struct pd_model_place place = {.lock = -1};
-    PD_TRY(pd_model_can_save_hf(m, err));
+    PD_TRY(can_save_config(m, err)); /* what else cannot be saved says so before the weights */
     PD_TRY(pd_model_place_open(&place, dir, err));
     PD_TRY(config_json(m, dtype, &config, err));
     PD_TRY(put_json(place.tmp, "config.json", config, err));

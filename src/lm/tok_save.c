@@ -3,8 +3,6 @@
 
 #include "base/fs.h"
 
-#include <stdlib.h>
-
 enum { MAX_COPY = 256 << 20 };
 
 /* ---- tokenizer_config.json, special_tokens_map.json ---- */
@@ -104,15 +102,6 @@ out:
     return rc;
 }
 
-static bool same_folder(const char *a, const char *b)
-{
-    char *x = realpath(a, NULL), *y = realpath(b, NULL);
-    bool same = x && y && strcmp(x, y) == 0;
-    free(x);
-    free(y);
-    return same;
-}
-
 enum pd_rc pd_tokenizer_can_save(const struct pd_tokenizer *t, struct pd_err *err)
 {
     struct pd_buf b;
@@ -128,22 +117,9 @@ enum pd_rc pd_tokenizer_can_save(const struct pd_tokenizer *t, struct pd_err *er
 
 enum pd_rc pd_tokenizer_save(const struct pd_tokenizer *t, const char *dir, struct pd_err *err)
 {
-    static const char *const files[] = {
-        "tokenizer.json",
-        "tokenizer.model",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "chat_template.jinja",
-    };
+    static const char *const files[] = {PD_TOKENIZER_FILES};
     enum pd_rc rc = PD_OK;
-    if (!t->dir)
-        return save_made(t, dir, err);
-    if (same_folder(t->dir, dir))
-        return PD_OK;
-    if (!pd_fs_is_dir(t->dir)) /* gone since: the tables still know everything */
+    if (!t->dir || !pd_fs_is_dir(t->dir)) /* gone since: the tables still know everything */
         return save_made(t, dir, err);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         PD_TRY(copy_file(t->dir, dir, files[i], err));

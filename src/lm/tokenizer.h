@@ -34,6 +34,12 @@ void pd_ids_reserve(struct pd_ids *v, size_t n); /* room for n more */
 void pd_ids_add(struct pd_ids *v, const int32_t *ids, size_t n);
 void pd_ids_release(struct pd_ids *v);
 
+/* The files of a tokenizer in a model's folder, as Hugging Face names them: of an array of names.
+ */
+#define PD_TOKENIZER_FILES                                                                         \
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",       \
+        "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"
+
 /* dir holds tokenizer.json, or tokenizer.model, or vocab.json + merges.txt, looked for in this
  * order; tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja
  * are read beside it when there. PD_NOTFOUND when there is none. */
