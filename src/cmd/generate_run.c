@@ -10,17 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The whole job's, by the prices of this run. */
-static double job_cost(const struct pd_generate_args *a, const struct pd_answers_summary *s)
-{
-    return s->cost + ((double)s->before.prompt_tokens * a->ep.price_in +
-                      (double)s->before.new_tokens * a->ep.price_out) /
-                         1e6;
-}
-
 static void print_json(const struct pd_generate_args *a, const struct pd_answers_summary *s,
                        const struct pd_prompts *prompts, double rate)
 {
+    const struct pd_spent job = pd_answers_spent(s);
     struct pd_buf buf;
     struct pd_jw w;
     pd_buf_init(&buf, 0);
@@ -42,9 +35,9 @@ static void print_json(const struct pd_generate_args *a, const struct pd_answers
         pd_jw_ki64(&w, "retries", s->retries);
         pd_jw_ki64(&w, "failed", s->failed);
         pd_jw_kf64(&w, "cost", s->cost);
-        pd_jw_ki64(&w, "job_prompt_tokens", s->prompt_tokens + s->before.prompt_tokens);
-        pd_jw_ki64(&w, "job_new_tokens", s->new_tokens + s->before.new_tokens);
-        pd_jw_kf64(&w, "job_cost", job_cost(a, s));
+        pd_jw_ki64(&w, "job_prompt_tokens", job.prompt_tokens);
+        pd_jw_ki64(&w, "job_new_tokens", job.new_tokens);
+        pd_jw_kf64(&w, "job_cost", pd_endpoint_cost(&a->ep, &job));
     } else {
         pd_jw_ki64(&w, "peak_kv_bytes", s->peak_kv_bytes);
     }
@@ -55,14 +48,14 @@ static void print_json(const struct pd_generate_args *a, const struct pd_answers
 
 static void print_spent(const struct pd_generate_args *a, const struct pd_answers_summary *s)
 {
-    struct pd_spent job = {s->prompt_tokens, s->new_tokens, s->unknown};
-    pd_spent_add(&job, &s->before);
+    const struct pd_spent job = pd_answers_spent(s);
     if (!a->o.quiet)
         fprintf(stderr, "%lld prompt tokens, %lld retries, cost %.6g\n",
                 (long long)s->prompt_tokens, (long long)s->retries, s->cost);
     if (job.prompt_tokens + job.new_tokens > s->prompt_tokens + s->new_tokens && !a->o.quiet)
         fprintf(stderr, "with its earlier runs: %lld prompt tokens, %lld of answers, cost %.6g\n",
-                (long long)job.prompt_tokens, (long long)job.new_tokens, job_cost(a, s));
+                (long long)job.prompt_tokens, (long long)job.new_tokens,
+                pd_endpoint_cost(&a->ep, &job));
     if (job.unknown)
         fprintf(stderr, "%lld answers came without a count of tokens: the cost is too low\n",
                 (long long)job.unknown);

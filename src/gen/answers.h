@@ -58,6 +58,13 @@ struct pd_answers_summary {
     double cost;     /* by the prices given */
     struct pd_spent before; /* what earlier runs of a resumed job paid for */
 };
+/* What the whole job was paid for, up to now. */
+static inline struct pd_spent pd_answers_spent(const struct pd_answers_summary *s)
+{
+    struct pd_spent all = {s->prompt_tokens, s->new_tokens, s->unknown};
+    pd_spent_add(&all, &s->before);
+    return all;
+}
 
 struct pd_prompt_opts pd_answers_prompt_opts(const struct pd_answers_opts *o);
 /* "params" of every row, a JSON object. chat: text prompts become messages. */

@@ -470,9 +470,8 @@ static enum pd_rc run(struct collect *c, struct pd_err *err)
     j->sum->prompts = j->n_finished;
     j->sum->answers = j->n_finished * j->opts->n;
     j->sum->failed = j->n_failed;
-    j->sum->cost = ((double)j->sum->prompt_tokens * c->ep->price_in +
-                    (double)j->sum->new_tokens * c->ep->price_out) /
-                   1e6;
+    const struct pd_spent now = {j->sum->prompt_tokens, j->sum->new_tokens, j->sum->unknown};
+    j->sum->cost = pd_endpoint_cost(c->ep, &now);
     j->sum->seconds = (double)(pd_time_mono_ns() - c->start_ns) / 1e9;
     return outcome(c, err);
 }

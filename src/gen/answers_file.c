@@ -105,17 +105,10 @@ out:
     return rc;
 }
 
-/* The whole job's, up to now; lines of OUT.partial have it so that a kill loses little of it. */
-static struct pd_spent spent_so_far(const struct pd__job *j)
-{
-    struct pd_spent s = {j->sum->prompt_tokens, j->sum->new_tokens, j->sum->unknown};
-    pd_spent_add(&s, &j->sum->before);
-    return s;
-}
-
+/* Lines of OUT.partial have it, so that a kill loses little of it. */
 static bool put_spent(const struct pd__job *j, FILE *f)
 {
-    struct pd_spent s = spent_so_far(j);
+    struct pd_spent s = pd_answers_spent(j->sum);
     return fprintf(f, "\"spent\":[%lld,%lld,%lld]", (long long)s.prompt_tokens,
                    (long long)s.new_tokens, (long long)s.unknown) > 0;
 }
@@ -125,7 +118,7 @@ static bool put_item(struct pd__job *j, FILE *f, const struct pd__item *it)
     bool ok = fprintf(f, "{\"index\":%zu", (size_t)(it - j->items)) > 0;
     if (ok && !j->model)
         ok = fputc(',', f) != EOF && put_spent(j, f);
-    j->noted = spent_so_far(j);
+    j->noted = pd_answers_spent(j->sum);
     return ok && fprintf(f, ROW_KEY "%s}\n", it->line) > 0;
 }
 
@@ -143,7 +136,7 @@ enum pd_rc pd__answers_add_partial(struct pd__job *j, const struct pd__item *it,
 
 void pd__answers_end_partial(struct pd__job *j)
 {
-    struct pd_spent s = spent_so_far(j);
+    struct pd_spent s = pd_answers_spent(j->sum);
     if (j->partial && !j->finished && memcmp(&s, &j->noted, sizeof s) != 0)
         (void)put_last_line(j, j->partial->f);
 }
@@ -169,6 +162,7 @@ static enum pd_rc take_finished(struct pd__job *j, struct pd_err *err)
     const struct pd_finished f = {.out = j->opts->out,
                                   .seed = j->opts->seed,
                                   .n = j->opts->n,
+                                  .quiet = j->opts->quiet,
                                   .n_variants = 1,
                                   .models = &j->opts->model_name,
                                   .settings = &settings};
@@ -182,8 +176,6 @@ static enum pd_rc take_finished(struct pd__job *j, struct pd_err *err)
         j->finished = true;
         j->sum->resumed = j->n_finished = j->n_items;
     }
-    if (rc == PD_OK && !j->opts->quiet)
-        fprintf(stderr, "%s has all answers already: nothing to do\n", j->opts->out);
     pd_free(rows);
     return rc;
 }

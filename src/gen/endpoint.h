@@ -6,6 +6,7 @@
 #ifndef PD_GEN_ENDPOINT_H
 #define PD_GEN_ENDPOINT_H
 
+#include "gen/spent.h"
 #include "base/json.h"
 #include "lm/generate.h"
 #include "net/client.h"
@@ -59,6 +60,11 @@ struct pd_endpoint_answer {
     int status;             /* of the reply; 0 = there was none */
     int64_t retry_after_ms; /* 0: not said */
 };
+/* By the prices given. */
+static inline double pd_endpoint_cost(const struct pd_endpoint *e, const struct pd_spent *s)
+{
+    return ((double)s->prompt_tokens * e->price_in + (double)s->new_tokens * e->price_out) / 1e6;
+}
 /* `stop` is asked as in pd_http_call; text is set when the verdict is OK. err holds the line unless
  * the verdict is OK. */
 enum pd_endpoint_verdict pd_endpoint_answer(const struct pd_endpoint *e, struct pd_http_conn *conn,

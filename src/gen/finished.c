@@ -2,6 +2,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -140,6 +141,8 @@ enum pd_rc pd_finished_check(const struct pd_finished *f, struct json_object *co
     for (size_t i = 0; i < f->n_variants; i++)
         PD_TRY(pd_json_parse(pd_str_from(f->settings[i]), &c.settings[i], err));
     rc = check_rows(&c, rows, n_rows, err);
+    if (rc == PD_OK && !f->quiet)
+        fprintf(stderr, "%s has all answers already: nothing to do\n", f->out);
 out:
     for (size_t i = 0; i < f->n_variants; i++)
         json_object_put(c.settings[i]);

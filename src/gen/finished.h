@@ -11,6 +11,7 @@ struct pd_finished {
     const char *out; /* path of a file that is there */
     uint64_t seed;
     int64_t n; /* answers of each variant to a prompt */
+    bool quiet;
     size_t n_variants;
     const char *const *models;
     const char *const *settings; /* as JSON objects, keys in any order */
@@ -18,7 +19,8 @@ struct pd_finished {
 
 /* Whether there is a file with anything in it, to be held against the job. */
 bool pd_finished_maybe(const char *out);
-/* PD_CONFLICT, saying why it is not. rows: the prompts'. */
+/* Says so on stderr when it is finished; PD_CONFLICT, saying why, when it is not. rows: the
+ * prompts'. */
 PD_CHECKED enum pd_rc pd_finished_check(const struct pd_finished *f,
                                         struct json_object *const *rows, size_t n_rows,
                                         struct pd_err *err);

@@ -52,6 +52,7 @@ static enum pd_rc take_finished(const struct work *w, struct pd_err *err)
     const struct pd_finished f = {.out = v->out,
                                   .seed = v->seed,
                                   .n = v->n_answers,
+                                  .quiet = v->quiet,
                                   .n_variants = v->n,
                                   .models = v->models,
                                   .settings = v->settings};
@@ -65,8 +66,6 @@ static enum pd_rc take_finished(const struct work *w, struct pd_err *err)
     w->sum->finished = true;
     w->sum->rows = (int64_t)p->n;
     w->sum->answers = (int64_t)(p->n * v->n) * v->n_answers;
-    if (!v->quiet)
-        fprintf(stderr, "%s has all answers already: nothing to do\n", v->out);
     return PD_OK;
 }
 
