@@ -4,8 +4,8 @@
 #include "lm/heads.h"
 #include "lm/kv.h"
 #include "base/mem.h"
+#include "tensor/team.h"
 
-#include <omp.h>
 #include <string.h>
 
 struct infer {
@@ -172,22 +172,36 @@ static void plan_infer(struct pd_decoder *dec, struct infer *in)
     plan->n_spans = spans;
 }
 
-/* The new keys and values of part i, a layer's, into those of their pages that are thread me's. */
-static void store_part(const struct pd_decoder *dec, const struct infer *in,
-                       const struct pd_attn *a, int layer, int i, int me, int threads)
+/* A layer's new keys and values, into the pages that are a thread's. */
+struct store {
+    const struct pd_decoder *dec;
+    const struct infer *in;
+    const struct pd_attn *a;
+    int layer;
+};
+
+static void store_part(const struct store *s, int i, int me, int threads)
 {
-    const struct pd_infer_part *p = &in->parts[i];
+    const struct pd_decoder *dec = s->dec;
+    const struct pd_infer_part *p = &s->in->parts[i];
     const float *k = dec->plan.segs[i].q + dec->A * dec->D;
     for (int64_t t = p->node->len; t < p->node->len + p->n; t++, k += dec->W) {
         const int page = p->node->pages[t / PD_KV_PAGE];
         if (page % threads != me)
             continue;
-        const struct pd_kv_rows to = pd_kv_keys(in->kv, layer, page);
-        const struct pd_kv_rows to_v = pd_kv_values(in->kv, layer, page);
-        pd_attn_store(a, PD_KV_KEYS, t % PD_KV_PAGE, k, to.first, to.scales);
-        pd_attn_store(a, PD_KV_VALUES, t % PD_KV_PAGE, k + dec->K * dec->D, to_v.first,
+        const struct pd_kv_rows to = pd_kv_keys(s->in->kv, s->layer, page);
+        const struct pd_kv_rows to_v = pd_kv_values(s->in->kv, s->layer, page);
+        pd_attn_store(s->a, PD_KV_KEYS, t % PD_KV_PAGE, k, to.first, to.scales);
+        pd_attn_store(s->a, PD_KV_VALUES, t % PD_KV_PAGE, k + dec->K * dec->D, to_v.first,
                       to_v.scales);
     }
+}
+
+static void store_parts(void *ctx, int me, int threads)
+{
+    const struct store *s = ctx;
+    for (int i = 0; i < s->in->n_parts; i++)
+        store_part(s, i, me, threads);
 }
 
 /* All parts'. By all threads, since the system zeroes memory when it is first touched, which takes
@@ -196,9 +210,8 @@ static void store_kv(const struct pd_decoder *dec, const struct infer *in, const
                      int layer)
 {
     enum { FEW = 8 };
-#pragma omp parallel if (in->rows > FEW)
-    for (int i = 0; i < in->n_parts; i++)
-        store_part(dec, in, a, layer, i, omp_get_thread_num(), omp_get_num_threads());
+    struct store s = {dec, in, a, layer};
+    pd_team_run(in->rows > FEW ? pd_backend_threads() : 1, store_parts, &s);
 }
 
 static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
@@ -256,6 +269,36 @@ static void let_go_of_embeddings(struct pd_decoder *dec, int64_t rows)
     dec->embedded = 0;
 }
 
+struct layers {
+    struct pd_decoder *dec;
+    struct infer *in;
+    int64_t T;
+    enum pd_rc rc;
+    struct pd_err *err;
+};
+
+static void each_layer(void *ctx)
+{
+    struct layers *w = ctx;
+    const struct pd__acts a = pd__decoder_work_acts(w->dec);
+    for (int l = 0; l < w->dec->L && w->rc == PD_OK; l++)
+        w->rc = pd__block_forward(w->dec, l, w->T, &a, w->dec->x, attend_kv, w->in, w->err);
+}
+
+/* A few tokens are so many small pieces of work that threads had better wait for the next one at
+ * hand. Live weights go through oneDNN, which has its own parallel regions. */
+static enum pd_rc run_layers(struct pd_decoder *dec, struct infer *in, int64_t T,
+                             struct pd_err *err)
+{
+    enum { FEW = 4 };
+    struct layers w = {dec, in, T, PD_OK, err};
+    if (T <= FEW && !dec->opts.train)
+        pd_team_hold(each_layer, &w);
+    else
+        each_layer(&w);
+    return w.rc;
+}
+
 enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
                             const struct pd_infer_part *parts, int n_parts, const float **hidden,
                             struct pd_err *err)
@@ -276,9 +319,7 @@ enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
         rope_parts(dec, &in, T);
     pd__embed(dec, T, dec->ids, dec->pos, dec->x);
     let_go_of_embeddings(dec, T);
-    struct pd__acts a = pd__decoder_work_acts(dec);
-    for (int l = 0; l < dec->L; l++)
-        PD_TRY(pd__block_forward(dec, l, T, &a, dec->x, attend_kv, &in, err));
+    PD_TRY(run_layers(dec, &in, T, err));
     int64_t n = gather_last(dec, &in);
     pd__norm_forward(dec, &dec->final_norm, n, dec->gather, dec->hidden, NULL);
     for (int i = 0; i < n_parts; i++)

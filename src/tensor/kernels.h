@@ -126,4 +126,17 @@ static inline int64_t pd_attn_padded_rows(int64_t group)
 /* Below this many floats a parallel region costs more than it brings. */
 #define PD_PARALLEL_FLOATS 16384
 
+/* CALL for i = 0, step, 2 step, ... below n, all `floats` of work. Where those are few, without a
+ * region of one thread, which costs as much as a token's norm. */
+#define PD_SHARE(i, n, step, floats, CALL)                                                         \
+    do {                                                                                           \
+        if ((floats) <= PD_PARALLEL_FLOATS) {                                                      \
+            for (int64_t i = 0; i < (n); i += (step))                                              \
+                CALL;                                                                              \
+        } else {                                                                                   \
+            _Pragma("omp parallel for schedule(static)") for (int64_t i = 0; i < (n); i += (step)) \
+                CALL;                                                                              \
+        }                                                                                          \
+    } while (0)
+
 #endif

@@ -2,18 +2,18 @@
 #include "tensor/kernel/vec.h"
 
 /* silu(x) = x s, silu'(x) = s (1 + x (1 - s)) with s = sigmoid(x) */
+static void swiglu_row(int64_t F, const float *gate, const float *up, float *y)
+{
+    PD_FOR_LANES(i, m, F)
+    {
+        const vf x = v_get(gate + i, m);
+        v_put(y + i, m, x * v_sigmoid(x) * v_get(up + i, m));
+    }
+}
+
 void PD_KERNEL(swiglu_forward)(int64_t T, int64_t F, const float *gu, float *y)
 {
-#pragma omp parallel for schedule(static) if (T * F > PD_PARALLEL_FLOATS)
-    for (int64_t t = 0; t < T; t++) {
-        const float *g = gu + t * 2 * F, *u = g + F;
-        float *yt = y + t * F;
-        PD_FOR_LANES(i, m, F)
-        {
-            const vf x = v_get(g + i, m);
-            v_put(yt + i, m, x * v_sigmoid(x) * v_get(u + i, m));
-        }
-    }
+    PD_SHARE(t, T, 1, T * F, swiglu_row(F, gu + t * 2 * F, gu + t * 2 * F + F, y + t * F));
 }
 
 void PD_KERNEL(swiglu_backward)(int64_t T, int64_t F, const float *gu, const float *dy, float *dgu,
@@ -106,19 +106,18 @@ enum { ACT_BLOCK = 4096 };
         body(PD_ACT_RELU) break;                                                                   \
     }
 
+static void act_block(enum pd_act a, int64_t n, const float *x, float *y)
+{
+#define BODY(kind)                                                                                 \
+    PD_FOR_LANES(i, m, n)                                                                          \
+    v_put(y + i, m, act1(kind, v_get(x + i, m)));
+    ACT_CASES(BODY)
+#undef BODY
+}
+
 void PD_KERNEL(act_forward)(enum pd_act a, int64_t n, const float *x, float *y)
 {
-#pragma omp parallel for schedule(static) if (n > PD_PARALLEL_FLOATS)
-    for (int64_t b = 0; b < n; b += ACT_BLOCK) {
-        const int64_t len = n - b < ACT_BLOCK ? n - b : ACT_BLOCK;
-        const float *xb = x + b;
-        float *yb = y + b;
-#define BODY(kind)                                                                                 \
-    PD_FOR_LANES(i, m, len)                                                                        \
-    v_put(yb + i, m, act1(kind, v_get(xb + i, m)));
-        ACT_CASES(BODY)
-#undef BODY
-    }
+    PD_SHARE(i, n, ACT_BLOCK, n, act_block(a, n - i < ACT_BLOCK ? n - i : ACT_BLOCK, x + i, y + i));
 }
 
 void PD_KERNEL(act_backward)(enum pd_act a, int64_t n, const float *x, const float *dy, float *dx)

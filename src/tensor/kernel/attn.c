@@ -9,8 +9,10 @@
  *
  * Decoding one token has too few rows for that; it takes dot products instead (attn_decode.h). */
 #include "tensor/kernel/attn_decode.h"
+#include "tensor/team.h"
 
 #include <omp.h>
+#include <stdatomic.h>
 
 /* rows (R,D) = scale * x's rows of this tile, rotated as the keys are, cols (D,RP) the transpose
  * with zero padding. */
@@ -199,17 +201,32 @@ static void forward_tile(struct tile *t)
     }
 }
 
+/* Forward work: items times runs of heads, dealt out in order. */
+struct forward {
+    const struct pd_attn *a;
+    const struct pd_attn_seg *segs;
+    const struct pd_attn_item *items;
+    int64_t n_items;
+    float *scratch;
+    int64_t per_thread; /* floats of scratch */
+    int heads, runs;    /* heads that a thread takes of an item at a time, how often that is */
+    int64_t chunk;      /* taken at a time: items that follow each other, if whole, so that a thread
+                           knows what it will read next */
+    _Atomic int64_t taken;
+};
+
 /* How many heads of an item a thread takes at a time; the result is the same however many. */
-static int heads_at_a_time(const struct tile *t, const struct pd_attn_item *items, int64_t n_items)
+static int heads_at_a_time(const struct forward *f, int64_t threads)
 {
-    const int64_t threads = omp_get_num_threads(), heads = t->a->heads, G = t->G, most = t->RP;
-    if (n_items >= 4 * threads) /* several groups, since there are items enough for all threads */
-        return (int)(most / G < t->a->kv_heads ? most / G * G : heads);
+    const int64_t heads = f->a->heads, kv_heads = f->a->kv_heads, G = heads / kv_heads;
+    const int64_t most = pd_attn_padded_rows(G);
+    if (f->n_items >= 4 * threads) /* several groups, since there are items enough for all */
+        return (int)(most / G < kv_heads ? most / G * G : heads);
     /* parts of groups, where groups are too few: of one token the same for each thread, else small
      * ones, since items differ in length */
-    const bool one = n_items == 1 && items->n == 1;
+    const bool one = f->n_items == 1 && f->items->n == 1;
     const int64_t tasks = one ? threads : 4 * threads, limit = one ? most : G;
-    const int64_t n = (heads * n_items + tasks - 1) / tasks;
+    const int64_t n = (heads * f->n_items + tasks - 1) / tasks;
     return (int)(n < limit ? n : limit);
 }
 
@@ -229,31 +246,48 @@ static void forward_item(struct tile *t, const struct pd_attn_seg *seg,
     }
 }
 
+/* The token of the item that a thread does after item n, where it is known. */
+static struct token token_after(const struct forward *f, int64_t n, int64_t end)
+{
+    if (f->runs > 1 || n + 1 >= end || f->items[n + 1].n > 1)
+        return (struct token){NULL, 0};
+    return (struct token){&f->segs[f->items[n + 1].seg], f->items[n + 1].first};
+}
+
+static void thread_forward(void *ctx, int me, int n)
+{
+    struct forward *f = ctx;
+    const int64_t all = f->n_items * f->runs;
+    struct tile t;
+    (void)n;
+    tile_init(&t, f->a, f->scratch + me * f->per_thread, f->per_thread);
+    for (int64_t k; (k = atomic_fetch_add(&f->taken, f->chunk)) < all;)
+        for (const int64_t end = k + f->chunk < all ? k + f->chunk : all; k < end; k++) {
+            const int64_t i = k / f->runs;
+            const int first = (int)(k % f->runs) * f->heads, left = f->a->heads - first;
+            const struct head_run h = head_run(first, left < f->heads ? left : f->heads, (int)t.G);
+            forward_item(&t, &f->segs[f->items[i].seg], &f->items[i], &h, token_after(f, i, end));
+        }
+}
+
 void PD_KERNEL(attn_forward)(const struct pd_attn *a, const struct pd_attn_seg *segs,
                              const struct pd_attn_item *items, int64_t n_items, float *scratch,
                              int64_t per_thread)
 {
-#pragma omp parallel
-    {
-        struct tile t;
-        tile_init(&t, a, scratch + omp_get_thread_num() * per_thread, per_thread);
-        const int per = heads_at_a_time(&t, items, n_items), threads = omp_get_num_threads();
-        /* items that follow each other, so that a thread knows what it will read next */
-        int64_t chunk = per == a->heads ? n_items / (8 * threads) : 1;
-        chunk = chunk < 1 ? 1 : chunk > 8 ? 8 : chunk;
-#pragma omp for schedule(dynamic, chunk) collapse(2)
-        for (int64_t n = 0; n < n_items; n++)
-            for (int h0 = 0; h0 < a->heads; h0 += per) {
-                const struct head_run h =
-                    head_run(h0, a->heads - h0 < per ? a->heads - h0 : per, (int)t.G);
-                const bool mine = per == a->heads && ((n + 1) % chunk || threads == 1);
-                const bool more = mine && n + 1 < n_items && items[n + 1].n == 1;
-                struct token following = {NULL, 0};
-                if (more)
-                    following = (struct token){&segs[items[n + 1].seg], items[n + 1].first};
-                forward_item(&t, &segs[items[n].seg], &items[n], &h, following);
-            }
-    }
+    const int threads = pd_backend_threads();
+    struct forward f = {.a = a,
+                        .segs = segs,
+                        .items = items,
+                        .n_items = n_items,
+                        .scratch = scratch,
+                        .per_thread = per_thread};
+    f.heads = heads_at_a_time(&f, threads);
+    f.runs = (a->heads + f.heads - 1) / f.heads;
+    f.chunk = f.runs == 1 ? n_items / (8 * threads) : 1;
+    f.chunk = f.chunk < 1 ? 1 : f.chunk > 8 ? 8 : f.chunk;
+    if (threads == 1)
+        f.chunk = n_items * f.runs;
+    pd_team_run(threads, thread_forward, &f);
 }
 
 /* Dao et al. 2022, algorithm 4, with everything transposed like S:

@@ -4,25 +4,25 @@
 
 enum { COLS = 64 }; /* columns of a parameter gradient that one thread takes */
 
+static void rmsnorm_row(int64_t H, const float *x, const float *w, float eps, float *y, float *rstd)
+{
+    vf acc = {0};
+    PD_FOR_LANES(i, m, H)
+    {
+        const vf v = v_get(x + i, m);
+        acc += v * v;
+    }
+    const float r = 1.0f / sqrtf(v_sum(acc) / (float)H + eps);
+    PD_FOR_LANES(i, m, H)
+    v_put(y + i, m, v_get(x + i, m) * r * v_get(w + i, m));
+    if (rstd)
+        *rstd = r;
+}
+
 void PD_KERNEL(rmsnorm_forward)(int64_t T, int64_t H, const float *x, const float *w, float eps,
                                 float *y, float *rstd)
 {
-#pragma omp parallel for schedule(static) if (T * H > PD_PARALLEL_FLOATS)
-    for (int64_t t = 0; t < T; t++) {
-        const float *xt = x + t * H;
-        float *yt = y + t * H;
-        vf acc = {0};
-        PD_FOR_LANES(i, m, H)
-        {
-            const vf v = v_get(xt + i, m);
-            acc += v * v;
-        }
-        const float r = 1.0f / sqrtf(v_sum(acc) / (float)H + eps);
-        PD_FOR_LANES(i, m, H)
-        v_put(yt + i, m, v_get(xt + i, m) * r * v_get(w + i, m));
-        if (rstd)
-            rstd[t] = r;
-    }
+    PD_SHARE(t, T, 1, T * H, rmsnorm_row(H, x + t * H, w, eps, y + t * H, rstd ? rstd + t : NULL));
 }
 
 static void rmsnorm_dw(int64_t T, int64_t H, const float *x, const float *rstd, const float *dy,
@@ -69,38 +69,41 @@ void PD_KERNEL(rmsnorm_backward)(int64_t T, int64_t H, const float *x, const flo
     }
 }
 
+static void layernorm_row(int64_t H, const float *x, const float *w, const float *b, float eps,
+                          float *y, float *mean, float *rstd)
+{
+    vf acc = {0};
+    PD_FOR_LANES(i, m, H)
+    acc += v_get(x + i, m);
+    const float mu = v_sum(acc) / (float)H;
+    float var = 0; /* of the centred values: no cancellation */
+    acc = (vf){0};
+    PD_FOR_LANES(i, m, H)
+    {
+        const vf d = (m == PD_LANES ? v_load(x + i) : v_load_part(x + i, m, mu)) - mu;
+        acc += d * d;
+    }
+    var = v_sum(acc) / (float)H;
+    const float r = 1.0f / sqrtf(var + eps);
+    PD_FOR_LANES(i, m, H)
+    {
+        vf v = (v_get(x + i, m) - mu) * r * v_get(w + i, m);
+        if (b)
+            v += v_get(b + i, m);
+        v_put(y + i, m, v);
+    }
+    if (mean) {
+        *mean = mu;
+        *rstd = r;
+    }
+}
+
 void PD_KERNEL(layernorm_forward)(int64_t T, int64_t H, const float *x, const float *w,
                                   const float *b, float eps, float *y, float *mean, float *rstd)
 {
-#pragma omp parallel for schedule(static) if (T * H > PD_PARALLEL_FLOATS)
-    for (int64_t t = 0; t < T; t++) {
-        const float *xt = x + t * H;
-        float *yt = y + t * H;
-        vf acc = {0};
-        PD_FOR_LANES(i, m, H)
-        acc += v_get(xt + i, m);
-        const float mu = v_sum(acc) / (float)H;
-        float var = 0; /* of the centred values: no cancellation */
-        acc = (vf){0};
-        PD_FOR_LANES(i, m, H)
-        {
-            const vf d = (m == PD_LANES ? v_load(xt + i) : v_load_part(xt + i, m, mu)) - mu;
-            acc += d * d;
-        }
-        var = v_sum(acc) / (float)H;
-        const float r = 1.0f / sqrtf(var + eps);
-        PD_FOR_LANES(i, m, H)
-        {
-            vf v = (v_get(xt + i, m) - mu) * r * v_get(w + i, m);
-            if (b)
-                v += v_get(b + i, m);
-            v_put(yt + i, m, v);
-        }
-        if (mean) {
-            mean[t] = mu;
-            rstd[t] = r;
-        }
-    }
+    PD_SHARE(t, T, 1, T * H,
+             layernorm_row(H, x + t * H, w, b, eps, y + t * H, mean ? mean + t : NULL,
+                           mean ? rstd + t : NULL));
 }
 
 static void layernorm_dw(int64_t T, int64_t H, const float *x, const float *mean, const float *rstd,

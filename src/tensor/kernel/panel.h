@@ -4,9 +4,9 @@
 
 #include "base/err.h"
 #include "tensor/kernel/block.h"
+#include "tensor/team.h"
 #include "tensor/wmul.h"
 
-#include <omp.h>
 #include <stdatomic.h>
 
 /* A panel is WIDTH outputs (two vectors); a tile is up to TALL rows of x. Two vectors of sums a
@@ -346,13 +346,22 @@ PD_INLINE void turn(const vf *row, float *to, int64_t ld)
  * ahead, and afterwards takes what is last in the longest run that is left: so all end together,
  * but for a panel. */
 
-/* Cuts panels into runs, one a thread; returns how many threads there should be. */
-static inline int share_out(const struct pd_wmul_call *c, int64_t panels)
+/* A call's work, cut up: pieces are a panel over some of the tiles. */
+struct pieces {
+    const struct pd_wmul_call *c;
+    int64_t panels, tiles, cuts;
+    int64_t lot; /* pieces that a thread takes at a time */
+    int runs;    /* one for each thread */
+    void (*prepare)(const struct pd_wmul_call *c, int64_t tile); /* or NULL */
+    void (*multiply)(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
+                     int64_t end, float *mem);
+};
+
+static inline void cut_into_runs(const struct pieces *w)
 {
-    const int n = c->n * c->m->in > PD_PARALLEL_FLOATS ? omp_get_max_threads() : 1;
-    for (int i = 0; i < n; i++)
-        c->shares[i].run = (uint64_t)(panels * i / n) << 32 | (uint64_t)(panels * (i + 1) / n);
-    return n;
+    const int64_t n = w->panels * w->cuts;
+    for (int i = 0; i < w->runs; i++)
+        w->c->shares[i].run = (uint64_t)(n * i / w->runs) << 32 | (uint64_t)(n * (i + 1) / w->runs);
 }
 
 static inline int64_t run_first(uint64_t run)
@@ -368,13 +377,20 @@ static inline int64_t run_left(uint64_t run)
     return run_end(run) - run_first(run);
 }
 
-/* Cuts up to `lot` panels off the beginning of a run, or off its end; false when none is left. */
+/* How much of what is left to take at a time: a lot, and ever less at the end, for which all wait.
+ */
+static inline int64_t some_of(int64_t left, int64_t lot)
+{
+    return left > 2 * lot ? lot : (left + 1) / 2;
+}
+
+/* Cuts some pieces off the beginning of a run, or off its end; false when none is left. */
 static inline bool cut_run(struct pd_wmul_share *s, int64_t lot, bool at_end, int64_t *first,
                            int64_t *end)
 {
     uint64_t run = s->run, rest;
     do {
-        const int64_t n = run_left(run) < lot ? run_left(run) : lot;
+        const int64_t n = some_of(run_left(run), lot);
         if (n <= 0)
             return false;
         *first = at_end ? run_end(run) - n : run_first(run);
@@ -384,23 +400,23 @@ static inline bool cut_run(struct pd_wmul_share *s, int64_t lot, bool at_end, in
     return true;
 }
 
-/* The next panels for thread `me` of n; false when all are taken. */
-static inline bool take_panels(const struct pd_wmul_call *c, int n, int me, int64_t lot,
-                               int64_t *first, int64_t *end)
+/* The next pieces for thread `me`; false when all are taken. */
+static inline bool take_pieces(const struct pieces *w, int me, int64_t *first, int64_t *end)
 {
-    if (cut_run(&c->shares[me], lot, false, first, end))
+    struct pd_wmul_share *shares = w->c->shares;
+    if (cut_run(&shares[me], w->lot, false, first, end))
         return true;
     for (;;) {
         int longest = 0;
         int64_t most = 0;
-        for (int i = 0; i < n; i++) {
-            const int64_t left = run_left(c->shares[i].run);
+        for (int i = 0; i < w->runs; i++) {
+            const int64_t left = run_left(shares[i].run);
             if (left > most)
                 most = left, longest = i;
         }
         if (most == 0)
             return false;
-        if (cut_run(&c->shares[longest], lot, true, first, end))
+        if (cut_run(&shares[longest], w->lot, true, first, end))
             return true;
     }
 }
@@ -417,54 +433,60 @@ PD_INLINE int64_t tile_begin(const struct pd_wmul_call *c, const int tall, int64
     return i * (c->T / n) + (i < taller ? i : taller);
 }
 
-/* Where given, prepare(call, tile) for every tile; then multiply(call, panel, tiles first .. end-1,
- * room of the thread) for every panel and all tiles, of at most PD_WMUL_ROWS rows at a time. */
-PD_INLINE void by_panels(const struct pd_wmul_call *c, const int tall,
-                         void (*const prepare)(const struct pd_wmul_call *, int64_t),
-                         void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
-                                                int64_t, int64_t, float *))
+static inline void thread_pieces(void *ctx, int me, int n)
 {
-    const int64_t panels = count_panels(c), tiles = count_tiles(c, tall);
-    const int64_t cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
-    const int n = share_out(c, panels * cuts);
-    PD_ASSERT(panels > 0);
-#pragma omp parallel if (n > 1)
-    {
-        const int me = omp_get_thread_num();
-        float *mem = c->scratch + me * c->room;
-        if (prepare) {
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < tiles; i++)
-                prepare(c, i);
-        }
-        for (int64_t k, end; take_panels(c, n, me, 1, &k, &end);) {
-            struct panel p;
-            panel_at(c, k % panels, &p);
-            const int64_t i = k / panels;
-            multiply(c, &p, i * tiles / cuts, (i + 1) * tiles / cuts, mem);
-        }
+    const struct pieces *w = ctx;
+    const struct pd_wmul_call *c = w->c;
+    if (w->prepare) {
+        for (int64_t i = w->tiles * me / n; i < w->tiles * (me + 1) / n; i++)
+            w->prepare(c, i);
+        pd_team_meet(n);
     }
+    for (int64_t k, end; take_pieces(w, me, &k, &end);)
+        for (; k < end; k++) {
+            struct panel p;
+            panel_at(c, k % w->panels, &p);
+            const int64_t i = k / w->panels;
+            w->multiply(c, &p, i * w->tiles / w->cuts, (i + 1) * w->tiles / w->cuts,
+                        c->scratch + me * c->room);
+        }
 }
 
-/* multiply(call, panel, room of the thread) for every panel, for few rows. Memory is all that
- * counts then: a lot of panels at a time, since its work stands still at every taking. */
-PD_INLINE void by_runs(const struct pd_wmul_call *c,
-                       void (*const multiply)(const struct pd_wmul_call *, const struct panel *,
-                                              float *))
+/* All pieces of w, whose call and functions are set. */
+static inline void share_pieces(struct pieces *w, const int tall)
+{
+    const struct pd_wmul_call *c = w->c;
+    w->panels = count_panels(c);
+    w->tiles = count_tiles(c, tall);
+    w->cuts = (c->T + PD_WMUL_ROWS - 1) / PD_WMUL_ROWS;
+    w->runs = c->n * c->m->in > PD_PARALLEL_FLOATS ? pd_backend_threads() : 1;
+    PD_ASSERT(w->panels > 0);
+    cut_into_runs(w);
+    pd_team_run(w->runs, thread_pieces, w);
+}
+
+/* Where given, prepare(call, tile) for every tile; then multiply(call, panel, tiles first .. end-1,
+ * room of the thread) for every panel and all tiles, of at most PD_WMUL_ROWS rows at a time. */
+static inline void by_panels(const struct pd_wmul_call *c, const int tall,
+                             void (*prepare)(const struct pd_wmul_call *, int64_t),
+                             void (*multiply)(const struct pd_wmul_call *, const struct panel *,
+                                              int64_t, int64_t, float *))
+{
+    struct pieces w = {.c = c, .lot = 1, .prepare = prepare, .multiply = multiply};
+    share_pieces(&w, tall);
+}
+
+/* multiply(call, panel, tiles first .. end-1, room of the thread) for every panel, for few rows.
+ * Memory is all that counts then: a lot of panels at a time, since its work stands still at every
+ * taking. */
+static inline void by_runs(const struct pd_wmul_call *c, const int tall,
+                           void (*multiply)(const struct pd_wmul_call *, const struct panel *,
+                                            int64_t, int64_t, float *))
 {
     enum { LOT_BYTES = 32 * 1024 };
     const int64_t lot = 1 + LOT_BYTES / (WIDTH * (int64_t)c->m->part[0].row_bytes);
-    const int n = share_out(c, count_panels(c));
-#pragma omp parallel if (n > 1)
-    {
-        const int me = omp_get_thread_num();
-        for (int64_t k, end; take_panels(c, n, me, lot, &k, &end);)
-            for (; k < end; k++) {
-                struct panel p;
-                panel_at(c, k, &p);
-                multiply(c, &p, c->scratch + me * c->room);
-            }
-    }
+    struct pieces w = {.c = c, .lot = lot, .multiply = multiply};
+    share_pieces(&w, tall);
 }
 
 /* ---- writing ---- */

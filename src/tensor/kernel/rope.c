@@ -22,20 +22,22 @@ static void rotate_pairs(float *x, int64_t half, const float *c, const float *s,
     }
 }
 
+/* A token's heads. */
+static void rotate_heads(int n_heads, float *x, int64_t head_stride, int rot,
+                         enum pd_rope_kind kind, const float *cs, float sign)
+{
+    const int64_t half = rot / 2;
+    for (int h = 0; h < n_heads; h++, x += head_stride)
+        if (kind == PD_ROPE_HALF)
+            rotate_half(x, half, cs, cs + half, sign);
+        else
+            rotate_pairs(x, half, cs, cs + half, sign);
+}
+
 void PD_KERNEL(rope_apply)(int64_t T, int n_heads, float *x, int64_t ld, int64_t head_stride,
                            int rot, enum pd_rope_kind kind, const float *cs, bool inverse)
 {
-    const int64_t half = rot / 2;
     const float sign = inverse ? -1.0f : 1.0f;
-#pragma omp parallel for schedule(static) if (T * n_heads * rot > PD_PARALLEL_FLOATS)
-    for (int64_t t = 0; t < T; t++) {
-        const float *c = cs + t * rot, *s = c + half;
-        for (int h = 0; h < n_heads; h++) {
-            float *xh = x + t * ld + h * head_stride;
-            if (kind == PD_ROPE_HALF)
-                rotate_half(xh, half, c, s, sign);
-            else
-                rotate_pairs(xh, half, c, s, sign);
-        }
-    }
+    PD_SHARE(t, T, 1, T * n_heads * rot,
+             rotate_heads(n_heads, x + t * ld, head_stride, rot, kind, cs + t * rot, sign));
 }

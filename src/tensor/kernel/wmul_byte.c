@@ -302,10 +302,11 @@ static void many_rows(const struct pd_wmul_call *c, const struct panel *p, int64
     write_panel(c, p, t0, rows, acc);
 }
 
-static void one_row(const struct pd_wmul_call *c, const struct panel *p, float *mem)
+static void one_row(const struct pd_wmul_call *c, const struct panel *p, int64_t first, int64_t end,
+                    float *mem)
 {
     float acc[WIDTH] = {0};
-    (void)mem;
+    (void)first, (void)end, (void)mem;
     for (int r = 0; r < p->n; r += EIGHT)
         v_store(acc + r, p->part->dtype == PD_DTYPE_Q4_1 ? dot8(PD_DTYPE_Q4_1, c, p, r)
                                                          : dot8(PD_DTYPE_Q4_0, c, p, r));
@@ -316,7 +317,7 @@ void PD_KERNEL(wmul_byte)(const struct pd_wmul_call *c)
 {
     if (c->T == 1) { /* from two rows on a panel is worth unpacking */
         quantise_tile(c, 0);
-        by_runs(c, one_row);
+        by_runs(c, TALL, one_row);
     } else {
         by_panels(c, TALL, quantise_tile, many_rows);
     }

@@ -137,17 +137,14 @@ static void packed_product(const struct pd_wmul_call *c, const struct panel *p, 
     }
     write_panel(c, p, t0, rows, acc);
 }
-static void packed_few(const struct pd_wmul_call *c, const struct panel *p, float *mem)
-{
-    packed_product(c, p, 0, c->T, mem);
-}
 
-static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
+static void few_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t t0, int64_t end,
+                     float *mem)
 {
     if (is_float(p->part->dtype))
         few_floats(c, p);
     else
-        product(c, p, 0, c->T, mem);
+        product(c, p, t0, end, mem);
 }
 
 void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
@@ -155,5 +152,5 @@ void PD_KERNEL(wmul_f32)(const struct pd_wmul_call *c)
     if (c->T > FEW)
         by_panels(c, 1, NULL, c->m->packed ? packed_product : product);
     else
-        by_runs(c, c->m->packed ? packed_few : few_rows);
+        by_runs(c, 1, c->m->packed ? packed_product : few_rows);
 }

@@ -286,9 +286,10 @@ static bool any_integers(const struct pd_wmul *m)
     return any;
 }
 
-static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
+static void few_rows(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
+                     int64_t end, float *mem)
 {
-    (void)mem;
+    (void)first, (void)end, (void)mem; /* all rows, in registers */
     if (is_float(p->part->dtype))
         few_dots(c, p);
     else
@@ -304,5 +305,5 @@ void PD_KERNEL(wmul_int)(const struct pd_wmul_call *c)
     if (any_integers(c->m))
         for (int64_t t = 0; t < c->T; t++) /* too few to share out */
             quantise_row(c, t);
-    by_runs(c, few_rows);
+    by_runs(c, 1, few_rows);
 }

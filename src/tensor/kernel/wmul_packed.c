@@ -364,17 +364,13 @@ static void multiply(const struct pd_wmul_call *c, const struct panel *p, int64_
     BY_FORM(CALL)
 #undef CALL
 }
-static void few_rows(const struct pd_wmul_call *c, const struct panel *p, float *mem)
-{
-    multiply(c, p, 0, 1, mem);
-}
 
 void PD_KERNEL(wmul_packed)(const struct pd_wmul_call *c)
 {
     enum { FEW = 4 };
     if (c->T <= FEW) {
         quantise_tile(c, 0); /* too few to share out */
-        by_runs(c, few_rows);
+        by_runs(c, ROWS, multiply);
     } else {
         by_panels(c, ROWS, quantise_tile, multiply);
     }
