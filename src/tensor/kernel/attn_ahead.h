@@ -139,4 +139,14 @@ static inline void ahead_some(struct ahead *f, const struct tile *t)
     }
 }
 
+/* All at once, for who finds nothing to do meanwhile. */
+static inline void ahead_all(struct ahead *f, const struct tile *t, const struct keys *keys,
+                             const struct head_run *h)
+{
+    f->keys = *keys;
+    ahead_begin(f, t, keys, h);
+    f->per = INT64_MAX;
+    ahead_some(f, t);
+}
+
 #endif

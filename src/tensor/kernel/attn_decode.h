@@ -94,6 +94,12 @@ static inline void decode(struct tile *t, struct token token, const struct head_
     const struct pd_attn *a = t->a;
     const struct pd_attn_seg *seg = token.seg;
     const int64_t D = t->D;
+    struct reader here = keys_of(a, token), then = keys_of(a, following);
+    struct keys now;
+    struct ahead next;
+    next_keys(a, &here, &now);
+    if (!t->brought)
+        ahead_all(&next, t, &now, h);
     t->R = h->n;
     for (int64_t r = 0; r < t->R; r++) {
         const float *q = seg->q + token.i * a->ldq + (h->first + r) * a->hsq;
@@ -105,10 +111,6 @@ static inline void decode(struct tile *t, struct token token, const struct head_
         t->l[r] = 0;
     }
     memset(t->acc, 0, (size_t)(t->R * D) * sizeof *t->acc);
-    struct reader here = keys_of(a, token), then = keys_of(a, following);
-    struct keys now;
-    struct ahead next;
-    next_keys(a, &here, &now);
     while (now.n > 0) {
         next_keys(a, &here, &next.keys);
         const bool last = next.keys.n == 0;
@@ -120,6 +122,7 @@ static inline void decode(struct tile *t, struct token token, const struct head_
         if (!last)
             now = next.keys;
     }
+    t->brought = following.seg != NULL;
     for (int64_t r = 0; r < t->R; r++) {
         float *o = seg->o + token.i * a->ldo + (h->first + r) * a->hso;
         const float inv = 1.0f / t->l[r];

@@ -29,6 +29,7 @@ struct tile {
     int16_t *weights;        /* (RP,KEYS) probabilities as they meet values; where ds is */
     float *unit, *unit_of_w; /* (RP) what a step of theirs is worth */
     int32_t *excess;         /* (RP) put_query's */
+    bool brought;            /* the next token's first keys were asked for */
     float *kv;               /* (KEYS,D) keys, then values, when they must be copied (kv_rows) */
 };
 
