@@ -213,12 +213,13 @@ static void bind_stream(struct pd_decoder *dec, const struct pd_stream *s, const
     }
 }
 
-void pd__attend_stream(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
+int64_t pd__attend_stream(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
 {
     const struct pd_stream *stream = ctx;
     struct pd_attn shape = pd__attn_shape(dec, layer);
     bind_stream(dec, stream, a, NULL, NULL);
     pd_attn_forward(&shape, dec->plan.segs, dec->plan.n_segs);
+    return stream->n_rows;
 }
 
 /* ---- the feed-forward part ---- */
@@ -263,7 +264,7 @@ enum pd_rc pd__block_forward(struct pd_decoder *dec, int layer, int64_t T, const
 
     pd__norm_forward(dec, &l->norm1, T, a->x_in, dec->h, a->stat1);
     PD_TRY(qkv_forward(dec, l, T, a, dec->h, err));
-    attend(dec, layer, a, ctx);
+    T = attend(dec, layer, a, ctx);
     if (!cfg->parallel_residual) {
         carry(T * H, x, a->x_mid);
         PD_TRY(pd_linear_forward(&l->out, T, a->o, AD, a->x_mid, H, PD_WRITE_ADD, err));

@@ -23,7 +23,6 @@ static void work_layout(struct pd_decoder *dec, struct pd__carve *c, int64_t T)
     dec->h = pd__carve(c, T * dec->H);
     dec->h2 = train ? pd__carve(c, T * dec->H) : NULL;
     dec->hidden = pd__carve(c, T * dec->H);
-    dec->gather = pd__carve(c, T * dec->H);
     dec->qkv = pd__carve(c, T * dec->W);
     dec->raw = dec->model->cfg.qkv.blocks ? NULL : pd__carve(c, T * dec->W);
     dec->o = pd__carve(c, T * dec->A * dec->D);

@@ -12,8 +12,9 @@ struct infer {
     struct pd_kv *kv;
     const struct pd_infer_part *parts;
     int n_parts;
-    int64_t rows;
-    int *span_page; /* page of each span of the plan */
+    int64_t rows, T; /* of all parts; with those that only fill up */
+    int64_t wanted;  /* rows whose hidden states are */
+    int *span_page;  /* page of each span of the plan */
 };
 
 /* Weights in place (inference) give a row the same bits whatever stands beside it. Live weights of
@@ -71,12 +72,13 @@ struct pd_kv_shape pd_decoder_kv_shape(const struct pd_decoder *dec)
                                 .type = kv_type(dec)};
 }
 
-static int64_t count_rows(const struct pd_infer_part *parts, int n_parts)
+static void count_rows(const struct pd_decoder *dec, struct infer *in)
 {
-    int64_t T = 0;
-    for (int i = 0; i < n_parts; i++)
-        T += parts[i].n;
-    return T;
+    for (int i = 0; i < in->n_parts; i++) {
+        in->rows += in->parts[i].n;
+        in->wanted += in->parts[i].want_last;
+    }
+    in->T = pd_decoder_stable_rows(dec, in->rows);
 }
 
 static enum pd_rc check_parts(const struct pd_decoder *dec, const struct pd_kv *kv,
@@ -214,9 +216,46 @@ static void store_kv(const struct pd_decoder *dec, const struct infer *in, const
     pd_team_run(in->rows > FEW ? pd_backend_threads() : 1, store_parts, &s);
 }
 
-static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
+/* Moves the wanted rows of m (rows, width) to its beginning. */
+static void keep_wanted(const struct infer *in, int64_t width, float *m)
 {
-    const struct infer *in = ctx;
+    float *to = m;
+    for (int i = 0; i < in->n_parts; i++) {
+        m += in->parts[i].n * width;
+        if (!in->parts[i].want_last)
+            continue;
+        memmove(to, m - width, (size_t)width * sizeof *m);
+        to += width;
+    }
+}
+
+/* After the last layer's keys and values nothing but the wanted rows counts: it goes on with these
+ * alone. Of the plan it keeps one query a part. */
+static int64_t go_on_with_wanted(struct pd_decoder *dec, const struct infer *in,
+                                 const struct pd__acts *a)
+{
+    struct pd__attn_plan *plan = &dec->plan;
+    int n = 0;
+    for (int i = 0; i < in->n_parts; i++) {
+        struct pd_attn_seg s = plan->segs[i];
+        if (!in->parts[i].want_last)
+            continue;
+        s.q += (s.n - 1) * dec->W;
+        s.pos += s.n - 1;
+        s.n = 1;
+        s.o = a->o + n * dec->A * dec->D;
+        plan->segs[n++] = s;
+    }
+    plan->n_segs = n;
+    keep_wanted(in, dec->H, a->x_in);
+    keep_wanted(in, dec->H, dec->h);
+    return pd_decoder_stable_rows(dec, in->wanted);
+}
+
+/* Points the plan at a layer's keys, values, queries and outputs. */
+static void bind_infer(struct pd_decoder *dec, const struct infer *in, int layer,
+                       const struct pd__acts *a)
+{
     struct pd__attn_plan *plan = &dec->plan;
     for (int64_t i = 0; i < plan->n_spans; i++) {
         const struct pd_kv_rows k = pd_kv_keys(in->kv, layer, in->span_page[i]);
@@ -231,26 +270,23 @@ static void attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *
         plan->segs[i].o = a->o + row * dec->A * dec->D;
         row += in->parts[i].n;
     }
+}
+
+static int64_t attend_kv(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx)
+{
+    const struct infer *in = ctx;
+    bind_infer(dec, in, layer, a);
     struct pd_attn shape = pd__attn_shape(dec, layer);
     shape.kv = pd_kv_type(in->kv);
     shape.hsk = pd_kv_head_values(shape.kv, dec->D);
     shape.ldk = dec->K * shape.hsk;
     shape.ld_scale = PD_KV_PAGE;
     store_kv(dec, in, &shape, layer);
-    pd_attn_forward(&shape, plan->segs, plan->n_segs);
-}
-
-/* The wanted rows of x, side by side in dec->gather; returns how many. */
-static int64_t gather_last(struct pd_decoder *dec, const struct infer *in)
-{
-    int64_t n = 0, row = 0;
-    for (int i = 0; i < in->n_parts; i++) {
-        row += in->parts[i].n;
-        if (in->parts[i].want_last)
-            memcpy(dec->gather + n++ * dec->H, dec->x + (row - 1) * dec->H,
-                   (size_t)dec->H * sizeof(float));
-    }
-    return n;
+    const bool last = layer == dec->L - 1;
+    const int64_t rows = last ? go_on_with_wanted(dec, in, a) : in->T;
+    if (dec->plan.n_segs > 0)
+        pd_attn_forward(&shape, dec->plan.segs, dec->plan.n_segs);
+    return rows;
 }
 
 /* Beside panels the embeddings, which may be the output matrix again, are read from the file, each
@@ -272,7 +308,6 @@ static void let_go_of_embeddings(struct pd_decoder *dec, int64_t rows)
 struct layers {
     struct pd_decoder *dec;
     struct infer *in;
-    int64_t T;
     enum pd_rc rc;
     struct pd_err *err;
 };
@@ -282,17 +317,16 @@ static void each_layer(void *ctx)
     struct layers *w = ctx;
     const struct pd__acts a = pd__decoder_work_acts(w->dec);
     for (int l = 0; l < w->dec->L && w->rc == PD_OK; l++)
-        w->rc = pd__block_forward(w->dec, l, w->T, &a, w->dec->x, attend_kv, w->in, w->err);
+        w->rc = pd__block_forward(w->dec, l, w->in->T, &a, w->dec->x, attend_kv, w->in, w->err);
 }
 
 /* A few tokens are so many small pieces of work that threads had better wait for the next one at
  * hand. Live weights go through oneDNN, which has its own parallel regions. */
-static enum pd_rc run_layers(struct pd_decoder *dec, struct infer *in, int64_t T,
-                             struct pd_err *err)
+static enum pd_rc run_layers(struct pd_decoder *dec, struct infer *in, struct pd_err *err)
 {
     enum { FEW = 4 };
-    struct layers w = {dec, in, T, PD_OK, err};
-    if (T <= FEW && !dec->opts.train)
+    struct layers w = {dec, in, PD_OK, err};
+    if (in->T <= FEW && !dec->opts.train)
         pd_team_hold(each_layer, &w);
     else
         each_layer(&w);
@@ -304,9 +338,9 @@ enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
                             struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
-    struct infer in = {
-        .kv = kv, .parts = parts, .n_parts = n_parts, .rows = count_rows(parts, n_parts)};
-    int64_t T = pd_decoder_stable_rows(dec, in.rows);
+    struct infer in = {.kv = kv, .parts = parts, .n_parts = n_parts};
+    count_rows(dec, &in);
+    const int64_t T = in.T;
     PD_TRY(check_parts(dec, kv, parts, n_parts, err));
     PD_TRY(pd__decoder_work(dec, T, err));
     dec->saved_rows = -1;
@@ -319,9 +353,8 @@ enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
         rope_parts(dec, &in, T);
     pd__embed(dec, T, dec->ids, dec->pos, dec->x);
     let_go_of_embeddings(dec, T);
-    PD_TRY(run_layers(dec, &in, T, err));
-    int64_t n = gather_last(dec, &in);
-    pd__norm_forward(dec, &dec->final_norm, n, dec->gather, dec->hidden, NULL);
+    PD_TRY(run_layers(dec, &in, err));
+    pd__norm_forward(dec, &dec->final_norm, in.wanted, dec->x, dec->hidden, NULL);
     for (int i = 0; i < n_parts; i++)
         parts[i].node->len += parts[i].n;
     *hidden = dec->hidden;

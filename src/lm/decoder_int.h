@@ -69,7 +69,7 @@ struct pd_decoder {
 
     /* work buffers for `rows` rows */
     struct pd__slab work, saved;
-    float *x, *h, *h2, *qkv, *raw, *o, *gu, *y, *hidden, *cs, *gather;
+    float *x, *h, *h2, *qkv, *raw, *o, *gu, *y, *hidden, *cs;
     int32_t *pos, *ids; /* inference only */
     int64_t embedded;   /* rows of the embeddings that were read since their pages were let go */
     int64_t cap_pos;
@@ -122,8 +122,11 @@ void pd__embed(const struct pd_decoder *dec, int64_t T, const int32_t *ids, cons
                float *x);
 
 /* One block from a->x_in to x_out (may be a->x_in when that is not to be kept). `attend` runs
- * attention for this layer once a->qkv is ready: over the stream or over the KV cache. */
-typedef void pd__attend_fn(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx);
+ * attention for this layer once a->qkv is ready: over the stream or over the KV cache. It returns
+ * for how many rows the rest of the block is: T, or, where the others are not wanted any more,
+ * fewer, which then stand first in a->x_in, dec->h and a->o. */
+typedef int64_t pd__attend_fn(struct pd_decoder *dec, int layer, const struct pd__acts *a,
+                              void *ctx);
 PD_CHECKED enum pd_rc pd__block_forward(struct pd_decoder *dec, int layer, int64_t T,
                                         const struct pd__acts *a, float *x_out,
                                         pd__attend_fn *attend, void *ctx, struct pd_err *err);
@@ -134,6 +137,6 @@ PD_CHECKED enum pd_rc pd__block_backward(struct pd_decoder *dec, int layer,
 /* Attention geometry of a layer over the stream's own rows. */
 struct pd_attn pd__attn_shape(const struct pd_decoder *dec, int layer);
 void pd__plan_stream(struct pd_decoder *dec, const struct pd_stream *stream);
-void pd__attend_stream(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx);
+int64_t pd__attend_stream(struct pd_decoder *dec, int layer, const struct pd__acts *a, void *ctx);
 
 #endif

@@ -307,6 +307,53 @@ static void test_infer(void **state)
     }
 }
 
+/* Hidden states (2, H) of parts b and c, passed beside a and d, of which none is wanted; or each
+ * alone. */
+static void infer_wanted(struct pd_decoder *dec, const int32_t *ids, bool together, float *to)
+{
+    enum { N = 4 };
+    static const int n[N] = {5, 7, 3, 1};
+    static const bool want[N] = {false, true, false, true};
+    const struct pd_kv_shape shape = pd_decoder_kv_shape(dec);
+    struct pd_infer_part parts[N];
+    struct pd_kv *kv;
+    const float *hidden;
+    assert_int_equal(pd_kv_new(&shape, N, &kv, NULL), PD_OK);
+    for (int i = 0; i < N; ids += n[i++])
+        parts[i] = (struct pd_infer_part){pd_kv_node_new(NULL), ids, n[i], want[i]};
+    for (int i = 0; i < N; i += together ? N : 1) {
+        assert_int_equal(pd_decoder_infer(dec, kv, parts + i, together ? N : 1, &hidden, NULL),
+                         PD_OK);
+        const int got = together ? 2 : want[i];
+        memcpy(to, hidden, (size_t)(got * TINY_H) * sizeof *to);
+        to += got * TINY_H;
+    }
+    for (int i = 0; i < N; i++)
+        pd_kv_node_unref(kv, parts[i].node);
+    pd_kv_free(kv);
+}
+
+/* After the last layer's attention only the wanted rows go on: they are what they are alone. */
+static void test_wanted_rows(void **state)
+{
+    for (int i = 0; i < 2 * TINY_SPECS; i++) {
+        struct pd_model *m = tiny_make(&tiny_specs[i / 2], 5);
+        struct pd_decoder *dec = make_decoder(m, i % 2);
+        int32_t ids[16];
+        float beside[2 * TINY_H], alone[2 * TINY_H];
+        for (int t = 0; t < 16; t++)
+            ids[t] = (7 * t + 3) % TINY_V;
+        infer_wanted(dec, ids, true, beside);
+        infer_wanted(dec, ids, false, alone);
+        for (int x = 0; x < 2 * TINY_H; x++)
+            if (!(fabsf(beside[x] - alone[x]) <= 2e-6f))
+                fail_msg("%s: %g beside others, %g alone", tiny_specs[i / 2].name, beside[x],
+                         alone[x]);
+        pd_decoder_free(dec);
+        tiny_free(m);
+    }
+}
+
 static enum pd_kv_type kept(struct pd_model *m, bool train, enum pd_compute compute,
                             enum pd_cache cache)
 {
@@ -372,9 +419,10 @@ static void test_bad_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward), cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_frozen),  cmocka_unit_test(test_infer),
-        cmocka_unit_test(test_cache),   cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_forward),     cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_frozen),      cmocka_unit_test(test_infer),
+        cmocka_unit_test(test_wanted_rows), cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
