@@ -17,6 +17,11 @@ void pd_progress_init(struct pd_progress *p, const char *label, const char *unit
     p->start_ns = p->last_ns = pd_time_mono_ns();
 }
 
+void pd_progress_go_on(struct pd_progress *p, int64_t n)
+{
+    p->before = p->done = n;
+}
+
 static void format_duration(double s, char out[32])
 {
     if (s < 60)
@@ -64,6 +69,7 @@ void pd_progress_update(struct pd_progress *p, int64_t done, const char *extra)
 
 void pd_progress_finish(struct pd_progress *p, const char *extra)
 {
-    if (!p->quiet)
+    const bool all_before = p->before > 0 && p->before == p->total;
+    if (!p->quiet && !all_before)
         show(p, extra, true);
 }

@@ -400,7 +400,7 @@ static enum pd_rc run(struct run *r, struct pd_decoder *dec, struct pd_err *err)
     if (rc != PD_OK)
         return rc;
     pd_progress_init(&r->progress, "generating", "answers", t.answers, first->quiet);
-    r->progress.before = t.resumed;
+    pd_progress_go_on(&r->progress, t.resumed);
     rc = run_all(r, err);
     pd_progress_finish(&r->progress, NULL);
     if (rc == PD_OK && r->jobs[0].n_failed > 0)

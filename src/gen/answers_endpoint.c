@@ -415,7 +415,7 @@ static void watch(struct collect *c)
     bool running = true;
     int64_t said_ns = 0;
     pd_progress_init(&progress, "asking", "answers", j->n_items * j->opts->n, j->opts->quiet);
-    progress.before = j->sum->resumed * j->opts->n;
+    pd_progress_go_on(&progress, j->sum->resumed * j->opts->n);
     while (running) {
         pd_sleep_ms(50);
         if (pd_sig_stop())

@@ -311,6 +311,7 @@ def test_resume_of_a_finished_job(podium, tmp_path, more):
     was, born = out.read_bytes(), out.stat().st_mtime_ns
     done = run(*cmd, "--resume", "--json")
     assert done.returncode == 0 and f"{out} has all answers already: nothing to do" in done.stderr
+    assert "generating" not in done.stderr
     summary = json.loads(done.stdout)
     n = 4 if more else 1
     assert (summary["resumed"], summary["new_tokens"], summary["prompts"], summary["answers"]) == (5 * n, 0, 5, 10 * n)

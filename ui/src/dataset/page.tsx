@@ -34,6 +34,12 @@ function runLines(run: RunHead | null, none: string): string[] {
   return [where, headlineText(run)];
 }
 
+/** Models are named by where they lie: the last part tells them apart, unless it is the same. */
+function modelNames(paths: string[]): string {
+  const names = paths.map((p) => p.replace(/\/+$/, "").split("/").pop() || p);
+  return (new Set(names).size < names.length ? paths : names).join(", ");
+}
+
 const ACTS: Partial<Record<NextStep, number>> = { import: 1, label: 2, train_reward: 4, watch_reward: 4, improve: 5, watch_policy: 5, send: 5 };
 
 function Steps({ o, id }: { o: Overview; id: string }): JSX.Element {
@@ -43,7 +49,7 @@ function Steps({ o, id }: { o: Overview; id: string }): JSX.Element {
   return (
     <ol class="card steps" aria-label={t("loop")}>
       <StepCard n={1} title={t("step.generate")} state={s.generate.state} now={at === 1} href={`/datasets/${id}/records`}>
-        {s.generate.prompts ? [t("step.prompts", { n: s.generate.prompts }), `${t("step.answers", { n: s.generate.answers })}${s.generate.models.length ? `, ${s.generate.models.join(", ")}` : ""}`] : [t("step.noRecords")]}
+        {s.generate.prompts ? [t("step.prompts", { n: s.generate.prompts }), [t("step.answers", { n: s.generate.answers }), modelNames(s.generate.models)].filter(Boolean).join(", ")] : [t("step.noRecords")]}
       </StepCard>
       <StepCard n={2} title={t("step.label")} state={s.label.state} now={at === 2} href={`/datasets/${id}/label`}>
         {[t("step.labeled", { done: s.label.done, total: s.label.records }), o.eta ? t("eta", { time: duration(o.eta.seconds), low: duration(o.eta.low), high: duration(o.eta.high) }) : ""]}
