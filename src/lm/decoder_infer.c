@@ -284,8 +284,7 @@ static int64_t attend_kv(struct pd_decoder *dec, int layer, const struct pd__act
     store_kv(dec, in, &shape, layer);
     const bool last = layer == dec->L - 1;
     const int64_t rows = last ? go_on_with_wanted(dec, in, a) : in->T;
-    if (dec->plan.n_segs > 0)
-        pd_attn_forward(&shape, dec->plan.segs, dec->plan.n_segs);
+    pd_attn_forward(&shape, dec->plan.segs, dec->plan.n_segs);
     return rows;
 }
 
@@ -321,12 +320,12 @@ static void each_layer(void *ctx)
 }
 
 /* A few tokens are so many small pieces of work that threads had better wait for the next one at
- * hand. Live weights go through oneDNN, which has its own parallel regions. */
+ * hand: where nothing in the layers has a parallel region of its own, as oneDNN's products do, and
+ * whatever goes through a feed-forward row that is large enough. */
 static enum pd_rc run_layers(struct pd_decoder *dec, struct infer *in, struct pd_err *err)
 {
-    enum { FEW = 4 };
     struct layers w = {dec, in, PD_OK, err};
-    if (in->T <= FEW && !dec->opts.train)
+    if (in->T * dec->F <= PD_PARALLEL_FLOATS && pd_linear_in_place(&dec->layers->up))
         pd_team_hold(each_layer, &w);
     else
         each_layer(&w);

@@ -39,6 +39,8 @@ void pd_attn_forward(const struct pd_attn *a, const struct pd_attn_seg *segs, in
     int64_t n = 0;
     for (int64_t s = 0; s < n_segs; s++)
         n += (segs[s].n + step - 1) / step;
+    if (n == 0)
+        return;
     struct pd_attn_item *items = NULL;
     float *mem = NULL;
     struct pd_err err;

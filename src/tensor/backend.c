@@ -109,6 +109,7 @@ enum pd_rc pd_backend_init(int threads, struct pd_err *err)
     PD_TRY(choose(getenv("PD_ISA"), &chosen, err));
     if (threads > 0)
         omp_set_num_threads(threads);
+    omp_set_max_active_levels(1); /* a list in OMP_NUM_THREADS would allow more */
 out:
     return rc;
 }
@@ -143,7 +144,8 @@ float *pd_scratch(enum pd_scratch_slot slot, size_t n)
 
 int pd_backend_threads(void)
 {
-    return omp_get_max_threads();
+    const int held = pd_team_held(); /* among these OpenMP tells of the regions within */
+    return held ? held : omp_get_max_threads();
 }
 
 const char *pd_backend_isa(void)

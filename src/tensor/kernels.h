@@ -8,6 +8,7 @@
 
 #include "tensor/attention.h"
 #include "tensor/ops.h"
+#include "tensor/team.h"
 #include "tensor/wmul.h"
 
 /* What a chunk of logits adds to a row's running softmax. */
@@ -122,9 +123,6 @@ static inline int64_t pd_attn_padded_rows(int64_t group)
 {
     return (pd_attn_tile_rows(group) * group + 15) / 16 * 16;
 }
-
-/* Below this many floats a parallel region costs more than it brings. */
-#define PD_PARALLEL_FLOATS 16384
 
 /* CALL for i = 0, step, 2 step, ... below n, all `floats` of work. Where those are few, without a
  * region of one thread, which costs as much as a token's norm. */

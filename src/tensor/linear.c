@@ -43,7 +43,7 @@ static bool emulates(const struct pd_linear *l)
 {
     return l->train && l->compute == PD_COMPUTE_BF16 && l->pack->bf16.type == PD_MATMUL_NONE;
 }
-static bool in_place(const struct pd_linear *l)
+bool pd_linear_in_place(const struct pd_linear *l)
 {
     return !l->train && !has_bf16(l);
 }
@@ -553,7 +553,7 @@ enum pd_rc pd__linear_forward_cols(const struct pd_linear *l, int64_t first, int
     const bool add = mode == PD_WRITE_ADD;
     if (T == 0)
         return PD_OK;
-    if (in_place(l))
+    if (pd_linear_in_place(l))
         return pd_wmul_run(&l->pack->wmul, first, n, T, x, ldx, y, ldy, add, err);
     if (has_bf16(l)) {
         PD_TRY(pd__bf16_forward(l, &l->pack->bf16, first, n, T, x, ldx, y, ldy, add, err));

@@ -46,6 +46,9 @@ struct pd_linear {
 PD_CHECKED enum pd_rc pd_linear_init(struct pd_linear *l, const struct pd_linear_part *parts,
                                      int n_parts, enum pd_compute compute, bool train,
                                      struct pd_pool *pool, struct pd_err *err);
+/* Whether products are of the weights as they lie, or of panels of them (wmul.h); else they are
+ * oneDNN's. */
+bool pd_linear_in_place(const struct pd_linear *l);
 /* Whether all weights were copied into panels: the linear reads the parameters' data no more, but
  * to be packed again. */
 bool pd_linear_in_panels(const struct pd_linear *l);

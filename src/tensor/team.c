@@ -9,6 +9,8 @@
 
 #if defined(__x86_64__)
 #define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("isb")
 #else
 #define PAUSE() (void)0
 #endif
@@ -29,10 +31,12 @@ static struct {
 static void wait_some(int *turns)
 {
     enum { SPINS = 1000 };
-    if (++*turns < SPINS)
+    if (*turns < SPINS) {
+        ++*turns;
         PAUSE();
-    else
+    } else {
         (void)sched_yield();
+    }
 }
 
 static uint32_t wait_for_change(const _Atomic uint32_t *v, uint32_t from)
@@ -95,10 +99,16 @@ void pd_team_run(int n, pd_team_work *work, void *ctx)
     }
 }
 
+int pd_team_held(void)
+{
+    return team.held;
+}
+
 void pd_team_hold(void (*body)(void *ctx), void *ctx)
 {
     const uint32_t seen = atomic_load(&team.started);
-    if (team.held || omp_get_max_threads() == 1) {
+    const int threads = omp_get_max_threads();
+    if (team.held || threads == 1 || threads > omp_get_num_procs()) {
         body(ctx);
         return;
     }

@@ -122,7 +122,7 @@ static inline void decode(struct tile *t, struct token token, const struct head_
         if (!last)
             now = next.keys;
     }
-    t->brought = following.seg != NULL;
+    t->brought = following.seg != NULL; /* for that one */
     for (int64_t r = 0; r < t->R; r++) {
         float *o = seg->o + token.i * a->ldo + (h->first + r) * a->hso;
         const float inv = 1.0f / t->l[r];

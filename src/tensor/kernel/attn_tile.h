@@ -23,13 +23,13 @@ struct tile {
     float *m, *l, *delta, *slope; /* (RP) */
     float *top, *shrink;          /* (RP) of one token: the new m, and what the old one is worth */
     int32_t *pos;                 /* (RP) position of the row's token; -1 when padding */
+    bool brought; /* of one token: its first keys and values were asked for by the one before */
     /* Of one token, with keys and values of 8 bits. */
     int16_t *words;          /* (RP,ldw) q as it meets keys */
     int64_t ldw;             /* D rounded up to lots */
     int16_t *weights;        /* (RP,KEYS) probabilities as they meet values; where ds is */
     float *unit, *unit_of_w; /* (RP) what a step of theirs is worth */
     int32_t *excess;         /* (RP) put_query's */
-    bool brought;            /* the next token's first keys were asked for */
     float *kv;               /* (KEYS,D) keys, then values, when they must be copied (kv_rows) */
 };
 

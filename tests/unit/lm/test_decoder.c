@@ -345,8 +345,8 @@ static void test_wanted_rows(void **state)
             ids[t] = (7 * t + 3) % TINY_V;
         infer_wanted(dec, ids, true, beside);
         infer_wanted(dec, ids, false, alone);
-        for (int x = 0; x < 2 * TINY_H; x++)
-            if (!(fabsf(beside[x] - alone[x]) <= 2e-6f))
+        for (int x = 0; x < 2 * TINY_H; x++) /* weights in place give the same bits */
+            if (!(fabsf(beside[x] - alone[x]) <= (i % 2 ? 2e-6f : 0)))
                 fail_msg("%s: %g beside others, %g alone", tiny_specs[i / 2].name, beside[x],
                          alone[x]);
         pd_decoder_free(dec);

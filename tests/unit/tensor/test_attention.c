@@ -427,6 +427,9 @@ static void test_extremes(void **state)
     k[2] = NAN;
     pd_attn_forward(&a, &seg, 1);
     assert_true(isnan(o[0]));
+    pd_attn_forward(&a, NULL, 0); /* nothing to do */
+    seg.n = 0;
+    pd_attn_forward(&a, &seg, 1);
 }
 
 /* Dense rows of q, k, v and o. */

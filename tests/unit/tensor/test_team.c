@@ -4,6 +4,7 @@
 #include "twin.h"
 
 #include <stdatomic.h>
+#include <unistd.h>
 
 enum { RUNS = 20000, MOST = 4 };
 
@@ -30,7 +31,7 @@ static void leave_and_read(void *ctx, int me, int n)
 
 static void check_round(struct round *r, int asked)
 {
-    assert_in_range(r->n, 1, asked);
+    assert_int_equal(r->n, asked); /* no limit on threads is set here */
     for (int i = 0; i < MOST; i++) {
         assert_int_equal(r->times[i], i < r->n);
         if (i < r->n)
@@ -82,11 +83,27 @@ static void test_hold_without_work(void **state)
     assert_int_equal(bodies, 1000);
 }
 
-int main(void)
+/* Within a region OpenMP tells of the next level's threads, which a list in the environment sets:
+ * all over again with one. It is read before main. */
+static void again_with_a_list(char **argv)
 {
+    static const char *const list = "2,1";
+    const char *set = getenv("OMP_NUM_THREADS");
+    if (set && strcmp(set, list) == 0)
+        return;
+    if (setenv("OMP_NUM_THREADS", list, 1) == 0)
+        (void)execv("/proc/self/exe", argv);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(test_hold_without_work),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (failed == 0)
+        again_with_a_list(argv);
+    return failed;
 }
