@@ -34,9 +34,9 @@ function runLines(run: RunHead | null, none: string): string[] {
   return [where, headlineText(run)];
 }
 
-/** Models are named by where they lie: the last part tells them apart, unless it is the same. */
+/** Models are named by where they lie: the last part tells them apart, unless it is the same; of a run, whose model is RUN/model, the run's. */
 function modelNames(paths: string[]): string {
-  const names = paths.map((p) => p.replace(/\/+$/, "").split("/").pop() || p);
+  const names = paths.map((p) => p.replace(/(\/model)?\/*$/, "").split("/").pop() || p);
   return (new Set(names).size < names.length ? paths : names).join(", ");
 }
 
