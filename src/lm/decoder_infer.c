@@ -103,8 +103,9 @@ static enum pd_rc check_parts(const struct pd_decoder *dec, const struct pd_kv *
 }
 
 /* Ids and positions of all rows, side by side; zeros where rows only fill up to T. */
-static void lay_rows(struct pd_decoder *dec, const struct infer *in, int64_t T)
+static void lay_rows(struct pd_decoder *dec, const struct infer *in)
 {
+    const int64_t T = in->T;
     if (T > dec->cap_pos) {
         dec->cap_pos = T + T / 2;
         dec->pos = pd_xrealloc(dec->pos, (size_t)dec->cap_pos * sizeof *dec->pos);
@@ -126,14 +127,14 @@ static void lay_rows(struct pd_decoder *dec, const struct infer *in, int64_t T)
 }
 
 /* The rotation table: each part by the length that it reaches. */
-static void rope_parts(struct pd_decoder *dec, const struct infer *in, int64_t T)
+static void rope_parts(struct pd_decoder *dec, const struct infer *in)
 {
     int64_t row = 0;
     if (dec->model->cfg.rope.scaling == PD_LM_SCALE_DYNAMIC)
         for (int i = 0; i < in->n_parts; row += in->parts[i++].n)
             pd__rope_rows(dec, dec->pos, row, in->parts[i].n,
                           dec->pos[row + in->parts[i].n - 1] + 1);
-    pd__rope_rows(dec, dec->pos, row, T - row, 0);
+    pd__rope_rows(dec, dec->pos, row, in->T - row, 0);
 }
 
 /* One span a page, root first; returns how many. With in NULL only counts. */
@@ -320,8 +321,8 @@ static void each_layer(void *ctx)
 }
 
 /* A few tokens are so many small pieces of work that threads had better wait for the next one at
- * hand: where nothing in the layers has a parallel region of its own, as oneDNN's products do, and
- * whatever goes through a feed-forward row that is large enough. */
+ * hand; but not where something in the layers has parallel regions of its own: oneDNN's products,
+ * and the activation, the largest of what PD_SHARE shares, where it is large enough. */
 static enum pd_rc run_layers(struct pd_decoder *dec, struct infer *in, struct pd_err *err)
 {
     struct layers w = {dec, in, PD_OK, err};
@@ -339,19 +340,18 @@ enum pd_rc pd_decoder_infer(struct pd_decoder *dec, struct pd_kv *kv,
     enum pd_rc rc = PD_OK;
     struct infer in = {.kv = kv, .parts = parts, .n_parts = n_parts};
     count_rows(dec, &in);
-    const int64_t T = in.T;
     PD_TRY(check_parts(dec, kv, parts, n_parts, err));
-    PD_TRY(pd__decoder_work(dec, T, err));
+    PD_TRY(pd__decoder_work(dec, in.T, err));
     dec->saved_rows = -1;
     for (int i = 0; i < n_parts; i++)
         if (!pd_kv_node_reserve(kv, parts[i].node, parts[i].n))
             pd_bug("the KV pool promised pages that it does not have");
-    lay_rows(dec, &in, T);
+    lay_rows(dec, &in);
     plan_infer(dec, &in);
     if (dec->rot)
-        rope_parts(dec, &in, T);
-    pd__embed(dec, T, dec->ids, dec->pos, dec->x);
-    let_go_of_embeddings(dec, T);
+        rope_parts(dec, &in);
+    pd__embed(dec, in.T, dec->ids, dec->pos, dec->x);
+    let_go_of_embeddings(dec, in.T);
     PD_TRY(run_layers(dec, &in, err));
     pd__norm_forward(dec, &dec->final_norm, in.wanted, dec->x, dec->hidden, NULL);
     for (int i = 0; i < n_parts; i++)

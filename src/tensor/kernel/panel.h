@@ -346,15 +346,19 @@ PD_INLINE void turn(const vf *row, float *to, int64_t ld)
  * ahead, and afterwards takes what is last in the longest run that is left: so all end together,
  * but for a panel. */
 
+/* For a tile before all else; for a panel, tiles first .. end-1 and room of the thread. */
+typedef void prepare_fn(const struct pd_wmul_call *c, int64_t tile);
+typedef void multiply_fn(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
+                         int64_t end, float *mem);
+
 /* A call's work, cut up: pieces are a panel over some of the tiles. */
 struct pieces {
     const struct pd_wmul_call *c;
     int64_t panels, tiles, cuts;
-    int64_t lot; /* pieces that a thread takes at a time */
-    int runs;    /* one for each thread */
-    void (*prepare)(const struct pd_wmul_call *c, int64_t tile); /* or NULL */
-    void (*multiply)(const struct pd_wmul_call *c, const struct panel *p, int64_t first,
-                     int64_t end, float *mem);
+    int64_t lot;         /* pieces that a thread takes at a time */
+    int runs;            /* one for each thread */
+    prepare_fn *prepare; /* or NULL */
+    multiply_fn *multiply;
 };
 
 static inline void cut_into_runs(const struct pieces *w)
@@ -465,23 +469,18 @@ static inline void share_pieces(struct pieces *w, const int tall)
     pd_team_run(w->runs, thread_pieces, w);
 }
 
-/* Where given, prepare(call, tile) for every tile; then multiply(call, panel, tiles first .. end-1,
- * room of the thread) for every panel and all tiles, of at most PD_WMUL_ROWS rows at a time. */
-static inline void by_panels(const struct pd_wmul_call *c, const int tall,
-                             void (*prepare)(const struct pd_wmul_call *, int64_t),
-                             void (*multiply)(const struct pd_wmul_call *, const struct panel *,
-                                              int64_t, int64_t, float *))
+/* Where given, prepare for every tile; then multiply for every panel and all tiles, of at most
+ * PD_WMUL_ROWS rows at a time. */
+static inline void by_panels(const struct pd_wmul_call *c, const int tall, prepare_fn *prepare,
+                             multiply_fn *multiply)
 {
     struct pieces w = {.c = c, .lot = 1, .prepare = prepare, .multiply = multiply};
     share_pieces(&w, tall);
 }
 
-/* multiply(call, panel, tiles first .. end-1, room of the thread) for every panel, for few rows.
- * Memory is all that counts then: a lot of panels at a time, since its work stands still at every
- * taking. */
-static inline void by_runs(const struct pd_wmul_call *c, const int tall,
-                           void (*multiply)(const struct pd_wmul_call *, const struct panel *,
-                                            int64_t, int64_t, float *))
+/* multiply for every panel, for few rows. Memory is all that counts then: a lot of panels at a
+ * time, since its work stands still at every taking. */
+static inline void by_runs(const struct pd_wmul_call *c, const int tall, multiply_fn *multiply)
 {
     enum { LOT_BYTES = 32 * 1024 };
     const int64_t lot = 1 + LOT_BYTES / (WIDTH * (int64_t)c->m->part[0].row_bytes);

@@ -307,8 +307,8 @@ static void test_infer(void **state)
     }
 }
 
-/* Hidden states (2, H) of parts b and c, passed beside a and d, of which none is wanted; or each
- * alone. */
+/* Hidden states (2, H) of the second and fourth part, passed beside the first and third, of which
+ * none is wanted; or each alone. */
 static void infer_wanted(struct pd_decoder *dec, const int32_t *ids, bool together, float *to)
 {
     enum { N = 4 };
