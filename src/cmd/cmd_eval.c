@@ -166,6 +166,7 @@ static int eval_policy(const struct pd_cmd *self, int argc, char **argv)
         PD_OPT_ROW("against", PD_OPT_STR, &o.against, "M", "the old one", .flags = PD_OPT_REQUIRED),
         PD_OPT_ROW("reward-model", PD_OPT_STR, &o.reward_model, "RM", "what scores the answers",
                    .flags = PD_OPT_REQUIRED),
+        PD_ROW_REWARD_LABEL(&o.reward_label),
         PD_OPT_ROW("prompts", PD_OPT_STR, &o.prompts, "FILE",
                    "held-out prompts: .jsonl, .txt or .csv", .flags = PD_OPT_REQUIRED),
         PD_OPT_ROW("limit", PD_OPT_I64, &o.limit, "N", "use the first N prompts; 0 = all", .min = 0,

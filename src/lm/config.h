@@ -90,7 +90,7 @@ struct pd_config {
     int32_t padding_row; /* row of the embedding that being read never trains (the padding_idx that
                             transformers gives to Llama's embedding: its pad_token_id); -1 = none */
     int32_t bos_id, pad_id; /* -1 = none. pad is read by config only; masks come from lengths */
-    int n_labels;           /* rows of the score head when the files hold one, else 0 */
+    int64_t n_labels;       /* rows of a score head: those in the files, else 1 (labels.h) */
     double initializer_range;
 };
 

@@ -93,15 +93,6 @@ static void read_eos(struct pd_cfg_reader *r, struct pd_config *cfg)
     }
 }
 
-static void read_labels(struct pd_cfg_reader *r, struct pd_config *cfg)
-{
-    struct json_object *labels = pd_json_get(r->o, "id2label");
-    if (json_object_is_type(labels, json_type_object))
-        cfg->n_labels = json_object_object_length(labels);
-    else
-        cfg->n_labels = pd_cfg_int(r, "num_labels", 0);
-}
-
 enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct pd_config *cfg,
                                const struct pd_family **family, struct pd_err *err)
 {
@@ -112,7 +103,7 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     const struct pd_family *f = family_of(pd_json_str(o, "model_type"), false, &type);
     if (!f)
         return unknown_type(pd_json_str(o, "model_type"), path, err);
-    struct pd_config c = {.n_norms = 2};
+    struct pd_config c = {.n_norms = 2, .n_labels = 1};
     (void)snprintf(c.family, sizeof c.family, "%s", f->name);
     (void)snprintf(c.model_type, sizeof c.model_type, "%s", type->model_type);
     c.vocab_size = pd_cfg_int(&r, "vocab_size", PD_CFG_REQUIRED);
@@ -120,7 +111,6 @@ enum pd_rc pd_config_from_json(struct json_object *o, const char *path, struct p
     c.pad_id = pd_cfg_int(&r, "pad_token_id", -1);
     c.initializer_range = pd_cfg_num(&r, "initializer_range", 0.02);
     read_eos(&r, &c);
-    read_labels(&r, &c);
     c.padding_row = f->padding_row ? c.pad_id : -1;
     f->from_json(&r, &c);
     if (r.rc != PD_OK)
@@ -160,7 +150,7 @@ enum pd_rc pd_config_from_gguf(const struct pd_gguf *g, struct pd_config *cfg,
     const struct pd_family *f = family_of(pd_gguf_str(g, "general.architecture"), true, &type);
     if (!f)
         return unknown_arch(pd_gguf_str(g, "general.architecture"), g->path, err);
-    struct pd_config c = {.n_norms = 2, .initializer_range = 0.02};
+    struct pd_config c = {.n_norms = 2, .n_labels = 1, .initializer_range = 0.02};
     (void)snprintf(c.family, sizeof c.family, "%s", f->name);
     (void)snprintf(c.model_type, sizeof c.model_type, "%s", type->model_type);
     const struct pd_gguf_tensor *embed = pd_gguf_tensor(g, "token_embd.weight");
@@ -253,6 +243,8 @@ int64_t pd_dim_size(enum pd_dim d, const struct pd_config *cfg)
         return cfg->qkv.width;
     case PD_DIM_POS:
         return cfg->max_positions;
+    case PD_DIM_LABELS:
+        return cfg->n_labels;
     case PD_DIM_NONE:
         break;
     }

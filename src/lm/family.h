@@ -65,6 +65,7 @@ enum pd_dim {
     PD_DIM_KV,  /* K * D */
     PD_DIM_QKV, /* width of the fused row */
     PD_DIM_POS,
+    PD_DIM_LABELS, /* rows of the score head */
 };
 
 enum {

@@ -372,7 +372,7 @@ bool pd_lora_unties(const struct pd_lora *l, const struct pd_model *m)
     return m->cfg.tied && has_embed && has_head;
 }
 
-bool pd_lora_has_score(const struct pd_lora *l)
+int64_t pd_lora_labels(const struct pd_lora *l)
 {
     struct pd_weight w;
     static const char *const names[] = {PREFIX "score.weight",
@@ -380,6 +380,6 @@ bool pd_lora_has_score(const struct pd_lora *l)
                                         PREFIX "score.modules_to_save.default.weight"};
     for (size_t i = 0; i < 3; i++)
         if (pd_weights_find(&l->weights, names[i], &w))
-            return true;
-    return false;
+            return pd_label_rows(&w);
+    return 0;
 }

@@ -24,7 +24,7 @@ PD_CHECKED enum pd_rc pd_lora_base(const char *dir, char **base, struct pd_err *
 
 PD_CHECKED enum pd_rc pd_lora_open(struct pd_lora **out, const char *dir, struct pd_err *err);
 void pd_lora_close(struct pd_lora *l);           /* accepts NULL */
-bool pd_lora_has_score(const struct pd_lora *l); /* holds it a reward model's head? */
+int64_t pd_lora_labels(const struct pd_lora *l); /* rows of the score head it holds, or 0 */
 /* Does it bring both of the two matrices that are one in m, which has no table yet? */
 bool pd_lora_unties(const struct pd_lora *l, const struct pd_model *m);
 

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -298,9 +299,17 @@ enum pd_rc pd_model_open(struct pd_model **out, const char *path,
         PD_TRY(pd_lora_open(&lora, adapter, err));
     m->files->head_is_embed = lora && pd_lora_unties(lora, m);
     m->cfg.tied &= !m->files->head_is_embed;
-    m->heads = opt->heads                        ? opt->heads
-               : lora && pd_lora_has_score(lora) ? PD_HEAD_SCORE
-                                                 : pd_model_heads_in_files(m);
+    int64_t labels = pd_model_labels_in_files(m);
+    if (lora && labels == 0)
+        labels = pd_lora_labels(lora);
+    if (labels > PD_MODEL_MAX_LABELS) { /* a view of stride 0 has any number for a few bytes */
+        rc = PD_FAIL(err, PD_UNSUPPORTED,
+                     "%s: the score head has %" PRId64 " rows; at most %d are read", m->path,
+                     labels, PD_MODEL_MAX_LABELS);
+        goto out;
+    }
+    m->heads = opt->heads ? opt->heads : labels ? PD_HEAD_SCORE : PD_HEAD_LM;
+    m->cfg.n_labels = labels ? labels : 1;
     m->files->as_in_file = opt->as_in_file && !adapter && m->files->weights.gguf;
     PD_TRY(pd_model_build_table(m, err));
     PD_TRY(pd_model_bind_files(m, opt, err));

@@ -60,7 +60,8 @@ enum pd_model_purpose { PD_MODEL_INFERENCE, PD_MODEL_TRAINING };
 /* Which heads the table shall hold, or-ed. */
 enum {
     PD_HEAD_LM = 1,    /* the output matrix (the embedding itself when tied) */
-    PD_HEAD_SCORE = 2, /* score.weight (1, H), no bias: a reward or value model */
+    PD_HEAD_SCORE = 2, /* score.weight (labels, H), no bias: with one label a reward or value model,
+                          with several a classifier (labels.h) */
     PD_HEAD_VALUE = 4, /* v_head.summary.{weight (1, H), bias (1)}: beside LM, for a shared value
                           head; never written into a Hugging Face folder */
 };

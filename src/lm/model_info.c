@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/sig.h"
+#include "lm/labels.h"
 #include "lm/model_int.h"
 #include "lm/plan.h"
 
@@ -149,6 +150,24 @@ static void put_plan(struct pd_jw *w, const struct pd_model *m)
     pd_jw_object_end(w);
 }
 
+/* Of a score head, in the order of its rows. */
+static void put_labels(struct pd_jw *w, const struct pd_model *m)
+{
+    struct pd_buf name;
+    if (pd_model_n_labels(m) == 0)
+        return;
+    pd_buf_init(&name, 0);
+    pd_jw_key(w, "labels");
+    pd_jw_array(w);
+    for (int64_t i = 0; i < pd_model_n_labels(m); i++) {
+        pd_buf_clear(&name);
+        pd_model_add_label(m, i, &name);
+        pd_jw_str(w, pd_buf_str(&name));
+    }
+    pd_jw_array_end(w);
+    pd_buf_release(&name);
+}
+
 void pd_model_info_json(const struct pd_model *m, struct pd_buf *out)
 {
     struct pd_jw w;
@@ -163,6 +182,7 @@ void pd_model_info_json(const struct pd_model *m, struct pd_buf *out)
     pd_jw_kstrz(&w, "family", m->cfg.family);
     pd_jw_kstrz(&w, "model_type", m->cfg.model_type);
     pd_jw_kstrz(&w, "head", m->heads & PD_HEAD_SCORE ? "score" : "lm");
+    put_labels(&w, m);
     pd_jw_ki64(&w, "parameters", n_params(m));
     pd_jw_key(&w, "dtypes");
     pd_jw_object(&w);
@@ -332,7 +352,14 @@ void pd_model_info_text(const struct pd_model *m, struct pd_buf *out)
     if (strcmp(m->cfg.family, m->cfg.model_type) != 0)
         pd_buf_addf(out, " (%s)", m->cfg.model_type);
     pd_buf_addf(out, ", %s\n",
-                m->heads & PD_HEAD_SCORE ? "a reward model (score head)" : "a language model");
+                pd_model_n_labels(m) > 1   ? "a classifier (score head)"
+                : m->heads & PD_HEAD_SCORE ? "a reward model (score head)"
+                                           : "a language model");
+    if (pd_model_n_labels(m) > 1) {
+        pd_buf_adds(out, "labels      ");
+        pd_model_add_labels(m, out);
+        pd_buf_addc(out, '\n');
+    }
     text_files(m, out);
     text_shape(&m->cfg, out);
     text_tokenizer(m, out);

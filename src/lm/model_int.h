@@ -26,7 +26,7 @@ struct pd_model_files {
     float *quantiles;     /* what they are drawn from */
 };
 
-enum { PD_MODEL_MAX_CONFIG = 16 << 20 };
+enum { PD_MODEL_MAX_CONFIG = 16 << 20, PD_MODEL_MAX_LABELS = 1 << 16 };
 
 /* Does a parameter stand (in, out) in the table, as GPT-2's matrices do in a folder? */
 static inline bool pd_model_in_out(const struct pd_model *m, const struct pd_tensor_spec *s)
@@ -40,8 +40,13 @@ PD_CHECKED enum pd_rc pd_model_build_table(struct pd_model *m, struct pd_err *er
 /* Rows of parameter `index` of a model of random weights. */
 void pd_model_random_rows(const struct pd_model *m, size_t index, int64_t first, int64_t n,
                           float *dst);
-/* Which heads the files hold. */
-unsigned pd_model_heads_in_files(const struct pd_model *m);
+/* Rows of a score head; 1 of what is no matrix, which then fails as one of another shape. */
+static inline int64_t pd_label_rows(const struct pd_weight *w)
+{
+    return w->ndim == 2 && w->shape[0] > 0 ? w->shape[0] : 1;
+}
+/* Rows of the score head that the files hold; 0 when they hold none. */
+int64_t pd_model_labels_in_files(const struct pd_model *m);
 /* Is the output matrix the embedding? Asks the files where they hold both. */
 bool pd_model_is_tied(const struct pd_model *m);
 /* Points every parameter's data at the files, or at owned memory where they differ. */

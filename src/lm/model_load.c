@@ -278,10 +278,10 @@ static enum pd_rc bind_fresh(struct pd_model *m, struct pd_param *p,
     return PD_OK;
 }
 
-unsigned pd_model_heads_in_files(const struct pd_model *m)
+int64_t pd_model_labels_in_files(const struct pd_model *m)
 {
     struct pd_weight w;
-    return pd_weights_find(&m->files->weights, "score.weight", &w) ? PD_HEAD_SCORE : PD_HEAD_LM;
+    return pd_weights_find(&m->files->weights, "score.weight", &w) ? pd_label_rows(&w) : 0;
 }
 
 static enum pd_rc bind_param(struct pd_model *m, struct pd_param *p, const struct pd_param_at *at,
@@ -299,10 +299,6 @@ static enum pd_rc bind_param(struct pd_model *m, struct pd_param *p, const struc
             m->fresh_score = true;
         return bind_fresh(m, p, opt, err);
     }
-    if (at->spec->role == PD_ROLE_SCORE_W && s.ndim == 2 && s.shape[0] != 1)
-        return PD_FAIL(err, PD_UNSUPPORTED,
-                       "%s: score.weight has %" PRId64 " labels; a reward model has one", s.file,
-                       s.shape[0]);
     return bind(m, p, at, &s, err);
 }
 

@@ -1,4 +1,5 @@
 /* Writing Hugging Face folders. */
+#include "lm/labels.h"
 #include "lm/model_int.h"
 #include "lm/model_place.h"
 #include "lm/safetensors.h"
@@ -56,12 +57,29 @@ static enum pd_rc described(const struct pd_model *m, struct json_object **out, 
     return rc;
 }
 
-/* One label, whose logit is the reward. */
-static void put_labels(struct json_object *o)
+/* As many labels as the score head has rows, which is how transformers counts them: those of the
+ * source, when it names so many. */
+static void put_labels(const struct pd_model *m, struct json_object *o)
 {
+    struct json_object *names = pd_json_get(o, "id2label");
+    const int64_t n = pd_model_n_labels(m);
+    const bool named =
+        json_object_is_type(names, json_type_object) && json_object_object_length(names) == n;
     struct json_object *id2label = json_object_new_object(), *label2id = json_object_new_object();
-    put(id2label, "0", json_object_new_string("LABEL_0"));
-    put(label2id, "LABEL_0", json_object_new_int(0));
+    struct pd_buf name;
+    pd_buf_init(&name, 0);
+    for (int64_t i = 0; i < n; i++) {
+        char key[24];
+        (void)snprintf(key, sizeof key, "%" PRId64, i);
+        pd_buf_clear(&name);
+        if (named)
+            pd_model_add_label(m, i, &name);
+        else
+            pd_buf_addf(&name, "LABEL_%s", key);
+        put(id2label, key, json_object_new_string(pd_buf_cstr(&name)));
+        put(label2id, pd_buf_cstr(&name), json_object_new_int64(i));
+    }
+    pd_buf_release(&name);
     put(o, "id2label", id2label);
     put(o, "label2id", label2id);
 }
@@ -100,7 +118,7 @@ static enum pd_rc config_json(const struct pd_model *m, enum pd_dtype dtype,
     json_object_object_del(o, "num_labels");
     json_object_object_del(o, "quantization_config"); /* these weights are plain */
     if (score) {
-        put_labels(o);
+        put_labels(m, o);
     } else {
         json_object_object_del(o, "id2label");
         json_object_object_del(o, "label2id");

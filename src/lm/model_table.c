@@ -4,7 +4,7 @@
 #include "base/mem.h"
 
 static const struct pd_tensor_spec score_spec = {PD_ROLE_SCORE_W, "score.weight", NULL,
-                                                 PD_DIM_NONE,     PD_DIM_H,       0};
+                                                 PD_DIM_LABELS,   PD_DIM_H,       0};
 static const struct pd_tensor_spec value_specs[] = {
     {PD_ROLE_VALUE_W, "v_head.summary.weight", NULL, PD_DIM_NONE, PD_DIM_H, 0},
     {PD_ROLE_VALUE_B, "v_head.summary.bias", NULL, PD_DIM_NONE, 0, 0},

@@ -1,10 +1,12 @@
 #include "train/judge.h"
 #include "base/mem.h"
+#include "lm/labels.h"
 
 #include <string.h>
 
 enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const char *path,
-                          const char *dtype, int64_t micro_tokens, struct pd_err *err)
+                          const char *label, const char *dtype, int64_t micro_tokens,
+                          struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_model_options mo = {.purpose = PD_MODEL_INFERENCE, .as_in_file = true};
@@ -13,13 +15,7 @@ enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const ch
     PD_TRY(pd_compute_parse(dtype, &d.compute, err));
     d.compute = pd_compute_resolve(d.compute); /* a reward is a measurement: as exact as training */
     PD_TRY(pd_model_open(&m, path, &mo, err));
-    if (!m->score.w || m->score.w->shape[0] != 1) {
-        rc = PD_FAIL(err, PD_INVALID,
-                     "%s is no reward model (it has no score head with one output); train one "
-                     "with `podium train reward`",
-                     path);
-        goto out;
-    }
+    PD_TRY(pd_model_keep_label(m, label, err));
     PD_TRY(pd_decoder_new(m, &d, &s->dec, err));
     s->micro_tokens = micro_tokens;
     *model = m;
@@ -55,13 +51,14 @@ static enum pd_rc open_toy(struct pd_judge *j, const char *range, int vocab, str
     return PD_OK;
 }
 
-enum pd_rc pd_judge_open(struct pd_judge *j, const char *spec, const struct pd_model *policy,
-                         const char *dtype, int64_t micro_tokens, struct pd_err *err)
+enum pd_rc pd_judge_open(struct pd_judge *j, const char *spec, const char *label,
+                         const struct pd_model *policy, const char *dtype, int64_t micro_tokens,
+                         struct pd_err *err)
 {
     *j = (struct pd_judge){0};
     if (strncmp(spec, "toy:", 4) == 0)
         return open_toy(j, spec + 4, policy->cfg.vocab_size, err);
-    enum pd_rc rc = pd_scorer_open(&j->scorer, &j->model, spec, dtype, micro_tokens, err);
+    enum pd_rc rc = pd_scorer_open(&j->scorer, &j->model, spec, label, dtype, micro_tokens, err);
     if (rc == PD_OK)
         j->pad = pd_pad_id(j->model);
     return rc;

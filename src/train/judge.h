@@ -31,8 +31,9 @@ struct pd_sample {
     bool plain;         /* prompt_ids are the prompt's text, no template around it */
 };
 
-/* spec: a model path or "toy:LO-HI". policy: whose ids will be judged. */
-PD_CHECKED enum pd_rc pd_judge_open(struct pd_judge *j, const char *spec,
+/* spec: a model path or "toy:LO-HI". label: of a classifier, whose logit is the reward (labels.h);
+ * else NULL. policy: whose ids will be judged. */
+PD_CHECKED enum pd_rc pd_judge_open(struct pd_judge *j, const char *spec, const char *label,
                                     const struct pd_model *policy, const char *dtype,
                                     int64_t micro_tokens, struct pd_err *err);
 PD_CHECKED enum pd_rc pd_judge_score(const struct pd_judge *j, const struct pd_sample *samples,
@@ -42,6 +43,7 @@ void pd_judge_close(struct pd_judge *j); /* fine on a zeroed one */
 
 /* Opens a reward model for scoring: weights and decoder. PD_INVALID when it has no score head. */
 PD_CHECKED enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const char *path,
-                                     const char *dtype, int64_t micro_tokens, struct pd_err *err);
+                                     const char *label, const char *dtype, int64_t micro_tokens,
+                                     struct pd_err *err);
 
 #endif

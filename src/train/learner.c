@@ -1,6 +1,7 @@
 #include "train/learner.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "lm/labels.h"
 #include "lm/plan.h"
 #include "tensor/backend.h"
 
@@ -38,23 +39,25 @@ static void freeze_unused_heads(struct pd_model *m, unsigned heads)
         m->score.w->trainable = false;
 }
 
-enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned heads,
-                           bool init_head_normal, const struct pd_train_options *opt,
+enum pd_rc pd_learner_open(struct pd_learner *l, const char *path,
+                           const struct pd_learner_heads *heads, const struct pd_train_options *opt,
                            struct pd_err *err)
 {
     enum pd_rc rc = PD_OK;
     struct pd_decoder_opts d = {.train = true};
     struct pd_model_options mo = {.purpose = PD_MODEL_TRAINING,
-                                  .heads = heads,
-                                  .init_head_normal = init_head_normal,
+                                  .heads = heads->which,
+                                  .init_head_normal = heads->init_normal,
                                   .seed = (uint64_t)opt->seed,
                                   .freeze_layers = opt->freeze_layers,
                                   .no_grads = true}; /* made below, after freezing heads */
     *l = (struct pd_learner){0};
     PD_TRY(pd_compute_parse(opt->dtype, &d.compute, err));
     PD_TRY(pd_model_open(&l->model, path, &mo, err));
+    if (heads->which & PD_HEAD_SCORE)
+        PD_TRY(pd_model_keep_label(l->model, heads->label, err));
     PD_TRY(pd_model_can_save_hf(l->model, err)); /* not after the last step */
-    freeze_unused_heads(l->model, heads);
+    freeze_unused_heads(l->model, heads->which);
     if (pd_params_count(&l->model->params, true) == 0) {
         rc = PD_FAIL(err, PD_INVALID, "--freeze-layers %g leaves nothing to train",
                      opt->freeze_layers);

@@ -38,11 +38,18 @@ struct pd_learner {
     size_t dhidden_n;
 };
 
+struct pd_learner_heads {
+    unsigned which;    /* PD_HEAD_..., or-ed */
+    bool init_normal;  /* one that the files lack: normal(0, initializer_range), else zeros */
+    const char *label; /* PD_HEAD_SCORE: of a classifier's labels the one that is kept
+                          (pd_model_keep_label); else NULL */
+};
+
 /* Opens path for training with the given heads, freezes the bottom floor(freeze * L) blocks and,
  * with any of them, the embeddings (and so a tied LM head). */
-PD_CHECKED enum pd_rc pd_learner_open(struct pd_learner *l, const char *path, unsigned heads,
-                                      bool init_head_normal, const struct pd_train_options *opt,
-                                      struct pd_err *err);
+PD_CHECKED enum pd_rc pd_learner_open(struct pd_learner *l, const char *path,
+                                      const struct pd_learner_heads *heads,
+                                      const struct pd_train_options *opt, struct pd_err *err);
 void pd_learner_close(struct pd_learner *l); /* fine on a zeroed one */
 
 /* (rows, H), zeroed; good until the next call. */

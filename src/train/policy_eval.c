@@ -46,7 +46,8 @@ static enum pd_rc answer(struct side *s, const char *path, const struct pd_polic
     if (!o->quiet)
         fprintf(stderr, "%s: answering %zu prompts\n", path, n);
     PD_TRY(pd_rollouts_sample(&s->rollouts, dec, list, n, &plan, err));
-    PD_TRY(pd_judge_open(&judge, o->reward_model, m, o->dtype, o->micro_tokens, err));
+    PD_TRY(
+        pd_judge_open(&judge, o->reward_model, o->reward_label, m, o->dtype, o->micro_tokens, err));
     PD_TRY(pd_rollouts_score(&s->rollouts, &judge, m, err));
 out:
     pd_judge_close(&judge);

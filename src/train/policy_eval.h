@@ -9,6 +9,7 @@
 
 struct pd_policy_eval_options {
     const char *model, *against, *reward_model, *prompts;
+    const char *reward_label; /* of a classifier: the label whose logit is the reward; else NULL */
     const char *out;  /* answers.jsonl with one answer of each, in random order; NULL = none */
     const char *chat; /* auto | on | off */
     const char *dtype;

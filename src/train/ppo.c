@@ -320,7 +320,8 @@ static enum pd_rc open_critic(struct ppo *p, struct pd_err *err)
         return PD_OK;
     if (!p->judge.model)
         return PD_FAIL(err, PD_USAGE, "--value-head model needs a reward model to copy");
-    PD_TRY(pd_learner_open(&p->critic, p->o->reward_model, PD_HEAD_SCORE, false, p->c, err));
+    const struct pd_learner_heads heads = {.which = PD_HEAD_SCORE, .label = p->o->reward_label};
+    PD_TRY(pd_learner_open(&p->critic, p->o->reward_model, &heads, p->c, err));
     if (p->critic.model->cfg.vocab_size != p->policy.model->cfg.vocab_size)
         rc = PD_FAIL(err, PD_INVALID,
                      "%s has another vocabulary than the policy; use --value-head shared",
@@ -485,11 +486,11 @@ enum pd_rc pd_train_ppo(const struct pd_ppo_options *o, const struct pd_run_abou
     *out = (struct pd_ppo_result){0};
     p.temperature = (float)(o->temperature + (p.trl ? 1e-7 : 0));
     pd_view_init(&p.view);
-    PD_TRY(pd_learner_open(&p.policy, p.c->model, PD_HEAD_LM | (shared ? PD_HEAD_VALUE : 0), false,
-                           p.c, err));
+    const struct pd_learner_heads heads = {.which = PD_HEAD_LM | (shared ? PD_HEAD_VALUE : 0)};
+    PD_TRY(pd_learner_open(&p.policy, p.c->model, &heads, p.c, err));
     p.view.stream.share_limit = pd_config_share_limit(&p.policy.model->cfg);
-    PD_TRY(
-        pd_judge_open(&p.judge, o->reward_model, p.policy.model, p.c->dtype, p.micro_tokens, err));
+    PD_TRY(pd_judge_open(&p.judge, o->reward_model, o->reward_label, p.policy.model, p.c->dtype,
+                         p.micro_tokens, err));
     PD_TRY(open_data(&p, err));
     PD_TRY(open_reference(&p, err));
     PD_TRY(open_critic(&p, err));

@@ -22,6 +22,7 @@
 struct pd_ppo_options {
     struct pd_train_options common; /* data: prompts; batch_size is not used */
     const char *reward_model;       /* a path, or toy:LO-HI */
+    const char *reward_label;       /* of a classifier: whose logit is the reward; else NULL */
     const char *ref_model;          /* NULL = the model as it was at the start */
     const char *rollouts;           /* NULL, or rollouts to learn from instead of sampling */
     int64_t rollout_batch;          /* prompts of an update */

@@ -411,14 +411,11 @@ enum pd_rc pd_train_reward(const struct pd_reward_options *o, const struct pd_ru
     *out = (struct pd_reward_result){0};
     pd_stream_init(&t.stream);
     /* everything that can be wrong with the input is found before the run folder is touched */
-    PD_TRY(pd_learner_open(&t.learner, o->common.model, PD_HEAD_SCORE,
-                           strcmp(o->init_head, "normal") == 0, &o->common, err));
+    const struct pd_learner_heads heads = {.which = PD_HEAD_SCORE,
+                                           .init_normal = strcmp(o->init_head, "normal") == 0,
+                                           .label = o->reward_label};
+    PD_TRY(pd_learner_open(&t.learner, o->common.model, &heads, &o->common, err));
     t.stream.share_limit = pd_config_share_limit(&t.learner.model->cfg);
-    if (t.learner.model->score.w->shape[0] != 1) {
-        rc = PD_FAIL(err, PD_INVALID, "the score head of %s has %lld outputs, a reward has one",
-                     o->common.model, (long long)t.learner.model->score.w->shape[0]);
-        goto out;
-    }
     PD_TRY(read_pairs(&t, err));
     PD_TRY(pd_learner_plan(&t.learner, &o->common, 0, &t.micro_tokens, err));
     plan(&t);

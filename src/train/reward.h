@@ -11,10 +11,11 @@ struct pd_reward_options {
     struct pd_train_options common;
     double center_rewards_coefficient; /* 0 = off */
     bool use_margin, use_weight;
-    const char *init_head;  /* zeros | normal: a head that the model's files lack */
-    const char *too_long;   /* drop | truncate-prompt */
-    const char *save_dtype; /* fp32 | bf16 */
-    int64_t frozen_cache;   /* largest cache of frozen blocks' output, bytes */
+    const char *reward_label; /* of a classifier: the label to begin with; else NULL */
+    const char *init_head;    /* zeros | normal: a head that the model's files lack */
+    const char *too_long;     /* drop | truncate-prompt */
+    const char *save_dtype;   /* fp32 | bf16 */
+    int64_t frozen_cache;     /* largest cache of frozen blocks' output, bytes */
 };
 void pd_reward_options_default(struct pd_reward_options *o);
 

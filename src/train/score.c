@@ -227,7 +227,8 @@ enum pd_rc pd_score_file(const struct pd_score_options *o, struct pd_score_resul
     enum pd_rc rc = PD_OK;
     struct scoring s = {.o = o, .result = out};
     *out = (struct pd_score_result){0};
-    PD_TRY(pd_scorer_open(&s.scorer, &s.model, o->model, o->dtype, o->micro_tokens, err));
+    PD_TRY(pd_scorer_open(&s.scorer, &s.model, o->model, o->reward_label, o->dtype, o->micro_tokens,
+                          err));
     s.pad = pd_pad_id(s.model);
     s.max_length = o->max_length > 0 ? o->max_length : pd_config_context(&s.model->cfg);
     PD_TRY(pd_data_rows_open(&s.rows, o->in, o->skip_bad, err));

@@ -13,6 +13,7 @@
 
 struct pd_score_options {
     const char *model, *in, *out; /* out NULL: only the summary */
+    const char *reward_label; /* of a classifier: the label whose logit is the reward; else NULL */
     const char *dtype;
     int64_t micro_tokens, max_length; /* a longer text is a bad row; 0 = the model's context */
     bool skip_bad, quiet;

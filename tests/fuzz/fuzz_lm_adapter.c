@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (pd_lora_base(dir, &path, &err) == PD_OK)
         pd_free(path);
     if (pd_lora_open(&lora, dir, &err) == PD_OK) {
-        (void)pd_lora_has_score(lora);
+        (void)pd_lora_labels(lora);
         if (pd_lora_apply(lora, m, &err) == PD_OK)
             fuzz_read_all(m);
     }

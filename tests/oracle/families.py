@@ -14,6 +14,7 @@ with transformers on the same weights: rounded to the dtype, or quantised and de
   from-gguf the same from the F32 GGUF file
   reward    the family's sequence classifier in safetensors: `podium score`; saved by podium, opened by transformers, scored again
   reward-bin  the same from a torch file
+  labels    a classifier of three labels: each one's logit by `podium score --reward-label`, and again as saved by podium
 
 A cell is the largest difference of a log-prob (or score), "-" what the format cannot hold, FAIL what differs; reasons stand below the
 table. Exits 1 when a case fails. Run with the environment that tests/oracle/remake makes.
@@ -60,10 +61,10 @@ class Suite:
 
     # ---- what transformers says ----
 
-    def folder(self, name, tmp, dtype=torch.float32, heads=1, wide=False, **how):
+    def folder(self, name, tmp, dtype=torch.float32, heads=1, wide=False, labels=("LABEL_0",), **how):
         """The model as transformers saves it, with the shared tokenizer."""
         folder = tmp / "hf"
-        F.build(name, heads=heads, dtype=dtype, wide=wide).to(dtype).save_pretrained(folder, **how)
+        F.build(name, heads=heads, dtype=dtype, wide=wide, labels=labels).to(dtype).save_pretrained(folder, **how)
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(MODELS / F.TOKENIZER / file, folder)
         return folder
@@ -206,10 +207,10 @@ class Suite:
         again = self.open(name, tmp / "out")
         return self.same_logprobs([F.logprobs(model, i) for i in F.id_rows()], again)
 
-    def scores(self, folder, model, tmp):
+    def scores(self, folder, model, tmp, label=0, *flags):
         rows = [{"text": t} for t in F.TEXTS]
-        want = [F.reward(model, self.tok, t) for t in F.TEXTS]
-        got = [r["reward"] for r in self.rows("score", folder, rows, tmp)]
+        want = [F.reward(model, self.tok, t, label) for t in F.TEXTS]
+        got = [r["reward"] for r in self.rows("score", folder, rows, tmp, *flags)]
         worst = max(abs(a - b) for a, b in zip(got, want))
         assert worst <= self.tolerance, f"scores differ by {worst:.2e}"
         return worst
@@ -227,6 +228,16 @@ class Suite:
         return self.scores(folder, F.build(name, heads=2, dtype=DTYPES[kind]), tmp)
 
 
+    def labels(self, name, kind, tmp):
+        names = ("NEGATIVE", "NEUTRAL", "POSITIVE")
+        folder, model = self.folder(name, tmp, DTYPES[kind], heads=2, labels=names), F.build(name, heads=2, dtype=DTYPES[kind], labels=names)
+        self.run("model", "convert", folder, "--out", tmp / "out", "--dtype", {"fp16": "f16"}.get(kind, kind))
+        again = self.open(name, tmp / "out", 2)
+        assert again.config.id2label == dict(enumerate(names)), again.config.id2label
+        return max(self.scores(path, m, tmp, i, "--reward-label", label)
+                   for path, m in ((folder, model), (tmp / "out", again)) for i, label in enumerate(names))
+
+
 CASES = [
     *(("safetensors", k) for k in DTYPES), ("shards", "bf16"),
     *(("bin", k) for k in DTYPES), ("bin-shards", "fp32"),
@@ -234,10 +245,11 @@ CASES = [
     *(("own-gguf", k) for k in ("F32", "F16", "BF16", "Q8_0", "Q4_0")),
     *(("saved", k) for k in DTYPES), ("from-gguf", "F32"),
     *(("reward", k) for k in DTYPES), ("reward-bin", "bf16"),
+    ("labels", "fp32"), ("labels", "bf16"),
 ]
 
 
-SHORT = {"safetensors": "safet.", "bin-shards": "bin-sh", "own-gguf": "own", "from-gguf": "f-gguf", "reward-bin": "rew-b."}
+SHORT = {"safetensors": "safet.", "bin-shards": "bin-sh", "own-gguf": "own", "from-gguf": "f-gguf", "reward-bin": "rew-b.", "labels": "label"}
 
 
 def run_case(suite, name, fmt, kind):

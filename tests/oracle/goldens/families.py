@@ -110,9 +110,9 @@ def config_of(name, wide=False, **more):
     return classes(name)[0](**(widened(config) if wide else config), **more)
 
 
-def build(name, seed=None, heads=1, dtype=torch.float32, wide=False):
+def build(name, seed=None, heads=1, dtype=torch.float32, wide=False, labels=("LABEL_0",)):
     """The model with its random weights, fp32 values that dtype can hold. heads: index into classes()."""
-    config = config_of(name, wide, **({"num_labels": 1} if heads == 2 else {}))
+    config = config_of(name, wide, **({"id2label": dict(enumerate(labels))} if heads == 2 else {}))
     config._attn_implementation = attention(name)
     model = classes(name)[heads](config)
     spread(model, seed if seed is not None else 100 + list(VARIANTS).index(VARIANTS[name][2] or name))
@@ -147,10 +147,10 @@ def greedy(model, tok, prompt):
     return {"prompt": prompt, **{k: row[k] for k in ("new_ids", "finish", "logprob")}}
 
 
-def reward(model, tok, text):
+def reward(model, tok, text, label=0):
     forget(model)
     with torch.no_grad():
-        return number(model(torch.tensor([tok(text + tok.eos_token)["input_ids"]])).logits[0, 0])
+        return number(model(torch.tensor([tok(text + tok.eos_token)["input_ids"]])).logits[0, label])
 
 
 def classifier(name, lm):

@@ -1,0 +1,104 @@
+#include "lm/labels.h"
+#include "lm/model_int.h"
+#include "base/json.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+int64_t pd_model_n_labels(const struct pd_model *m)
+{
+    return m->score.w ? m->score.w->shape[0] : 0;
+}
+
+/* config.json's name of row i; ptr NULL where it has none. */
+static struct pd_str given_name(const struct pd_model *m, int64_t i)
+{
+    char key[24];
+    (void)snprintf(key, sizeof key, "%" PRId64, i);
+    struct json_object *names = m->files->config ? pd_json_get(m->files->config, "id2label") : NULL;
+    return json_object_is_type(names, json_type_object) ? pd_json_str(names, key)
+                                                        : (struct pd_str){0};
+}
+
+void pd_model_add_label(const struct pd_model *m, int64_t i, struct pd_buf *out)
+{
+    const struct pd_str name = given_name(m, i);
+    if (name.ptr)
+        pd_buf_addstr(out, name);
+    else
+        pd_buf_addf(out, "LABEL_%" PRId64, i);
+}
+
+void pd_model_add_labels(const struct pd_model *m, struct pd_buf *out)
+{
+    enum { SHOWN = 12 };
+    const int64_t n = pd_model_n_labels(m), shown = n > SHOWN ? SHOWN - 1 : n;
+    for (int64_t i = 0; i < shown; i++) {
+        pd_buf_adds(out, i == 0 ? "" : i + 1 < n ? ", " : " and ");
+        pd_model_add_label(m, i, out);
+    }
+    if (shown < n)
+        pd_buf_addf(out, " and %" PRId64 " more", n - shown);
+}
+
+/* The row called so, or else the one of that number; -1 for none. */
+static int64_t find_label(const struct pd_model *m, struct pd_str label)
+{
+    int64_t row = -1, number;
+    const int64_t n = pd_model_n_labels(m);
+    struct pd_buf name;
+    pd_buf_init(&name, 0);
+    for (int64_t i = 0; i < n && row < 0; i++) {
+        pd_buf_clear(&name);
+        pd_model_add_label(m, i, &name);
+        if (pd_str_eq(pd_buf_str(&name), label))
+            row = i;
+    }
+    pd_buf_release(&name);
+    if (row < 0 && pd_str_to_i64(label, &number) && number >= 0 && number < n)
+        row = number;
+    return row;
+}
+
+static enum pd_rc which_label(const struct pd_model *m, const char *label, struct pd_err *err)
+{
+    struct pd_buf names;
+    pd_buf_init(&names, 0);
+    pd_model_add_labels(m, &names);
+    enum pd_rc rc =
+        label ? PD_FAIL(err, PD_INVALID, "%s has no label \"%s\"; there %s %s", m->path, label,
+                        pd_model_n_labels(m) == 1 ? "is" : "are", pd_buf_cstr(&names))
+              : PD_FAIL(err, PD_INVALID,
+                        "%s tells %" PRId64 " labels apart: %s; say with --reward-label which "
+                        "one's logit is the reward",
+                        m->path, pd_model_n_labels(m), pd_buf_cstr(&names));
+    pd_buf_release(&names);
+    return rc;
+}
+
+enum pd_rc pd_model_keep_label(struct pd_model *m, const char *label, struct pd_err *err)
+{
+    struct pd_param *p = m->score.w;
+    const int64_t n = pd_model_n_labels(m);
+    const int64_t row = label ? find_label(m, pd_str_from(label)) : n == 1 ? 0 : -1;
+    if (n == 0)
+        return PD_FAIL(err, PD_INVALID,
+                       "%s is no reward model (it has no score head); train one with `podium train "
+                       "reward`",
+                       m->path);
+    if (row < 0)
+        return which_label(m, label, err);
+    if (n == 1)
+        return PD_OK;
+    const size_t H = p->n / (size_t)n, bytes = pd_dtype_row_bytes(p->dtype, H);
+    if (m->params.data) { /* in the slab: where the parameter stands, with zeros behind it */
+        memmove(p->data, (char *)p->data + (size_t)row * bytes, bytes);
+        memset((char *)p->data + bytes, 0, (size_t)(n - 1) * bytes);
+    } else {
+        p->data = (char *)p->data + (size_t)row * bytes;
+    }
+    p->shape[0] = 1;
+    p->n = H;
+    return PD_OK;
+}

@@ -1,0 +1,22 @@
+/* What a score head tells apart: one label, whose logit is the reward, or the several of a
+ * classifier (AutoModelForSequenceClassification with num_labels > 1), one of which can be taken as
+ * the reward. Their names are config.json's id2label; a row without one is LABEL_i, as in
+ * transformers (configuration_utils.py). Owner thread. */
+#ifndef PD_LM_LABELS_H
+#define PD_LM_LABELS_H
+
+#include "base/str.h"
+#include "lm/model.h"
+
+/* Rows of the model's score head; 0 when it has none. */
+int64_t pd_model_n_labels(const struct pd_model *m);
+void pd_model_add_label(const struct pd_model *m, int64_t i, struct pd_buf *out);
+/* "NAME, NAME and NAME", the first few of many. */
+void pd_model_add_labels(const struct pd_model *m, struct pd_buf *out);
+
+/* Keeps one row of the head: a label's name, or its number where none is called so. The model is a
+ * reward model from then on. label NULL: the only one. PD_INVALID names those there are. */
+PD_CHECKED enum pd_rc pd_model_keep_label(struct pd_model *m, const char *label,
+                                          struct pd_err *err);
+
+#endif
