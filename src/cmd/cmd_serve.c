@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/sig.h"
 #include "base/time.h"
+#include "lm/decoder.h"
 #include "lm/model.h"
 #include "pref/template.h"
 #include "store/lease.h"
@@ -27,9 +28,10 @@
 #define LINK_US ((int64_t)24 * 3600 * 1000000)
 
 struct serve {
-    const char *data, *listen, *url, *models, *owner, *model, *model_dtype, *model_name;
+    const char *data, *listen, *url, *models, *owner, *model, *model_dtype, *model_name,
+        *model_cache;
     bool worker, access_log, print_password, quiet, routes;
-    int64_t threads, model_threads;
+    int64_t threads, model_threads, model_memory;
 };
 
 static const char usage[] = "podium serve --data DIR [--listen 127.0.0.1:6900] [options]";
@@ -94,8 +96,8 @@ static enum pd_rc make_owner(const struct serve *o, struct pd_store *store, stru
 
 struct children {
     struct pd_child worker, model;
-    const char *worker_argv[8], *model_argv[16];
-    char *socket, *listen, *threads;
+    const char *worker_argv[8], *model_argv[20];
+    char *socket, *listen, *threads, *memory;
 };
 
 /* The model's own socket: requests come in through this server's accounts only. */
@@ -105,21 +107,18 @@ static void set_up_children(struct children *c, const struct serve *o, const cha
     c->socket = pd_xasprintf("%s/model.sock", o->data);
     c->listen = pd_xasprintf("unix:%s", c->socket);
     c->threads = pd_xasprintf("%lld", (long long)o->model_threads);
-    const char *model[] = {"podium",
-                           "generate",
-                           "--serve",
-                           "--model",
-                           o->model,
-                           "--listen",
-                           c->listen,
-                           "--dtype",
-                           o->model_dtype,
-                           "--threads",
-                           c->threads,
-                           "--quiet",
-                           o->model_name ? "--model-name" : NULL,
-                           o->model_name,
+    c->memory = pd_xasprintf("%lld", (long long)o->model_memory);
+    /* clang-format off */
+    const char *model[] = {"podium", "generate", "--serve", "--quiet",
+                           "--model", o->model,
+                           "--listen", c->listen,
+                           "--dtype", o->model_dtype,
+                           "--kv-dtype", o->model_cache,
+                           "--threads", c->threads,
+                           "--kv-memory", c->memory,
+                           o->model_name ? "--model-name" : NULL, o->model_name,
                            NULL};
+    /* clang-format on */
     memcpy(c->worker_argv, worker, sizeof worker);
     memcpy(c->model_argv, model, sizeof model);
     /* training waits for people, not the other way; who asks the model is in between */
@@ -132,6 +131,7 @@ static void release_children(struct children *c)
     pd_free(c->socket);
     pd_free(c->listen);
     pd_free(c->threads);
+    pd_free(c->memory);
 }
 
 /* ------------------------------------------------------------------ running */
@@ -198,9 +198,13 @@ static enum pd_rc open_store(struct pd_store **store, const char *dir, struct pd
 /* What can be known to be wrong before anything begins. The model is the child's to open. */
 static enum pd_rc check_args(const struct serve *o, struct pd_err *err)
 {
-    if (!o->model && (o->model_name || o->model_threads || strcmp(o->model_dtype, "auto") != 0))
+    const bool of_model = o->model_name || o->model_threads || o->model_memory ||
+                          strcmp(o->model_dtype, "auto") != 0 ||
+                          strcmp(o->model_cache, "auto") != 0;
+    if (!o->model && of_model)
         return PD_FAIL(err, PD_USAGE,
-                       "--model-name, --model-dtype and --model-threads need --model M");
+                       "--model-name, --model-dtype, --model-kv-dtype, --model-kv-memory and "
+                       "--model-threads need --model M");
     if (strncmp(o->listen, "unix:", 5) == 0)
         return PD_FAIL(err, PD_USAGE,
                        "--listen %s: people come in by HOST:PORT; other verbs find the server's "
@@ -273,8 +277,11 @@ static int print_routes(void)
 
 int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
 {
-    struct serve o = {
-        .listen = "127.0.0.1:6900", .worker = true, .owner = "owner", .model_dtype = "auto"};
+    struct serve o = {.listen = "127.0.0.1:6900",
+                      .worker = true,
+                      .owner = "owner",
+                      .model_dtype = "auto",
+                      .model_cache = "auto"};
     struct pd_err err = {0};
     struct pd_opt_list args = {0};
     bool help = false;
@@ -296,6 +303,11 @@ int pd_cmd_serve(const struct pd_cmd *self, int argc, char **argv)
                    "what requests call it; the last part of M unless given"),
         PD_OPT_ROW("model-dtype", PD_OPT_CHOICE, &o.model_dtype, "T",
                    "precision of its matrix products", .choices = PD_COMPUTE_CHOICES),
+        PD_OPT_ROW("model-kv-dtype", PD_OPT_CHOICE, &o.model_cache, "T",
+                   "how it keeps keys and values, as in `podium generate`",
+                   .choices = PD_CACHE_CHOICES),
+        PD_OPT_ROW("model-kv-memory", PD_OPT_BYTES, &o.model_memory, "BYTES",
+                   "for its keys and values at most; 0 = a quarter of the machine's"),
         PD_OPT_ROW("model-threads", PD_OPT_I64, &o.model_threads, "N",
                    "of the model; 0 = all cores", .min = 0, .max = 4096),
         PD_OPT_ROW("owner", PD_OPT_STR, &o.owner, "NAME",

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from conftest import FIXTURES, podium_bin
+from conftest import FIXTURES, podium_bin, read_jsonl, write_jsonl
 from serving import Server, wait_for
 
 TINY = FIXTURES / "models" / "tiny-llama"
@@ -145,6 +145,28 @@ def test_who_hangs_up_is_forgotten_there_too(tmp_path, smollm2):
         assert s.stop() == 0
 
 
+def test_how_keys_and_values_are_kept(tmp_path, podium):
+    """The log-probs are those of `podium generate` with the same --kv-dtype, and not those with another; what needs more memory than
+    there may be is refused."""
+    given, want = write_jsonl(tmp_path / "p.jsonl", [{"prompt": "a cup of tea"}]), {}
+    for kept in ("auto", "int8"):
+        out = tmp_path / f"{kept}.jsonl"
+        podium("generate", "--model", TINY, "--prompts", given, "--out", out, "--n", 1, "--greedy", "--max-new-tokens", 20,
+               "--chat", "off", "--logprobs", "--dtype", "fp32", "--kv-dtype", kept)
+        want[kept] = read_jsonl(out)[0]["answers"][0]["logprobs"]
+    s = Server(tmp_path / "data", "--no-worker", "--model", TINY, "--model-dtype", "fp32", "--model-kv-dtype", "int8",
+               "--model-kv-memory", "10k").start()
+    try:
+        body = {"prompt": "a cup of tea", "max_tokens": 20, "temperature": 0, "logprobs": 0}
+        door = Door(s).ready()
+        got = door.post("completions", body).json()["choices"][0]["logprobs"]["token_logprobs"]
+        refused = door.post("completions", {**body, "max_tokens": 90}, status=400)
+        assert "of KV cache, more than the 0.0 MB there are" in refused.json()["error"]["message"]
+    finally:
+        assert s.stop() == 0
+    assert got == pytest.approx(want["int8"], abs=1e-5) and got != pytest.approx(want["auto"], abs=1e-4)
+
+
 def test_no_model(server):
     key = add_user(server, "admin1", "admin")
     r = requests.get(server.url + "/v1/models", headers=bearer(key), timeout=30)
@@ -172,8 +194,11 @@ def test_a_model_that_cannot_be_opened(tmp_path):
 
 @pytest.mark.parametrize("args, word", [
     (["--model", TINY, "--model-dtype", "int3"], "--model-dtype"),
+    (["--model", TINY, "--model-kv-dtype", "int4"], "--model-kv-dtype"),
     (["--model-name", "policy"], "--model"),
     (["--model-threads", "1"], "--model"),
+    (["--model-kv-dtype", "int8"], "need --model M"),
+    (["--model-kv-memory", "1G"], "need --model M"),
 ])
 def test_usage(tmp_path, args, word):
     data = tmp_path / "data"
