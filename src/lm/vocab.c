@@ -9,10 +9,11 @@ typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef float vf_any __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
-/* Function versions are chosen before sanitizers are up, so those builds take the plain one. */
+/* Function versions are chosen before sanitizers are up, so those builds take the plain one. A
+ * version has one name: of "avx2,fma" gcc makes two, neither of which has both. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&      \
     !defined(__clang__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2,fma", "default")))
+#define CLONES __attribute__((target_clones("avx512f", "arch=x86-64-v3", "default")))
 #else
 #define CLONES
 #endif
