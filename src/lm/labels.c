@@ -30,49 +30,68 @@ void pd_model_add_label(const struct pd_model *m, int64_t i, struct pd_buf *out)
         pd_buf_addf(out, "LABEL_%" PRId64, i);
 }
 
+static void add_shown(const struct pd_model *m, int64_t i, struct pd_buf *out)
+{
+    struct pd_buf name;
+    pd_buf_init(&name, 0);
+    pd_model_add_label(m, i, &name);
+    const struct pd_str s = pd_buf_str(&name);
+    for (size_t k = 0; k < s.len; k++)
+        pd_buf_addc(out, (unsigned char)s.ptr[k] < ' ' || s.ptr[k] == 0x7f ? '?' : s.ptr[k]);
+    if (s.len == 0)
+        pd_buf_adds(out, "\"\"");
+    pd_buf_release(&name);
+}
+
 void pd_model_add_labels(const struct pd_model *m, struct pd_buf *out)
 {
     enum { SHOWN = 12 };
     const int64_t n = pd_model_n_labels(m), shown = n > SHOWN ? SHOWN - 1 : n;
     for (int64_t i = 0; i < shown; i++) {
         pd_buf_adds(out, i == 0 ? "" : i + 1 < n ? ", " : " and ");
-        pd_model_add_label(m, i, out);
+        add_shown(m, i, out);
     }
     if (shown < n)
         pd_buf_addf(out, " and %" PRId64 " more", n - shown);
 }
 
-/* The row called so, or else the one of that number; -1 for none. */
+enum { NO_LABEL = -1, TWO_LABELS = -2 };
+
+/* The row called so, or else the one of that number. */
 static int64_t find_label(const struct pd_model *m, struct pd_str label)
 {
-    int64_t row = -1, number;
+    int64_t row = NO_LABEL, number;
     const int64_t n = pd_model_n_labels(m);
     struct pd_buf name;
     pd_buf_init(&name, 0);
-    for (int64_t i = 0; i < n && row < 0; i++) {
+    for (int64_t i = 0; i < n; i++) {
         pd_buf_clear(&name);
         pd_model_add_label(m, i, &name);
         if (pd_str_eq(pd_buf_str(&name), label))
-            row = i;
+            row = row == NO_LABEL ? i : TWO_LABELS;
     }
     pd_buf_release(&name);
-    if (row < 0 && pd_str_to_i64(label, &number) && number >= 0 && number < n)
+    if (row == NO_LABEL && pd_str_to_i64(label, &number) && number >= 0 && number < n)
         row = number;
     return row;
 }
 
+/* Names come last: they may be longer than a message. */
 static enum pd_rc which_label(const struct pd_model *m, const char *label, struct pd_err *err)
 {
+    enum pd_rc rc;
+    const int64_t n = pd_model_n_labels(m);
     struct pd_buf names;
     pd_buf_init(&names, 0);
     pd_model_add_labels(m, &names);
-    enum pd_rc rc =
-        label ? PD_FAIL(err, PD_INVALID, "%s has no label \"%s\"; there %s %s", m->path, label,
-                        pd_model_n_labels(m) == 1 ? "is" : "are", pd_buf_cstr(&names))
-              : PD_FAIL(err, PD_INVALID,
-                        "%s tells %" PRId64 " labels apart: %s; say with --reward-label which "
-                        "one's logit is the reward",
-                        m->path, pd_model_n_labels(m), pd_buf_cstr(&names));
+    if (label)
+        rc = PD_FAIL(err, PD_INVALID, "%s has no label \"%s\"; there %s %s", m->path, label,
+                     n == 1 ? "is" : "are", pd_buf_cstr(&names));
+    else
+        rc = PD_FAIL(err, PD_INVALID,
+                     "%s tells %" PRId64 " labels apart; say with --reward-label whose logit is "
+                     "the reward: %s",
+                     m->path, n, pd_buf_cstr(&names));
     pd_buf_release(&names);
     return rc;
 }
@@ -81,12 +100,19 @@ enum pd_rc pd_model_keep_label(struct pd_model *m, const char *label, struct pd_
 {
     struct pd_param *p = m->score.w;
     const int64_t n = pd_model_n_labels(m);
-    const int64_t row = label ? find_label(m, pd_str_from(label)) : n == 1 ? 0 : -1;
+    const int64_t row = label ? find_label(m, pd_str_from(label)) : n == 1 ? 0 : NO_LABEL;
     if (n == 0)
         return PD_FAIL(err, PD_INVALID,
                        "%s is no reward model (it has no score head); train one with `podium train "
                        "reward`",
                        m->path);
+    if (m->fresh_score && label)
+        return PD_FAIL(err, PD_INVALID,
+                       "%s has no score head yet, and so no labels: leave --reward-label out",
+                       m->path);
+    if (row == TWO_LABELS)
+        return PD_FAIL(err, PD_INVALID, "%s has more than one label \"%s\": say its number",
+                       m->path, label);
     if (row < 0)
         return which_label(m, label, err);
     if (n == 1)

@@ -10,12 +10,16 @@
 
 /* Rows of the model's score head; 0 when it has none. */
 int64_t pd_model_n_labels(const struct pd_model *m);
+/* The name of row i of the head as it is in the files, byte for byte. */
 void pd_model_add_label(const struct pd_model *m, int64_t i, struct pd_buf *out);
-/* "NAME, NAME and NAME", the first few of many. */
+/* "NAME, NAME and NAME", the first few of many, for people: no control characters. */
 void pd_model_add_labels(const struct pd_model *m, struct pd_buf *out);
 
 /* Keeps one row of the head: a label's name, or its number where none is called so. The model is a
- * reward model from then on. label NULL: the only one. PD_INVALID names those there are. */
+ * reward model from then on, cfg.n_labels still what the files hold. label NULL: the only one.
+ * PD_INVALID names those there are: where the label is none of them, or a name of two, and where
+ * there are several and none was said; or says that there is no head, or a new one without labels.
+ */
 PD_CHECKED enum pd_rc pd_model_keep_label(struct pd_model *m, const char *label,
                                           struct pd_err *err);
 

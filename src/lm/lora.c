@@ -279,8 +279,8 @@ static enum pd_rc replace(const struct pd_lora *l, struct pd_model *m, const cha
     float *v = NULL;
     char *name = plain_name(full);
     struct pd_param *p = find_param(m, name, "");
-    bool head = strncmp(name, "lm_head.", 8) == 0 || strncmp(name, "score.", 6) == 0;
-    if (!p && head && !(m->cfg.tied && m->heads & PD_HEAD_LM))
+    bool lm = strncmp(name, "lm_head.", 8) == 0, score = strncmp(name, "score.", 6) == 0;
+    if ((lm && !(m->heads & PD_HEAD_LM)) || (score && !(m->heads & PD_HEAD_SCORE)))
         goto out; /* a head that the caller did not ask for */
     if (is_tied_head(m, name, "") || (p && p == m->embed && m->cfg.tied)) {
         rc = is_tied(l, full, err);

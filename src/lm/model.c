@@ -304,12 +304,14 @@ enum pd_rc pd_model_open(struct pd_model **out, const char *path,
         labels = pd_lora_labels(lora);
     if (labels > PD_MODEL_MAX_LABELS) { /* a view of stride 0 has any number for a few bytes */
         rc = PD_FAIL(err, PD_UNSUPPORTED,
-                     "%s: the score head has %" PRId64 " rows; at most %d are read", m->path,
-                     labels, PD_MODEL_MAX_LABELS);
+                     "%s: the score head has %" PRId64 " rows; at most %d are read", path, labels,
+                     PD_MODEL_MAX_LABELS);
         goto out;
     }
     m->heads = opt->heads ? opt->heads : labels ? PD_HEAD_SCORE : PD_HEAD_LM;
     m->cfg.n_labels = labels ? labels : 1;
+    if (m->heads & PD_HEAD_SCORE)
+        PD_TRY(pd_model_check_score_bias(m, err));
     m->files->as_in_file = opt->as_in_file && !adapter && m->files->weights.gguf;
     PD_TRY(pd_model_build_table(m, err));
     PD_TRY(pd_model_bind_files(m, opt, err));

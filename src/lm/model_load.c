@@ -284,6 +284,17 @@ int64_t pd_model_labels_in_files(const struct pd_model *m)
     return pd_weights_find(&m->files->weights, "score.weight", &w) ? pd_label_rows(&w) : 0;
 }
 
+enum pd_rc pd_model_check_score_bias(const struct pd_model *m, struct pd_err *err)
+{
+    struct pd_weight w;
+    if (!pd_weights_find(&m->files->weights, "score.bias", &w))
+        return PD_OK;
+    return PD_FAIL(err, PD_UNSUPPORTED,
+                   "%s: tensor score.bias: a sequence classifier has none; is this a classifier of "
+                   "tokens?",
+                   w.file);
+}
+
 static enum pd_rc bind_param(struct pd_model *m, struct pd_param *p, const struct pd_param_at *at,
                              const struct pd_model_options *opt, struct pd_err *err)
 {

@@ -57,14 +57,14 @@ static enum pd_rc described(const struct pd_model *m, struct json_object **out, 
     return rc;
 }
 
-/* As many labels as the score head has rows, which is how transformers counts them: those of the
- * source, when it names so many. */
+/* As many labels as the score head has rows, which is how transformers counts them. Of one row the
+ * source's name counts if it is the only one there, not if it was one of several. */
 static void put_labels(const struct pd_model *m, struct json_object *o)
 {
     struct json_object *names = pd_json_get(o, "id2label");
     const int64_t n = pd_model_n_labels(m);
-    const bool named =
-        json_object_is_type(names, json_type_object) && json_object_object_length(names) == n;
+    const bool named = n > 1 || (json_object_is_type(names, json_type_object) &&
+                                 json_object_object_length(names) == 1);
     struct json_object *id2label = json_object_new_object(), *label2id = json_object_new_object();
     struct pd_buf name;
     pd_buf_init(&name, 0);
@@ -119,6 +119,8 @@ static enum pd_rc config_json(const struct pd_model *m, enum pd_dtype dtype,
     json_object_object_del(o, "quantization_config"); /* these weights are plain */
     if (score) {
         put_labels(m, o);
+        if (pd_model_n_labels(m) == 1 && m->cfg.n_labels > 1) /* said how several were trained */
+            json_object_object_del(o, "problem_type");
     } else {
         json_object_object_del(o, "id2label");
         json_object_object_del(o, "label2id");

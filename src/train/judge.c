@@ -56,7 +56,10 @@ enum pd_rc pd_judge_open(struct pd_judge *j, const char *spec, const char *label
                          struct pd_err *err)
 {
     *j = (struct pd_judge){0};
-    if (strncmp(spec, "toy:", 4) == 0)
+    const bool toy = strncmp(spec, "toy:", 4) == 0;
+    if (toy && label)
+        return PD_FAIL(err, PD_USAGE, "%s is no classifier: leave --reward-label out", spec);
+    if (toy)
         return open_toy(j, spec + 4, policy->cfg.vocab_size, err);
     enum pd_rc rc = pd_scorer_open(&j->scorer, &j->model, spec, label, dtype, micro_tokens, err);
     if (rc == PD_OK)

@@ -41,7 +41,8 @@ PD_CHECKED enum pd_rc pd_judge_score(const struct pd_judge *j, const struct pd_s
                                      struct pd_err *err);
 void pd_judge_close(struct pd_judge *j); /* fine on a zeroed one */
 
-/* Opens a reward model for scoring: weights and decoder. PD_INVALID when it has no score head. */
+/* Opens a reward model for scoring: weights and decoder. PD_INVALID when it has no score
+ * head, or label is not one of several (pd_model_keep_label). */
 PD_CHECKED enum pd_rc pd_scorer_open(struct pd_scorer *s, struct pd_model **model, const char *path,
                                      const char *label, const char *dtype, int64_t micro_tokens,
                                      struct pd_err *err);

@@ -43,11 +43,11 @@ static enum pd_rc answer(struct side *s, const char *path, const struct pd_polic
     list = pd_xalloc((n + 1) * sizeof *list);
     for (size_t i = 0; i < n; i++)
         list[i] = &s->prompts.v[i];
+    PD_TRY(
+        pd_judge_open(&judge, o->reward_model, o->reward_label, m, o->dtype, o->micro_tokens, err));
     if (!o->quiet)
         fprintf(stderr, "%s: answering %zu prompts\n", path, n);
     PD_TRY(pd_rollouts_sample(&s->rollouts, dec, list, n, &plan, err));
-    PD_TRY(
-        pd_judge_open(&judge, o->reward_model, o->reward_label, m, o->dtype, o->micro_tokens, err));
     PD_TRY(pd_rollouts_score(&s->rollouts, &judge, m, err));
 out:
     pd_judge_close(&judge);

@@ -67,7 +67,7 @@ def test_each_label_is_a_reward(podium, tmp_path, name):
 def test_which_label_has_to_be_said(podium, tmp_path):
     model = copy(tmp_path)
     says = fails("score", "--model", model, "--in", "-", "--out", tmp_path / "out")
-    assert "tells 3 labels apart: NEGATIVE, NEUTRAL and POSITIVE; say with --reward-label which one's logit is the reward" in says
+    assert "tells 3 labels apart; say with --reward-label whose logit is the reward: NEGATIVE, NEUTRAL and POSITIVE" in says
     says = fails("eval", "reward", "--model", model, "--data", "-", "--reward-label", "GOOD")
     assert 'has no label "GOOD"; there are NEGATIVE, NEUTRAL and POSITIVE' in says
     for number in ("3", "-1", "1.0"):
@@ -87,6 +87,40 @@ def test_a_name_goes_before_a_number(podium, tmp_path):
     assert scores(podium, model, "--reward-label", "2") == [0, 0]
     assert scores(podium, model, "--reward-label", "LABEL_2") == at_2
     assert json.loads(podium("model", "info", model, "--json"))["labels"] == ["1", "2", "LABEL_2"]
+    podium("model", "convert", model, "--out", tmp_path / "again", "--dtype", "fp32")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["id2label"] == {"0": "1", "1": "2", "2": "LABEL_2"}
+
+
+def test_names_of_any_kind(podium, tmp_path):
+    model = copy(tmp_path)
+    at_0, at_2 = scores(podium, model, "--reward-label", 0), scores(podium, model, "--reward-label", 2)
+    edit(model, id2label={"0": "x", "1": "x", "2": "\n\x1b[31m"})
+    assert 'has more than one label "x": say its number' in fails("score", "--model", model, "--in", "-", "--out", "-", "--reward-label", "x")
+    assert scores(podium, model, "--reward-label", "0") == at_0 and scores(podium, model, "--reward-label", "\n\x1b[31m") == at_2
+    assert "labels      x, x and ??[31m\n" in podium("model", "info", model)
+    edit(model, id2label={str(i): f"a name of many letters, number {i} " + 40 * "o" for i in range(3)}, problem_type="single_label_classification")
+    says = fails("score", "--model", model, "--in", "-", "--out", "-")
+    assert "say with --reward-label whose logit is the reward: a name of many letters" in says
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "Which?", "chosen": " good one", "rejected": " bad"}] * 4)
+    podium("train", "reward", "--model", model, "--reward-label", "2", "--data", pairs, "--out", tmp_path / "run", "--quiet", "--max-steps", 1)
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert config["id2label"] == {"0": "LABEL_0"} and "problem_type" not in config
+
+
+def test_a_classifier_of_tokens_is_refused(podium, tmp_path):
+    """transformers calls its head score as well; the bias would be lost."""
+    model = copy(tmp_path)
+    tensors = read_safetensors(model / "model.safetensors")
+    write_safetensors(model / "model.safetensors", tensors | {"score.bias": ("F32", [3], bytes(12))})
+    for verb in (["model", "info", model], ["score", "--model", model, "--in", "-", "--out", "-", "--reward-label", "1"]):
+        assert "model.safetensors: tensor score.bias: a sequence classifier has none; is this a classifier of tokens?" in fails(*verb)
+    lora = shutil.copytree(FIXTURES / "lora" / "reward", tmp_path / "adapter")
+    base = MODELS / json.loads((lora / "golden.json").read_text())["base"]
+    config = json.loads((lora / "adapter_config.json").read_text())
+    (lora / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(base)}))
+    tensors = read_safetensors(lora / "adapter_model.safetensors")
+    write_safetensors(lora / "adapter_model.safetensors", tensors | {"base_model.model.score.bias": ("F32", [1], bytes(4))})
+    assert "score.bias" in fails("model", "info", lora) and "no place in the model" in fails("model", "info", lora)
 
 
 def test_the_only_label_may_be_said(podium, tmp_path):
@@ -118,14 +152,22 @@ def test_training_begins_with_a_label(podium, tmp_path):
             podium("train", verb, *job, *given, "--out", tmp_path / run, "--threads", 1, "--quiet", "--max-steps", 2, "--dtype", "fp32")
         assert metrics(tmp_path / f"{verb}-one") == metrics(tmp_path / f"{verb}-label")
         assert len(metrics(tmp_path / f"{verb}-one")) == 2
-        assert "--reward-label which" in fails("train", verb, *job, which, model, "--out", tmp_path / "none", "--max-steps", 1)
+        assert "--reward-label whose" in fails("train", verb, *job, which, model, "--out", tmp_path / "none", "--max-steps", 1)
     assert not (tmp_path / "none").exists()
     for file in ("model.safetensors", "config.json"):
         a, b = ((tmp_path / run / "model" / file).read_bytes() for run in ("reward-one", "reward-label"))
         assert a == b
-    done = podium("eval", "policy", "--model", MODELS / "tiny-gpt2", "--against", MODELS / "tiny-gpt2", "--reward-model", model,
-                  "--reward-label", "NEUTRAL", "--prompts", prompts, "--max-new-tokens", 4, "--json")
-    assert json.loads(done)["difference"] == 0
+    judged = []
+    compare = ["eval", "policy", "--model", MODELS / "tiny-gpt2", "--against", MODELS / "tiny-gpt2", "--prompts", prompts, "--max-new-tokens", 4]
+    for label in ("NEGATIVE", "POSITIVE"):
+        done = podium(*compare, "--reward-model", model, "--reward-label", label, "--json")
+        judged.append(json.loads(done)["model"]["mean_reward"])
+    assert judged[0] == pytest.approx(-2 * judged[1], rel=1e-5) and judged[1] != 0
+    says = fails(*compare, "--reward-model", model)
+    assert "--reward-label whose" in says and "answering" not in says
+    assert "leave --reward-label out" in fails(*compare, "--reward-model", "toy:1-9", "--reward-label", "GOOD", code=2)
+    says = fails("train", "reward", "--model", MODELS / "tiny-gpt2", "--data", pairs, "--out", tmp_path / "none", "--reward-label", "GOOD")
+    assert "has no score head yet, and so no labels: leave --reward-label out" in says and not (tmp_path / "none").exists()
 
 
 def test_an_adapter_brings_labels(podium, tmp_path):
