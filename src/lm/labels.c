@@ -11,45 +11,31 @@ int64_t pd_model_n_labels(const struct pd_model *m)
     return m->score.w ? m->score.w->shape[0] : 0;
 }
 
-/* config.json's name of row i; ptr NULL where it has none. */
-static struct pd_str given_name(const struct pd_model *m, int64_t i)
+struct pd_str pd_model_label(const struct pd_model *m, int64_t i, struct pd_label_room *room)
 {
-    char key[24];
-    (void)snprintf(key, sizeof key, "%" PRId64, i);
+    (void)snprintf(room->text, sizeof room->text, "LABEL_%" PRId64, i);
     struct json_object *names = m->files->config ? pd_json_get(m->files->config, "id2label") : NULL;
-    return json_object_is_type(names, json_type_object) ? pd_json_str(names, key)
-                                                        : (struct pd_str){0};
+    const struct pd_str given = pd_json_str(names, room->text + strlen("LABEL_"));
+    return given.ptr ? given : pd_str_from(room->text);
 }
 
-void pd_model_add_label(const struct pd_model *m, int64_t i, struct pd_buf *out)
+static void add_shown(struct pd_str name, struct pd_buf *out)
 {
-    const struct pd_str name = given_name(m, i);
-    if (name.ptr)
-        pd_buf_addstr(out, name);
-    else
-        pd_buf_addf(out, "LABEL_%" PRId64, i);
-}
-
-static void add_shown(const struct pd_model *m, int64_t i, struct pd_buf *out)
-{
-    struct pd_buf name;
-    pd_buf_init(&name, 0);
-    pd_model_add_label(m, i, &name);
-    const struct pd_str s = pd_buf_str(&name);
-    for (size_t k = 0; k < s.len; k++)
-        pd_buf_addc(out, (unsigned char)s.ptr[k] < ' ' || s.ptr[k] == 0x7f ? '?' : s.ptr[k]);
-    if (s.len == 0)
+    for (size_t k = 0; k < name.len; k++)
+        pd_buf_addc(out,
+                    (unsigned char)name.ptr[k] < ' ' || name.ptr[k] == 0x7f ? '?' : name.ptr[k]);
+    if (name.len == 0)
         pd_buf_adds(out, "\"\"");
-    pd_buf_release(&name);
 }
 
 void pd_model_add_labels(const struct pd_model *m, struct pd_buf *out)
 {
     enum { SHOWN = 12 };
+    struct pd_label_room room;
     const int64_t n = pd_model_n_labels(m), shown = n > SHOWN ? SHOWN - 1 : n;
     for (int64_t i = 0; i < shown; i++) {
         pd_buf_adds(out, i == 0 ? "" : i + 1 < n ? ", " : " and ");
-        add_shown(m, i, out);
+        add_shown(pd_model_label(m, i, &room), out);
     }
     if (shown < n)
         pd_buf_addf(out, " and %" PRId64 " more", n - shown);
@@ -62,15 +48,10 @@ static int64_t find_label(const struct pd_model *m, struct pd_str label)
 {
     int64_t row = NO_LABEL, number;
     const int64_t n = pd_model_n_labels(m);
-    struct pd_buf name;
-    pd_buf_init(&name, 0);
-    for (int64_t i = 0; i < n; i++) {
-        pd_buf_clear(&name);
-        pd_model_add_label(m, i, &name);
-        if (pd_str_eq(pd_buf_str(&name), label))
+    struct pd_label_room room;
+    for (int64_t i = 0; i < n; i++)
+        if (pd_str_eq(pd_model_label(m, i, &room), label))
             row = row == NO_LABEL ? i : TWO_LABELS;
-    }
-    pd_buf_release(&name);
     if (row == NO_LABEL && pd_str_to_i64(label, &number) && number >= 0 && number < n)
         row = number;
     return row;

@@ -10,8 +10,12 @@
 
 /* Rows of the model's score head; 0 when it has none. */
 int64_t pd_model_n_labels(const struct pd_model *m);
-/* The name of row i of the head as it is in the files, byte for byte. */
-void pd_model_add_label(const struct pd_model *m, int64_t i, struct pd_buf *out);
+struct pd_label_room {
+    char text[32];
+};
+/* The name of row i of the head as it is in the files, byte for byte; or LABEL_i, which stands in
+ * room then. Good as long as both are; a 0 follows. */
+struct pd_str pd_model_label(const struct pd_model *m, int64_t i, struct pd_label_room *room);
 /* "NAME, NAME and NAME", the first few of many, for people: no control characters. */
 void pd_model_add_labels(const struct pd_model *m, struct pd_buf *out);
 

@@ -309,9 +309,8 @@ enum pd_rc pd_model_open(struct pd_model **out, const char *path,
         goto out;
     }
     m->heads = opt->heads ? opt->heads : labels ? PD_HEAD_SCORE : PD_HEAD_LM;
-    m->cfg.n_labels = labels ? labels : 1;
-    if (m->heads & PD_HEAD_SCORE)
-        PD_TRY(pd_model_check_score_bias(m, err));
+    if (labels)
+        m->cfg.n_labels = labels;
     m->files->as_in_file = opt->as_in_file && !adapter && m->files->weights.gguf;
     PD_TRY(pd_model_build_table(m, err));
     PD_TRY(pd_model_bind_files(m, opt, err));

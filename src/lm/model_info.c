@@ -153,19 +153,14 @@ static void put_plan(struct pd_jw *w, const struct pd_model *m)
 /* Of a score head, in the order of its rows. */
 static void put_labels(struct pd_jw *w, const struct pd_model *m)
 {
-    struct pd_buf name;
+    struct pd_label_room room;
     if (pd_model_n_labels(m) == 0)
         return;
-    pd_buf_init(&name, 0);
     pd_jw_key(w, "labels");
     pd_jw_array(w);
-    for (int64_t i = 0; i < pd_model_n_labels(m); i++) {
-        pd_buf_clear(&name);
-        pd_model_add_label(m, i, &name);
-        pd_jw_str(w, pd_buf_str(&name));
-    }
+    for (int64_t i = 0; i < pd_model_n_labels(m); i++)
+        pd_jw_str(w, pd_model_label(m, i, &room));
     pd_jw_array_end(w);
-    pd_buf_release(&name);
 }
 
 void pd_model_info_json(const struct pd_model *m, struct pd_buf *out)

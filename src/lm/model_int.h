@@ -47,8 +47,6 @@ static inline int64_t pd_label_rows(const struct pd_weight *w)
 }
 /* Rows of the score head that the files hold; 0 when they hold none. */
 int64_t pd_model_labels_in_files(const struct pd_model *m);
-/* A head of that name with a bias is another kind's (transformers' ...ForTokenClassification). */
-PD_CHECKED enum pd_rc pd_model_check_score_bias(const struct pd_model *m, struct pd_err *err);
 /* Is the output matrix the embedding? Asks the files where they hold both. */
 bool pd_model_is_tied(const struct pd_model *m);
 /* Points every parameter's data at the files, or at owned memory where they differ. */

@@ -284,7 +284,8 @@ int64_t pd_model_labels_in_files(const struct pd_model *m)
     return pd_weights_find(&m->files->weights, "score.weight", &w) ? pd_label_rows(&w) : 0;
 }
 
-enum pd_rc pd_model_check_score_bias(const struct pd_model *m, struct pd_err *err)
+/* A head of that name with a bias is another kind's (transformers' ...ForTokenClassification). */
+static enum pd_rc check_no_bias(const struct pd_model *m, struct pd_err *err)
 {
     struct pd_weight w;
     if (!pd_weights_find(&m->files->weights, "score.bias", &w))
@@ -310,7 +311,8 @@ static enum pd_rc bind_param(struct pd_model *m, struct pd_param *p, const struc
             m->fresh_score = true;
         return bind_fresh(m, p, opt, err);
     }
-    return bind(m, p, at, &s, err);
+    enum pd_rc rc = at->spec->role == PD_ROLE_SCORE_W ? check_no_bias(m, err) : PD_OK;
+    return rc == PD_OK ? bind(m, p, at, &s, err) : rc;
 }
 
 enum pd_rc pd_model_bind_files(struct pd_model *m, const struct pd_model_options *opt,

@@ -66,20 +66,14 @@ static void put_labels(const struct pd_model *m, struct json_object *o)
     const bool named = n > 1 || (json_object_is_type(names, json_type_object) &&
                                  json_object_object_length(names) == 1);
     struct json_object *id2label = json_object_new_object(), *label2id = json_object_new_object();
-    struct pd_buf name;
-    pd_buf_init(&name, 0);
+    struct pd_label_room room;
     for (int64_t i = 0; i < n; i++) {
         char key[24];
         (void)snprintf(key, sizeof key, "%" PRId64, i);
-        pd_buf_clear(&name);
-        if (named)
-            pd_model_add_label(m, i, &name);
-        else
-            pd_buf_addf(&name, "LABEL_%s", key);
-        put(id2label, key, json_object_new_string(pd_buf_cstr(&name)));
-        put(label2id, pd_buf_cstr(&name), json_object_new_int64(i));
+        const struct pd_str name = named ? pd_model_label(m, i, &room) : PD_STR("LABEL_0");
+        put(id2label, key, json_object_new_string(name.ptr));
+        put(label2id, name.ptr, json_object_new_int64(i));
     }
-    pd_buf_release(&name);
     put(o, "id2label", id2label);
     put(o, "label2id", label2id);
 }

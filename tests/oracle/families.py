@@ -227,7 +227,6 @@ class Suite:
         self.to_torch(folder)
         return self.scores(folder, F.build(name, heads=2, dtype=DTYPES[kind]), tmp)
 
-
     def labels(self, name, kind, tmp):
         names = ("NEGATIVE", "NEUTRAL", "POSITIVE")
         folder, model = self.folder(name, tmp, DTYPES[kind], heads=2, labels=names), F.build(name, heads=2, dtype=DTYPES[kind], labels=names)

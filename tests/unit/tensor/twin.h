@@ -95,18 +95,20 @@ static inline void everywhere(void (*fn)(void))
     static const char *const isas[] = {"ref", "avx2", "avx512", "vnni"};
     struct pd_err err;
     const char *best = NULL;
+    int ran = 0;
     for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++)
         for (int threads = 1; threads <= 3; threads++) {
             setenv("PD_ISA", isas[i], 1);
             if (pd_backend_init(threads, &err) != PD_OK)
                 continue;
             best = isas[i];
+            ran++;
             twin_state = 0x9e3779b97f4a7c15u;
             fn();
         }
     unsetenv("PD_ISA");
+    assert_true(ran >= 3);
     assert_int_equal(pd_backend_init(1, &err), PD_OK);
-    assert_non_null(best);
     assert_string_equal(pd_backend_isa(), best);
 }
 
